@@ -1,0 +1,118 @@
+"""Every error this app raises.
+
+::
+
+    DCRError                     the base, never raised itself
+      NotAllowedError            the site's own policy forbids it (issuer, address, metadata)
+      NetworkError               no answer, or one that must not be read
+      InvalidResponseError       the answer breaks the specification
+      RequestRejectedError       the server said no
+        RegistrationGoneError    ... because it refuses this registration's token or forgot it
+      UnsupportedError           the server offers no such endpoint
+      ConflictError              the row is not in a state for this, or another process has it
+      DecryptionError            no key opens the stored value
+
+Texts say what to do next and carry no secret. Wrong settings are not in this tree: they are
+Django's ``ImproperlyConfigured``.
+"""
+
+from __future__ import annotations
+
+from django_dcr.text import clean
+
+MAX_LENGTH = 500
+
+
+class DCRError(Exception):
+    """The base of all errors; ``str()`` of one is a single line of at most 500 characters."""
+
+    #: The issuer identifier the call was about, or "".
+    issuer: str
+    #: "discover", "register", "read", "update" or "delete", or "" where no server was involved.
+    step: str
+    #: The HTTP status that was received, or None.
+    status: int | None
+
+    # Keyword attributes live in __dict__, which pickle restores after calling cls(*args).
+    def __init__(
+        self, message: str = "", *, issuer: str = "", step: str = "", status: int | None = None
+    ) -> None:
+        super().__init__(message)
+        self.issuer = issuer
+        self.step = step
+        self.status = status
+
+    def __str__(self) -> str:
+        return clean(self.args[0], MAX_LENGTH)
+
+
+class NotAllowedError(DCRError):
+    """The site's own policy forbids this, so nothing was sent."""
+
+
+class NetworkError(DCRError):
+    """No answer came, or one that must not be read.
+
+    ``sent`` is False where it is certain that no byte of the request left this machine.
+    """
+
+    sent: bool
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        issuer: str = "",
+        step: str = "",
+        status: int | None = None,
+        sent: bool = True,
+    ) -> None:
+        super().__init__(message, issuer=issuer, step=step, status=status)
+        self.sent = sent
+
+
+class InvalidResponseError(DCRError):
+    """The server answered, and the answer breaks the specification."""
+
+
+class RequestRejectedError(DCRError):
+    """The server said no (RFC 7591 section 3.2.2, RFC 6750 section 3.1)."""
+
+    #: The server's error code, cleaned, or "" where it gave none.
+    error: str
+    #: The server's own words, cleaned, or "".
+    error_description: str
+    #: Seconds the server asks to wait, at most one hour, or None.
+    retry_after: int | None
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        issuer: str = "",
+        step: str = "",
+        status: int | None = None,
+        error: str = "",
+        error_description: str = "",
+        retry_after: int | None = None,
+    ) -> None:
+        super().__init__(message, issuer=issuer, step=step, status=status)
+        self.error = error
+        self.error_description = error_description
+        self.retry_after = retry_after
+
+
+class RegistrationGoneError(RequestRejectedError):
+    """The server refuses this registration's token, or no longer knows the client."""
+
+
+class UnsupportedError(DCRError):
+    """The server does not offer this."""
+
+
+class ConflictError(DCRError):
+    """The row is not in a state for this, or another process is at work on it."""
+
+
+class DecryptionError(DCRError):
+    """None of ``DCR_ENCRYPTION_KEYS`` opens the stored value."""
