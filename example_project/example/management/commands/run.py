@@ -1,0 +1,31 @@
+from __future__ import annotations
+
+from argparse import ArgumentParser
+from typing import Any
+
+from django.conf import settings
+from django.contrib.auth import get_user_model
+from django.core.management import BaseCommand, call_command
+
+
+class Command(BaseCommand):
+    help = "Prepare the database, make sure that there is an admin to log in as, and serve."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("--port", type=int, default=8000)
+
+    def handle(self, *, port: int, **options: Any) -> None:
+        call_command("migrate", verbosity=0)
+        self.stdout.write(f"The example site is at http://127.0.0.1:{port}/ (Ctrl-C stops it).")
+        self.stdout.write(f"Its admin is at http://127.0.0.1:{port}/admin/")
+        self.stdout.write(self._admin())
+        call_command("runserver", f"127.0.0.1:{port}", use_reloader=False, verbosity=0)
+
+    def _admin(self) -> str:
+        User = get_user_model()  # noqa: N806
+        if User.objects.filter(username="admin").exists():
+            return "Log in as admin (the password was admin at first)."
+        if not settings.DEBUG:
+            return "Make an account to log in with: manage.py createsuperuser"
+        User.objects.create_superuser("admin", password="admin")  # noqa: S106
+        return "Log in as admin with the password admin."
