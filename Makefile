@@ -1,0 +1,60 @@
+# The Python to build on, where to put its virtual environment, and the port of `make run`.
+PYTHON = python3
+VENV = .venv
+PORT = 8000
+
+BIN = $(VENV)/bin
+VERSION := $(shell $(PYTHON) -c 'import platform; print(platform.python_version())' 2>/dev/null)
+# One empty file for each set of extras that is installed: renewed when setup.cfg changes.
+EXAMPLE = $(VENV)/.installed-$(VERSION)-example
+TEST = $(VENV)/.installed-$(VERSION)-test
+DEV = $(VENV)/.installed-$(VERSION)-test,dev
+
+export PIP_DISABLE_PIP_VERSION_CHECK = 1
+
+help: ## this list
+	@echo "make TARGET, where TARGET is one of"
+	@sed -n 's/^\([a-z]*\):.*## /  \1	/p' Makefile
+	@echo "PYTHON=python3.12 chooses another Python, PORT=8001 another port for make run."
+
+demo: $(EXAMPLE) ## a registration's whole life, against a real server on this machine
+	@$(BIN)/python example_project/demo.py
+
+run: $(EXAMPLE) ## the example site, to click through in a browser
+	@$(BIN)/python example_project/manage.py run --port $(PORT)
+
+test: $(TEST) ## all tests, with the coverage of every branch
+	@$(BIN)/python -m pytest -n auto --cov --cov-report=term
+
+lint: $(DEV) ## style and formatting
+	@$(BIN)/ruff check
+	@$(BIN)/ruff format --check
+
+types: $(DEV) ## the types, strictly
+	@$(BIN)/mypy
+
+check: lint types test ## lint, types, missing migrations, test
+	@DJANGO_SETTINGS_MODULE=tests.settings $(BIN)/python -m django makemigrations --check --dry-run
+
+clean: ## remove what the other targets made, but for the example's database and keys
+	@rm -rf $(VENV) .tox .*_cache .hypothesis .coverage* build dist *.egg-info
+	@find . -name __pycache__ -prune -exec rm -r {} +
+
+$(VENV)/.installed-$(VERSION)-%: setup.cfg pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null || { \
+	  echo "django-dcr needs Python 3.10 or newer; $(PYTHON) is $(or $(VERSION),not there)."; \
+	  echo "Next step: name one that is new enough, as in  make $(MAKECMDGOALS) PYTHON=python3.12"; \
+	  exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+	  echo "$(PYTHON) cannot make virtual environments: its modules venv and ensurepip are missing."; \
+	  echo "Next step on Debian or Ubuntu: sudo apt-get install python3-venv"; \
+	  exit 1; }
+	@[ -x $(BIN)/pip ] && [ "$$($(BIN)/python -V)" = "Python $(VERSION)" ] || \
+	  $(PYTHON) -m venv --clear $(VENV)
+	@echo "Installing into $(VENV): django-dcr[$*]. The first time this takes about a minute ..."
+	@$(BIN)/pip install --quiet --editable ".[$*]" || { \
+	  echo "Next step: see pip's message above, then run  make $(MAKECMDGOALS)  again."; \
+	  exit 1; }
+	@touch $@
+
+.PHONY: help demo run test lint types check clean
