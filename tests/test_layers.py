@@ -1,0 +1,134 @@
+r"""The picture of the layers, read from the imports.
+
+::
+
+    ways in         admin     management (the commands)     checks
+                         \        |        /
+    use cases               services -> signals
+                          /     |    \
+    kinds of work    models -> protocol  http
+                        |
+                     fields
+    leaves           conf     exceptions     text     urls
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import django_dcr
+
+PACKAGE = Path(django_dcr.__file__).parent
+LEAVES = {"conf", "exceptions", "text", "urls"}
+
+# Who may import what; everything else is an arrow that runs the wrong way.
+ALLOWED = {
+    # ways in
+    "admin": {"services", "models"} | LEAVES,
+    "management": {"services", "models"} | LEAVES,
+    "checks": {"models", "fields"} | LEAVES,
+    "apps": {"checks"},
+    "migrations": {"fields", "models"},
+    # use cases
+    "services": {"models", "fields", "protocol", "http", "signals"} | LEAVES,
+    "signals": set(),
+    # kinds of work
+    "models": {"fields", "protocol"} | LEAVES,
+    "fields": LEAVES,
+    "http": LEAVES,
+    "protocol": {"exceptions", "text", "urls"},  # pure: not even the settings
+    # leaves
+    "__init__": set(),
+    "conf": {"urls"},
+    "exceptions": {"text"},
+    "text": set(),
+    "urls": set(),
+}
+FILES = sorted(path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py"))
+
+
+def imports(source: str, file: Path) -> Iterator[str]:
+    """Yield the full name of every module, or thing in one, that ``source`` imports."""
+    package = ["django_dcr", *file.parent.parts]
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            above = package[: len(package) - node.level + 1] if node.level else []
+            module = ".".join([*above, *([node.module] if node.module else [])])
+            yield from (f"{module}.{alias.name}" for alias in node.names)
+
+
+def layer(file: Path) -> str:
+    """Return the name in the picture that ``file`` belongs to."""
+    return file.parts[0].removesuffix(".py")
+
+
+def wrong_arrows(source: str, file: Path) -> set[str]:
+    names = [name.split(".") for name in imports(source, file)]
+    inside = {parts[1] for parts in names if parts[0] == "django_dcr" and len(parts) > 1}
+    known = inside & {*ALLOWED}  # the rest are names such as __version__
+    return known - ALLOWED[layer(file)] - {layer(file)}
+
+
+def foreign(source: str, file: Path) -> set[str]:
+    return {name.split(".")[0] for name in imports(source, file)}
+
+
+def local_imports(source: str) -> list[int]:
+    """Return the lines of the imports inside of functions."""
+    functions = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
+    return [
+        node.lineno
+        for function in ast.walk(ast.parse(source))
+        if isinstance(function, functions)
+        for node in ast.walk(function)
+        if isinstance(node, ast.Import | ast.ImportFrom)
+    ]
+
+
+@pytest.mark.parametrize("file", FILES, ids=str)
+def test_every_import_runs_down_the_picture(file: Path) -> None:
+    assert layer(file) in ALLOWED, "draw it in the picture"
+    assert wrong_arrows((PACKAGE / file).read_text(), file) == set()
+
+
+@pytest.mark.parametrize("file", FILES, ids=str)
+def test_only_http_imports_requests(file: Path) -> None:
+    used = foreign((PACKAGE / file).read_text(), file) & {"requests", "urllib3"}
+    assert not used or file == Path("http.py")
+
+
+@pytest.mark.parametrize("file", [f for f in FILES if layer(f) == "protocol"], ids=str)
+def test_protocol_knows_neither_django_nor_network(file: Path) -> None:
+    impure = {"django", "requests", "urllib3", "http", "socket", "ssl", "sqlite3", "os"}
+    assert foreign((PACKAGE / file).read_text(), file) & impure == set()
+
+
+@pytest.mark.parametrize("file", [f for f in FILES if f != Path("apps.py")], ids=str)
+def test_nothing_is_imported_inside_a_function(file: Path) -> None:
+    assert local_imports((PACKAGE / file).read_text()) == []
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import django_dcr.services",
+        "import django_dcr.services as use_cases",
+        "from django_dcr import exceptions, services",
+        "from django_dcr.services import register",
+        "from .. import services",
+        "from ..services import register",
+        "def late():\n    from django_dcr import services",
+    ],
+)
+def test_the_reader_sees_every_form_of_import(source: str) -> None:
+    assert wrong_arrows(source, Path("protocol/answers.py")) == {"services"}
+
+
+def test_the_reader_sees_imports_inside_of_functions() -> None:
+    assert local_imports("import os\nclass A:\n    def b(self):\n        import sys\n") == [4]
