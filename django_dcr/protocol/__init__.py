@@ -1,0 +1,67 @@
+"""The protocol, and nothing else: no Django, no settings, no network, no database.
+
+URLs of the metadata documents, request bodies, and checks on answers. What a server sent is
+untrusted until a function of this package has checked it.
+"""
+
+from __future__ import annotations
+
+from django_dcr.protocol.answers import (
+    MAX_ACCESS_TOKEN_LENGTH,
+    MAX_CLIENT_ID_LENGTH,
+    MAX_CLIENT_SECRET_LENGTH,
+    MAX_TIMESTAMP,
+    ClientInformation,
+    client_information,
+)
+from django_dcr.protocol.authentication import client_authentication
+from django_dcr.protocol.discovery import (
+    check_issuer,
+    check_server_metadata,
+    endpoint,
+    freshness,
+    vouched,
+    well_known_urls,
+)
+from django_dcr.protocol.documents import encode, parse_object, storable
+from django_dcr.protocol.members import METADATA_MEMBERS
+from django_dcr.protocol.policy import check_client_metadata
+from django_dcr.protocol.refusals import Reply, check_status, rejection
+from django_dcr.protocol.registration import (
+    client_metadata,
+    differences,
+    registration_request,
+    statement_conflicts,
+    update_request,
+    warnings,
+)
+
+__all__ = [
+    "MAX_ACCESS_TOKEN_LENGTH",
+    "MAX_CLIENT_ID_LENGTH",
+    "MAX_CLIENT_SECRET_LENGTH",
+    "MAX_TIMESTAMP",
+    "METADATA_MEMBERS",
+    "ClientInformation",
+    "Reply",
+    "check_client_metadata",
+    "check_issuer",
+    "check_server_metadata",
+    "check_status",
+    "client_authentication",
+    "client_information",
+    "client_metadata",
+    "differences",
+    "encode",
+    "endpoint",
+    "freshness",
+    "parse_object",
+    "registration_request",
+    "rejection",
+    "statement_conflicts",
+    "storable",
+    "update_request",
+    "vouched",
+    "warnings",
+    "well_known_urls",
+]

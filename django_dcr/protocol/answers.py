@@ -1,0 +1,187 @@
+"""What a server answered about a registration (RFC 7591 section 3.2.1, RFC 7592 section 3).
+
+Strict about credentials, which are kept exactly or not at all; tolerant in all else.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from django_dcr import urls
+from django_dcr.protocol.members import SECRET_METHODS, cleaned
+from django_dcr.text import clean
+
+MAX_CLIENT_ID_LENGTH = 16_384
+MAX_CLIENT_SECRET_LENGTH = 262_144
+MAX_ACCESS_TOKEN_LENGTH = 16_384
+#: In seconds since 1970; what is later was meant in milliseconds, or means nothing.
+MAX_TIMESTAMP = 10**11
+MAX_DEVIATIONS = 50
+
+_CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+
+
+@dataclass(frozen=True)
+class ClientInformation:
+    """A client information response, read.
+
+    Where ``faults`` is empty it may be adopted. None stands for a member that the answer lacks,
+    or that cannot be used; timestamps are seconds since 1970.
+    """
+
+    client_id: str | None
+    client_secret: str | None = field(repr=False)
+    #: 0 means never.
+    client_secret_expires_at: int | None
+    client_id_issued_at: int | None
+    registration_client_uri: str | None
+    registration_access_token: str | None = field(repr=False)
+    #: The granted client metadata in its RFC types: no credentials, nothing null or empty.
+    metadata: dict[str, Any]
+    #: What is odd and was tolerated, one sentence each.
+    deviations: tuple[str, ...]
+    #: Why the answer cannot be adopted.
+    faults: tuple[str, ...]
+
+
+def client_information(
+    document: Mapping[str, Any], *, requested: Mapping[str, Any] | None = None
+) -> ClientInformation:
+    """Read an answer; never raises.
+
+    ``requested`` is what was sent, where the answer is that to a registration: what the answer
+    leaves out was granted as requested, and the answer has to suffice.
+    """
+    metadata, deviations = cleaned(document)
+    reader = _Reader(document, deviations)
+    client_id = reader.client_id()
+    client_secret = reader.client_secret()
+    expires_at = reader.timestamp("client_secret_expires_at")
+    if client_secret is not None and document.get("client_secret_expires_at") is None:
+        reader.deviations.append("client_secret_expires_at is missing; the expiry is unknown")
+    issued_at = reader.timestamp("client_id_issued_at")
+    uri = reader.registration_client_uri()
+    token = reader.registration_access_token()
+    if document.get("error"):
+        reader.faults.append("the answer is an error")
+    if requested is not None:
+        metadata = {**cleaned(requested)[0], **metadata}
+        reader.compare(requested, metadata)
+        reader.suffices(metadata, client_secret, uri, token)
+    return ClientInformation(
+        client_id=client_id,
+        client_secret=client_secret,
+        client_secret_expires_at=expires_at,
+        client_id_issued_at=issued_at,
+        registration_client_uri=uri,
+        registration_access_token=token,
+        metadata=metadata,
+        deviations=tuple(clean(sentence) for sentence in reader.deviations[:MAX_DEVIATIONS]),
+        faults=tuple(reader.faults),
+    )
+
+
+class _Reader:
+    """One answer, and what was found to be odd (deviations) or wrong (faults) in it."""
+
+    def __init__(self, document: Mapping[str, Any], deviations: list[str]) -> None:
+        self.document = document
+        self.deviations = deviations
+        self.faults: list[str] = []
+
+    def client_id(self) -> str | None:
+        value = self.document.get("client_id")
+        if value is None:
+            self.faults.append("client_id is missing")
+        elif not _is_text(value, MAX_CLIENT_ID_LENGTH) or not value.strip():
+            self.faults.append("client_id is not usable text")
+        else:
+            return str(value)
+        return None
+
+    def client_secret(self) -> str | None:
+        value = self.document.get("client_secret")
+        if value is None or value == "":
+            return None
+        if not _is_text(value, MAX_CLIENT_SECRET_LENGTH):
+            self.faults.append("client_secret is not usable text")
+            return None
+        if set(value) <= set("*•"):
+            self.deviations.append("client_secret is masked, so it counts as absent")
+            return None
+        return str(value)
+
+    def registration_access_token(self) -> str | None:
+        value = self.document.get("registration_access_token")
+        if value is None:
+            return None
+        # What a header takes: RFC 6750 section 2.1, and the tokens of less careful servers.
+        visible = isinstance(value, str) and re.fullmatch("[!-~]+", value)
+        if not visible or len(value) > MAX_ACCESS_TOKEN_LENGTH:
+            self.faults.append("registration_access_token is not usable in a header")
+            return None
+        return str(value)
+
+    def registration_client_uri(self) -> str | None:
+        value = self.document.get("registration_client_uri")
+        if value is None or value == "":
+            return None
+        try:
+            urls.parse(value)
+        except ValueError as exc:
+            self.deviations.append(f"registration_client_uri was dropped: it {exc}")
+            return None
+        return str(value)
+
+    def timestamp(self, name: str) -> int | None:
+        value = self.document.get(name)
+        if value is None:
+            return None
+        seconds = _whole_number(value)
+        if seconds is None or not 0 <= seconds <= MAX_TIMESTAMP:
+            self.deviations.append(f"{name} was dropped: it is no time in seconds")
+            return None
+        if not isinstance(value, int):
+            self.deviations.append(f"{name} came as {type(value).__name__}")
+        return seconds
+
+    def compare(self, requested: Mapping[str, Any], granted: Mapping[str, Any]) -> None:
+        """Note where the answer falls behind what was requested (RFC 7591 section 3.2.1)."""
+        statement = requested.get("software_statement")
+        if self.document.get("software_statement") not in (None, statement):
+            self.deviations.append("software_statement came back changed")
+        for name in ("redirect_uris", "grant_types"):
+            if not set(requested.get(name, ())) <= set(granted.get(name, ())):
+                self.deviations.append(f"{name} lacks what was requested")
+
+    def suffices(
+        self, granted: Mapping[str, Any], secret: str | None, uri: str | None, token: str | None
+    ) -> None:
+        """Judge whether the credentials are enough for what was granted."""
+        method = granted.get("token_endpoint_auth_method", "client_secret_basic")
+        if secret is None and method in SECRET_METHODS:
+            self.faults.append(f"client_secret is missing, which {method} needs")
+        if secret is not None and method == "none":
+            self.deviations.append("client_secret came although the client is public")
+        # OpenID Connect Registration section 3.2: both or neither.
+        if (uri is None) != (token is None):
+            missing = "registration_client_uri" if uri is None else "registration_access_token"
+            self.deviations.append(f"{missing} is missing, so this cannot be managed")
+
+
+def _is_text(value: object, limit: int) -> bool:
+    return isinstance(value, str) and len(value) <= limit and not _CONTROLS.search(value)
+
+
+def _whole_number(value: object) -> int | None:
+    # True is an int to isinstance().
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, str) and re.fullmatch("[0-9]{1,12}", value):
+        return int(value)
+    return None

@@ -1,0 +1,32 @@
+"""How a registered client authenticates at its token endpoint (RFC 6749 section 2.3.1)."""
+
+from __future__ import annotations
+
+import base64
+from urllib.parse import quote_plus
+
+from django_dcr.exceptions import UnsupportedError
+
+
+def client_authentication(
+    client_id: str, client_secret: str | None, method: str
+) -> tuple[dict[str, str], dict[str, str]]:
+    """Return the headers and the form parameters that authenticate by the registered ``method``.
+
+    Exactly one of the two carries the credentials (RFC 6749 section 2.3). Raises
+    UnsupportedError for a method other than client_secret_basic, client_secret_post and none,
+    and where the method needs a secret and there is none.
+    """
+    if method == "none":
+        return {}, {"client_id": client_id}
+    if method not in ("client_secret_basic", "client_secret_post"):
+        raise UnsupportedError(
+            f"django-dcr cannot authenticate by {method}; the site itself has to"
+        )
+    if client_secret is None:
+        raise UnsupportedError(f"{method} needs a client secret, and this registration has none")
+    if method == "client_secret_post":
+        return {}, {"client_id": client_id, "client_secret": client_secret}
+    # Each part is form-urlencoded first, else a colon in the id would end it.
+    pair = f"{quote_plus(client_id)}:{quote_plus(client_secret)}"
+    return {"Authorization": "Basic " + base64.b64encode(pair.encode()).decode()}, {}

@@ -1,0 +1,181 @@
+"""Finding a server's metadata, and what of it may be used.
+
+RFC 8414 and OpenID Connect Discovery 1.0. An issuer is text that is compared code point by code
+point (RFC 8414 section 4); nothing here normalises one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from django_dcr import urls
+from django_dcr.exceptions import InvalidResponseError, NotAllowedError, UnsupportedError
+from django_dcr.protocol.documents import delta_seconds, storable
+from django_dcr.text import clean
+
+EXAMPLE_ISSUER = "https://login.example/realm"
+
+
+def check_issuer(issuer: str, *, allow_http: bool = False) -> None:
+    """Refuse what is no issuer identifier (RFC 8414 section 2).
+
+    Raises NotAllowedError unless it is https (with ``allow_http``: or http) without query,
+    fragment and userinfo.
+    """
+    fault = _issuer_fault(issuer, allow_http)
+    if fault:
+        # The issuer itself is not repeated: what stands before its @ may be a password.
+        raise NotAllowedError(
+            f"the issuer {fault}; an issuer looks like {EXAMPLE_ISSUER}", step="discover"
+        )
+
+
+def _issuer_fault(issuer: str, allow_http: bool) -> str:
+    text = str(issuer)
+    if "{" in text:
+        return "is a template; put the tenant's own value in place of what stands in braces"
+    if "@" in text.partition("://")[2].partition("/")[0]:
+        return "has a user name before an @; leave that out"
+    for character, part in {"?": "a query", "#": "a fragment"}.items():
+        if character in text:
+            return f"has {part} (the character {character}); leave that out"
+    try:
+        url = urls.parse(issuer)
+    except ValueError as exc:
+        return str(exc)
+    if url.scheme == "http" and not allow_http:
+        return "is not https; add its origin to DCR_INTERNAL_ORIGINS if it has no TLS"
+    return ""
+
+
+def well_known_urls(issuer: str) -> list[str]:
+    """Return where an issuer that passed ``check_issuer`` may publish its metadata, in order.
+
+    RFC 8414 inserted (section 3.1), OpenID inserted (section 5), OpenID appended (OpenID Connect
+    Discovery section 4.1).
+    """
+    url = urls.parse(issuer)
+    path = url.path.removesuffix("/")
+    candidates = [
+        f"{url.origin}/.well-known/oauth-authorization-server{path}",
+        f"{url.origin}/.well-known/openid-configuration{path}",
+        f"{url.origin}{path}/.well-known/openid-configuration",
+    ]
+    return list(dict.fromkeys(candidates))
+
+
+def check_server_metadata(document: dict[str, Any], *, issuer: str) -> dict[str, Any]:
+    """Return the document as it may be stored, unknown members included.
+
+    Raises InvalidResponseError unless it is this issuer's own (RFC 8414 section 3.3). Lists that
+    are null or empty are read as absent.
+    """
+    stated = document.get("issuer")
+    if stated != issuer:
+        raise InvalidResponseError(_mismatch(stated, issuer), issuer=issuer, step="discover")
+    members: dict[str, Any] = storable(document)
+    return {
+        name: value
+        for name, value in members.items()
+        if not (name.endswith("_supported") and value in (None, []))
+    }
+
+
+def _mismatch(stated: object, issuer: str) -> str:
+    if not isinstance(stated, str) or not stated:
+        return "the metadata names no issuer, so it must not be used; ask the server's operator"
+    if stated.removesuffix("/") == issuer.removesuffix("/"):
+        return (
+            "the metadata's issuer differs in the slash at its end; "
+            f"add the server with exactly the issuer {clean(stated)}"
+        )
+    return (
+        f'the metadata is of another issuer, "{clean(stated)}", so it must not be used; '
+        "if that is the server you mean, add it under exactly its own issuer"
+    )
+
+
+def endpoint(
+    metadata: Mapping[str, Any],
+    name: str,
+    *,
+    issuer: str,
+    trusted_origins: Collection[str] = (),
+    step: str,
+) -> str:
+    """Return the URL of an endpoint such as "registration_endpoint", exactly as it was stated.
+
+    Raises UnsupportedError where there is none, and what ``vouched`` raises.
+    """
+    url = metadata.get(name)
+    if url is None:
+        raise UnsupportedError(
+            f"this server offers no dynamic registration: its metadata has no {name}; "
+            "register by hand, or ask its operator to turn it on"
+            if name == "registration_endpoint"
+            else f"this server's metadata has no {clean(name)}",
+            issuer=issuer,
+            step=step,
+        )
+    vouched(url, issuer=issuer, trusted_origins=trusted_origins, step=step)
+    return str(url)
+
+
+def vouched(url: str, *, issuer: str, trusted_origins: Collection[str], step: str) -> None:
+    """Check a URL that the server gave, before anything is sent there; do so at each use.
+
+    Raises InvalidResponseError where it is malformed, or http under an https issuer, and
+    NotAllowedError where its origin is neither the issuer's nor one the operator trusts.
+    """
+    try:
+        target = urls.parse(url)
+    except ValueError as exc:
+        raise InvalidResponseError(
+            f"an address that the server gave {exc}; ask its operator", issuer=issuer, step=step
+        ) from exc
+    home = urls.parse(issuer)
+    if target.origin in {home.origin, *_origins(trusted_origins)}:
+        return
+    if target.scheme == "http" and home.scheme == "https":
+        raise InvalidResponseError(
+            f"the server gave an address at {target.origin}, which is not https",
+            issuer=issuer,
+            step=step,
+        )
+    raise NotAllowedError(
+        f"the server gave an address at {target.origin}, which is not the issuer's origin; "
+        "an operator may add it to the server's trusted_origins",
+        issuer=issuer,
+        step=step,
+    )
+
+
+def _origins(entries: Collection[str]) -> set[str]:
+    origins = set()
+    for entry in entries:
+        try:
+            origins.add(urls.origin(entry))
+        except ValueError:
+            continue  # what is no origin vouches for nothing
+    return origins
+
+
+def freshness(headers: Mapping[str, str], limit: float) -> float:
+    """Return for how many seconds an answer counts as fresh (RFC 9111 section 4.2).
+
+    At most ``limit`` seconds, which is also the answer where nothing readable is said.
+    """
+    directives = _directives(headers.get("Cache-Control", ""))
+    if "no-store" in directives or "no-cache" in directives:
+        return 0.0
+    lifetime = delta_seconds(directives.get("max-age", ""))
+    if lifetime is None:
+        return limit
+    age = delta_seconds(headers.get("Age", "")) or 0.0
+    return min(lifetime - age, limit) if age < lifetime else 0.0
+
+
+def _directives(header: str) -> dict[str, str]:
+    parts = (part.partition("=") for part in header.split(","))
+    return {name.strip().lower(): value.strip().strip('"') for name, _, value in parts}

@@ -1,0 +1,124 @@
+"""JSON that others wrote, read strictly, and JSON for requests."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from typing import Any, NoReturn
+
+from django_dcr.exceptions import InvalidResponseError
+
+MAX_DEPTH = 32
+MAX_INTEGER_DIGITS = 20
+MAX_FLOAT_LENGTH = 100
+
+# jsonb refuses NUL, and no database driver encodes a lone surrogate.
+_UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
+
+
+def parse_object(body: bytes, *, issuer: str = "", step: str = "") -> dict[str, Any]:
+    """Read ``body`` as one JSON object in UTF-8 (RFC 8259), whatever its media type says.
+
+    Raises InvalidResponseError for anything else, and for duplicate names, numbers that are
+    none or are out of bounds, and nesting deeper than ``MAX_DEPTH``.
+    """
+    try:
+        value = _decode(body)
+        reason = "" if isinstance(value, dict) else f"it is a {type(value).__name__}"
+    except RecursionError:
+        value, reason = None, "it is nested too deeply"
+    except ValueError as exc:
+        value, reason = None, str(exc)
+    # Raised outside of the handlers: their exceptions carry the whole document, with secrets.
+    if not isinstance(value, dict):
+        raise InvalidResponseError(
+            f"the answer is not the JSON object it should be: {reason}", issuer=issuer, step=step
+        )
+    return value
+
+
+def _decode(body: bytes) -> object:
+    value = json.loads(
+        body.decode("utf-8-sig"),
+        object_pairs_hook=_object,
+        parse_int=_integer,
+        parse_float=_float,
+        parse_constant=_constant,
+    )
+    if _deeper_than(MAX_DEPTH, value):
+        raise ValueError("it is nested too deeply")
+    return value
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    # Readers differ in which of two they take, so one could be shown and the other used.
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        raise ValueError("a name occurs twice in one object")
+    return members
+
+
+def _integer(digits: str) -> int:
+    # int() takes quadratic time, and raises on its own above 4,300 digits.
+    if len(digits) > MAX_INTEGER_DIGITS + digits.startswith("-"):
+        raise ValueError(f"a number has more than {MAX_INTEGER_DIGITS} digits")
+    return int(digits)
+
+
+def _float(digits: str) -> float:
+    number = float(digits) if len(digits) <= MAX_FLOAT_LENGTH else math.inf
+    if math.isinf(number):
+        raise ValueError("a number is out of bounds")
+    return number
+
+
+def _constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _deeper_than(levels: int, value: object) -> bool:
+    if not isinstance(value, (dict, list)):
+        return False
+    members = value.values() if isinstance(value, dict) else value
+    return levels == 0 or any(_deeper_than(levels - 1, member) for member in members)
+
+
+def storable(value: Any) -> Any:
+    """Return a copy of parsed JSON that PostgreSQL, MariaDB and SQLite all store unchanged.
+
+    Members whose names hold NUL or lone surrogates are dropped, in texts these characters are;
+    numbers beyond 64 bits become text. Not for credentials, which are kept exactly or refused.
+    """
+    if isinstance(value, Mapping):
+        return {
+            name: storable(member)
+            for name, member in value.items()
+            if isinstance(name, str) and not _UNSTORABLE.search(name)
+        }
+    if isinstance(value, (list, tuple)):
+        return [storable(item) for item in value]
+    if isinstance(value, str):
+        return _UNSTORABLE.sub("", value)
+    if isinstance(value, (int, float)) and not -(2**63) <= value < 2**63:
+        return str(value)
+    return value
+
+
+def encode(body: Mapping[str, Any]) -> bytes:
+    """Return ``body`` as the JSON of a request, in UTF-8.
+
+    Raises TypeError or ValueError for what is no JSON; checked client metadata always is.
+    """
+    text = json.dumps(body, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return text.encode()
+
+
+def delta_seconds(text: str) -> float | None:
+    """Return the number of seconds in a header (RFC 9110 section 10.2.3), or None.
+
+    However many digits there are, this takes no time and raises nothing: it ends in infinity.
+    """
+    text = text.strip(" \t")
+    return float(text) if re.fullmatch("[0-9]+", text) else None

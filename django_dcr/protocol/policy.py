@@ -1,0 +1,235 @@
+"""What a site may ask for: the rules on client metadata, checked before anything is sent.
+
+Each rule is a generator of the sentences that say what is wrong and what to do about it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from django_dcr import urls
+from django_dcr.exceptions import NotAllowedError
+from django_dcr.protocol.documents import encode
+from django_dcr.protocol.members import ASSIGNED_MEMBERS, PRIVATE_KEY_MEMBERS, type_of
+from django_dcr.text import clean
+
+_WORDS = {
+    str: "text that is not empty",
+    list: 'a list of texts that are not empty, such as ["..."]',
+    dict: "an object",
+    bool: "true or false",
+    int: "a whole number",
+}
+# RFC 5646 section 2.1 in outline: subtags of one to eight letters and digits.
+_LANGUAGE_TAG = re.compile("[A-Za-z]{1,8}(-[A-Za-z0-9]{1,8})*")
+# RFC 6749 section 3.3.
+_SCOPE = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+( [\x21\x23-\x5b\x5d-\x7e]+)*")
+_PRIVATE_USE_URI = re.compile(r"([a-z][a-z0-9+.-]*):[a-z0-9._~!$&'()*+,;=:@%/?\[\]-]+")
+# Schemes that mean something to a browser or a system already, so no app's own.
+_FOREIGN_SCHEME = re.compile(
+    "about|blob|chrome(-extension)?|data|feed|file(system)?|ftps?|gopher|intent|jar|javascript"
+    "|ldaps?|mailto|moz-extension|resource|sftp|sms|ssh|tel|telnet|unix|urn|vbscript"
+    "|view-source|wss?"
+)
+_HTTPS_MEMBERS = (
+    "client_uri",
+    "logo_uri",
+    "tos_uri",
+    "policy_uri",
+    "jwks_uri",
+    "sector_identifier_uri",
+    "initiate_login_uri",
+    "request_uris",
+)
+_LOGOUT_URIS = ("backchannel_logout_uri", "frontchannel_logout_uri")
+
+
+def check_client_metadata(metadata: Mapping[str, Any], *, issuer: str = "", step: str = "") -> None:
+    """Raise NotAllowedError for metadata that must not be sent to any server, naming the member.
+
+    RFC 7591 sections 2 and 5, OpenID Connect Registration section 2, RFC 9700 sections 2.4, 2.6.
+    """
+    for rule in _RULES:
+        for fault in rule(metadata):
+            raise NotAllowedError(fault, issuer=issuer, step=step)
+
+
+def application_type(metadata: Mapping[str, Any]) -> str:
+    """Return the stated application_type, or the one that the redirect URIs show."""
+    redirect_uris = metadata.get("redirect_uris", ())
+    # Only https redirects go to another machine than the user's own (RFC 8252 section 7).
+    native = redirect_uris and not any(_scheme(uri) == "https" for uri in redirect_uris)
+    return str(metadata.get("application_type") or ("native" if native else "web"))
+
+
+def _json(metadata: Mapping[str, Any]) -> Iterator[str]:
+    if not isinstance(metadata, Mapping):
+        yield f"client metadata is a JSON object, not a {type(metadata).__name__}"
+    elif not all(isinstance(name, str) and name for name in metadata):
+        yield "client metadata has a member whose name is not text; rename it"
+    else:
+        try:
+            encode(metadata)
+        except (TypeError, ValueError, RecursionError):
+            yield "client metadata holds a value that is no JSON; use plain JSON values only"
+
+
+def _assigned(metadata: Mapping[str, Any]) -> Iterator[str]:
+    for name in sorted(ASSIGNED_MEMBERS & metadata.keys()):
+        yield f"{name} is assigned by the server and cannot be asked for; leave it out"
+
+
+def _types(metadata: Mapping[str, Any]) -> Iterator[str]:
+    for name, value in metadata.items():
+        wanted = type_of(name)
+        if name == "scope" and not (isinstance(value, str) and _SCOPE.fullmatch(value)):
+            yield "scope must be one text of words with single blanks between them"
+        elif wanted and not _has_type(value, wanted):
+            yield f"{clean(name, 100)} must be {_WORDS[wanted]}"
+
+
+def _has_type(value: object, wanted: type) -> bool:
+    if wanted is list:
+        return isinstance(value, (list, tuple)) and all(_has_type(item, str) for item in value)
+    if wanted is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, wanted) and (wanted is not str or bool(value))
+
+
+def _language_tags(metadata: Mapping[str, Any]) -> Iterator[str]:
+    for name in metadata:
+        base, mark, tag = name.partition("#")
+        if mark and not (base and _LANGUAGE_TAG.fullmatch(tag)):
+            yield f'{clean(name, 100)} has a malformed language tag; write "client_name#pt-BR"'
+
+
+def _grants(metadata: Mapping[str, Any]) -> Iterator[str]:
+    """RFC 7591 section 2.1: which response types go with which grant types."""
+    grants = grant_types(metadata)
+    words = {word for kind in _response_types(metadata) for word in kind.split()}
+    if "password" in grants:
+        yield "grant_types must not contain password (RFC 9700 section 2.4); remove it"
+    if "code" in words and "authorization_code" not in grants:
+        yield "response_types has code, so add authorization_code to grant_types"
+    if words & {"token", "id_token"} and "implicit" not in grants:
+        yield "response_types has token or id_token, so add implicit to grant_types"
+    if "authorization_code" in grants and "code" not in words:
+        yield "grant_types has authorization_code, so add code to response_types"
+    if "implicit" in grants and not words & {"token", "id_token"}:
+        yield "grant_types has implicit, so add token or id_token to response_types"
+
+
+def grant_types(metadata: Mapping[str, Any]) -> list[str]:
+    """Return the grant types with their default (RFC 7591 section 2)."""
+    return list(metadata.get("grant_types", ["authorization_code"]))
+
+
+def _response_types(metadata: Mapping[str, Any]) -> list[str]:
+    default = ["code"] if "authorization_code" in grant_types(metadata) else []
+    return list(metadata.get("response_types", default))
+
+
+def _redirects(metadata: Mapping[str, Any]) -> Iterator[str]:
+    redirecting = {"authorization_code", "implicit"} & set(grant_types(metadata))
+    if redirecting and not metadata.get("redirect_uris"):
+        yield f"{min(redirecting)} needs redirect_uris; state at least one"
+    for name in ("redirect_uris", "post_logout_redirect_uris"):
+        for uri in metadata.get(name, ()):
+            fault = _redirect_fault(uri)
+            if fault:
+                yield f'{name} has "{clean(uri, 100)}", which {fault}'
+    yield from _kind_of_application(metadata)
+
+
+def _redirect_fault(uri: str) -> str:
+    """RFC 7591 section 5, RFC 6749 section 3.1.2, RFC 8252 section 7."""
+    if "#" in uri:
+        return "has a fragment; leave it out"
+    if not _is_web(uri):
+        match = _PRIVATE_USE_URI.fullmatch(uri.lower())
+        usable = match and not _FOREIGN_SCHEME.fullmatch(match[1])
+        return "" if usable else "no server may redirect to; use https"
+    try:
+        url = urls.parse(uri)
+    except ValueError as exc:
+        return f"{exc}; write it in full, such as https://app.example/callback"
+    if url.scheme == "http" and not url.is_loopback:
+        return "is http on another machine than this; use https"
+    return ""
+
+
+def _is_web(uri: str) -> bool:
+    return uri.partition(":")[0].lower() in ("http", "https")
+
+
+def _kind_of_application(metadata: Mapping[str, Any]) -> Iterator[str]:
+    redirect_uris = metadata.get("redirect_uris", ())
+    kind = application_type(metadata)
+    https = [uri for uri in redirect_uris if _scheme(uri) == "https"]
+    if kind == "native" and https:
+        yield 'application_type "native" has https redirect_uris; use "web", or http on loopback'
+    local = [uri for uri in redirect_uris if uri not in https or urls.parse(uri).is_loopback]
+    if kind == "web" and "implicit" in grant_types(metadata) and local:
+        yield 'the implicit grant of a "web" application needs https redirect_uris, not localhost'
+
+
+def _uris(metadata: Mapping[str, Any]) -> Iterator[str]:
+    for name, value in metadata.items():
+        base = name.partition("#")[0]
+        if base in _HTTPS_MEMBERS:
+            for uri in [value] if isinstance(value, str) else value:
+                if _scheme(uri) != "https":
+                    yield f"{name} must be an absolute https URL"
+        elif base in _LOGOUT_URIS and not _scheme(value):
+            yield f"{name} must be an absolute https URL, or http inside your own network"
+
+
+def _scheme(uri: str) -> str:
+    try:
+        # A page may be named with a fragment, and a request object by its hash in one.
+        return urls.parse(uri.partition("#")[0]).scheme
+    except ValueError:
+        return ""
+
+
+def _keys(metadata: Mapping[str, Any]) -> Iterator[str]:
+    if "jwks" not in metadata:
+        return
+    if "jwks_uri" in metadata:
+        yield "jwks and jwks_uri cannot both be sent; keep jwks_uri"
+    keys = metadata["jwks"].get("keys")
+    if not isinstance(keys, list) or not all(isinstance(key, dict) for key in keys):
+        yield 'jwks must be an object such as {"keys": [{"kty": "EC"}]}'
+    elif any(PRIVATE_KEY_MEMBERS & key.keys() for key in keys):
+        yield "jwks holds a private key; send public keys only"
+
+
+def _pairwise(metadata: Mapping[str, Any]) -> Iterator[str]:
+    """OpenID Connect Core section 8.1."""
+    if metadata.get("subject_type") != "pairwise" or "sector_identifier_uri" in metadata:
+        return
+    web = [uri for uri in metadata.get("redirect_uris", ()) if _is_web(uri)]
+    if len({urls.parse(uri).host for uri in web}) > 1:
+        yield "pairwise subject_type and redirect_uris on several hosts need sector_identifier_uri"
+
+
+def _algorithm(metadata: Mapping[str, Any]) -> Iterator[str]:
+    if metadata.get("token_endpoint_auth_signing_alg") == "none":
+        yield 'token_endpoint_auth_signing_alg must not be "none"; name a real algorithm'
+
+
+# The later rules rely on the earlier ones: on names that are text, and on values of their type.
+_RULES: tuple[Callable[[Mapping[str, Any]], Iterator[str]], ...] = (
+    _json,
+    _assigned,
+    _types,
+    _language_tags,
+    _grants,
+    _redirects,
+    _uris,
+    _keys,
+    _pairwise,
+    _algorithm,
+)

@@ -1,0 +1,221 @@
+"""Answers that are no success, and the error that each becomes.
+
+RFC 7591 section 3.2.2, RFC 7592 section 2, RFC 6750 section 3.
+"""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+from collections.abc import Collection, Mapping
+from datetime import datetime, timezone
+from email.utils import parsedate_to_datetime
+from typing import Any, Protocol
+from urllib.parse import quote
+
+from django_dcr import urls
+from django_dcr.exceptions import (
+    DCRError,
+    InvalidResponseError,
+    NetworkError,
+    RegistrationGoneError,
+    RequestRejectedError,
+    UnsupportedError,
+)
+from django_dcr.protocol.documents import delta_seconds, parse_object
+from django_dcr.text import clean
+
+MAX_RETRY_AFTER = 3600
+MAX_ERROR_LENGTH = 100
+MAX_DESCRIPTION_LENGTH = 200
+MAX_CHALLENGE_LENGTH = 16_384
+
+_MASK = "********"
+# RFC 6749 section 5.2.
+_ERROR = re.compile(r"[\x20\x21\x23-\x5b\x5d-\x7e]+")
+# RFC 9110 section 11. Nothing in it can fail half-way, so it is walked through once.
+_CHALLENGE = re.compile(
+    r"(?P<name>[A-Za-z0-9!#$%&'*+.^_`|~-]+)"
+    r'(?:[ \t]*=[ \t]*(?:"(?P<quoted>(?:[^"\\]|\\.)*)|(?P<plain>[^\s,"]*)))?',
+    re.DOTALL,
+)
+_ADVICE = {
+    "invalid_redirect_uri": "check redirect_uris",
+    "invalid_client_metadata": "check the client metadata against what this server accepts",
+    "invalid_software_statement": "check software_statement",
+    "unapproved_software_statement": "ask the server's operator to approve software_statement",
+}
+
+
+class Reply(Protocol):
+    """An HTTP answer; its headers are looked up without regard to case."""
+
+    @property
+    def status(self) -> int: ...
+
+    @property
+    def headers(self) -> Mapping[str, str]: ...
+
+    @property
+    def body(self) -> bytes: ...
+
+
+def check_status(
+    reply: Reply,
+    accepted: Collection[int],
+    *,
+    issuer: str,
+    step: str,
+    secrets: Collection[str] = (),
+) -> None:
+    """Raise ``rejection(...)`` unless the answer's status is one of those accepted."""
+    if reply.status not in accepted:
+        raise rejection(reply, issuer=issuer, step=step, secrets=secrets)
+
+
+def rejection(reply: Reply, *, issuer: str, step: str, secrets: Collection[str] = ()) -> DCRError:
+    """Return the error that an answer without success means; its text says what to do next.
+
+    ``secrets`` are values that must not be repeated should the server echo them.
+    """
+    status = reply.status
+    if 300 <= status < 400:
+        return NetworkError(_redirect(reply), issuer=issuer, step=step, status=status)
+    if status in (405, 501) or (status == 404 and step == "register"):
+        return UnsupportedError(_unsupported(status, step), issuer=issuer, step=step, status=status)
+    if 400 <= status < 500 or status == 503:
+        return _refusal(reply, issuer, step, secrets)
+    return InvalidResponseError(
+        f"the server answered with status {status:03}; try again later, or ask its operator",
+        issuer=issuer,
+        step=step,
+        status=status,
+    )
+
+
+def _redirect(reply: Reply) -> str:
+    try:
+        target = f" to {urls.origin(reply.headers.get('Location', ''))}"
+    except ValueError:
+        target = ""
+    return (
+        f"the server answered {reply.status}, a redirect{target}, and none is followed; "
+        "ask its operator for the address that answers itself"
+    )
+
+
+def _unsupported(status: int, step: str) -> str:
+    if step == "register":
+        return (
+            f"the server answered {status}: registration is not offered at its endpoint; "
+            "register by hand, or ask its operator to turn it on"
+        )
+    return f"the server answered {status}: it does not offer this ({step}); use its own console"
+
+
+def _refusal(
+    reply: Reply, issuer: str, step: str, secrets: Collection[str]
+) -> RequestRejectedError:
+    said = _said(reply)
+    error = _error(said.get("error"), secrets)
+    description = _description(said.get("error_description"), secrets)
+    wait = _retry_after(reply.headers.get("Retry-After", ""))
+    gone = step in ("read", "update", "delete") and reply.status in (401, 404, 410)
+    words = f' {error}, in its words "{description}"' if description else f" {error}"
+    advice = _advice(reply.status, step, error, wait)
+    return (RegistrationGoneError if gone else RequestRejectedError)(
+        f"the server refused with {reply.status}{words.rstrip()}; {advice}",
+        issuer=issuer,
+        step=step,
+        status=reply.status,
+        error=error,
+        error_description=description,
+        retry_after=wait,
+    )
+
+
+def _said(reply: Reply) -> Mapping[str, Any]:
+    try:
+        document = parse_object(reply.body)
+    except InvalidResponseError:
+        document = {}
+    return document if "error" in document else _challenge(reply.headers)
+
+
+def _challenge(headers: Mapping[str, str]) -> dict[str, str]:
+    """Return the parameters of the Bearer challenge (RFC 6750 section 3)."""
+    scheme = ""
+    parameters: dict[str, str] = {}
+    header = headers.get("WWW-Authenticate", "")[:MAX_CHALLENGE_LENGTH]
+    for match in _CHALLENGE.finditer(header):
+        name, quoted, plain = match["name"].lower(), match["quoted"], match["plain"]
+        if quoted is None and plain is None:
+            scheme = name
+        elif scheme == "bearer":
+            value = plain if quoted is None else re.sub(r"\\(.)", r"\1", quoted)
+            parameters.setdefault(name, value)
+    return parameters
+
+
+def _error(value: object, secrets: Collection[str]) -> str:
+    code = _redacted(value, secrets) if isinstance(value, str) else ""
+    plain = len(code) <= MAX_ERROR_LENGTH and _ERROR.fullmatch(code)
+    return code.strip() if plain else ""
+
+
+def _description(value: object, secrets: Collection[str]) -> str:
+    return (
+        clean(_redacted(value, secrets), MAX_DESCRIPTION_LENGTH) if isinstance(value, str) else ""
+    )
+
+
+def _redacted(text: str, secrets: Collection[str]) -> str:
+    """Return ``text`` on one line without the secrets, in the spellings an echo takes."""
+    spellings = {
+        spelling
+        for secret in secrets
+        for spelling in (
+            secret,
+            quote(secret, safe="", errors="replace"),
+            html.escape(secret),
+            json.dumps(secret)[1:-1],
+        )
+        if spelling
+    }
+    # The longest first, for one may be part of another. Twice, because cleaning may close
+    # the gaps that hid one.
+    for spelling in sorted(spellings, key=len, reverse=True):
+        text = text.replace(spelling, _MASK)
+    text = clean(text, 10 * MAX_DESCRIPTION_LENGTH)
+    for spelling in sorted(spellings, key=len, reverse=True):
+        text = text.replace(spelling, _MASK)
+    return text
+
+
+def _retry_after(text: str) -> int | None:
+    """Return the seconds to wait (RFC 9110 section 10.2.3), at most ``MAX_RETRY_AFTER``."""
+    seconds = delta_seconds(text)
+    if seconds is None:
+        try:
+            moment = parsedate_to_datetime(text[:64])
+            # "-0000" gives a date without a zone.
+            moment = moment.replace(tzinfo=moment.tzinfo or timezone.utc)
+            seconds = (moment - datetime.now(timezone.utc)).total_seconds()
+        except (TypeError, ValueError, OverflowError, IndexError):
+            return None
+    return int(min(seconds, MAX_RETRY_AFTER)) if seconds >= 0 else None
+
+
+def _advice(status: int, step: str, error: str, wait: int | None) -> str:
+    if error in _ADVICE:
+        return _ADVICE[error]
+    if status in (429, 503):
+        return f"wait {wait} seconds, then try again" if wait else "try again later"
+    if step == "register" and status == 401:
+        return "it wants an initial access token that it still accepts; set one on the server"
+    if step == "register" and status == 403:
+        return "it does not permit this registration; ask its operator, or give another token"
+    if step in ("read", "update", "delete") and status in (401, 404, 410):
+        return "it refuses this registration's token or has forgotten the client; register anew"
+    return "ask the server's operator what it accepts"

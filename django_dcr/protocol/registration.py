@@ -1,0 +1,247 @@
+"""Requests: what is asked of a server, and how it compares with what was granted.
+
+RFC 7591 section 3.1 (registration) and RFC 7592 section 2.2 (update).
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any
+
+from django_dcr.exceptions import DCRError, NotAllowedError, UnsupportedError
+from django_dcr.protocol.documents import parse_object
+from django_dcr.protocol.members import ASSIGNED_MEMBERS, cleaned, folded, is_empty, strings
+from django_dcr.protocol.policy import application_type, check_client_metadata, grant_types
+from django_dcr.text import clean
+
+_METHODS = ("client_secret_basic", "client_secret_post", "none")
+_SIGNING_ALGORITHMS = {
+    "private_key_jwt": ("RS256", "ES256", "PS256", "EdDSA"),
+    "client_secret_jwt": ("HS256", "HS384", "HS512"),
+}
+#: The server metadata that announces a logout member, by the start of the member's name.
+_LOGOUT = {
+    "post_logout_": "end_session_endpoint",
+    "backchannel_logout_": "backchannel_logout_supported",
+    "frontchannel_logout_": "frontchannel_logout_supported",
+}
+# RFC 7591 section 2, OpenID Connect Registration section 2.
+_DEFAULTS: Mapping[str, Any] = {
+    "application_type": "web",
+    "grant_types": ["authorization_code"],
+    "id_token_signed_response_alg": "RS256",
+    "response_types": ["code"],
+    "subject_type": "public",
+    "token_endpoint_auth_method": "client_secret_basic",
+}
+
+
+def client_metadata(*layers: Mapping[str, Any], owner: str = "") -> dict[str, Any]:
+    """Lay client metadata over one another; later layers win, and an empty value removes.
+
+    ``{owner}`` in client_name, language-tagged or not, becomes ``owner``; a list of scopes becomes
+    one text. Raises NotAllowedError for a layer that is no mapping.
+    """
+    merged = _overlaid(*layers)
+    for name, value in merged.items():
+        if name.partition("#")[0] == "client_name" and isinstance(value, str):
+            merged[name] = value.replace("{owner}", owner).strip()
+        elif name == "scope" and _is_strings(value):
+            merged[name] = " ".join(value)
+    return {name: value for name, value in merged.items() if not is_empty(value)}
+
+
+def _overlaid(*layers: Mapping[str, Any]) -> dict[str, Any]:
+    members: dict[str, tuple[str, Any]] = {}
+    for layer in layers:
+        if not isinstance(layer, Mapping) or not all(isinstance(name, str) for name in layer):
+            raise NotAllowedError("client metadata is one JSON object whose names are text")
+        members.update({folded(name): (name, value) for name, value in layer.items()})
+    return {name: value for name, value in members.values() if not is_empty(value)}
+
+
+def _is_strings(value: object) -> bool:
+    return isinstance(value, (list, tuple)) and all(isinstance(item, str) for item in value)
+
+
+def registration_request(
+    metadata: Mapping[str, Any], server_metadata: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the body of the POST that registers a client at the server described.
+
+    Raises NotAllowedError for metadata that may not be sent, and UnsupportedError where the
+    server says that it does not offer what is asked.
+    """
+    request = _overlaid(metadata)
+    check_client_metadata(request, issuer=_issuer(server_metadata), step="register")
+    for name in list(request):
+        if not _logout_is_supported(name, server_metadata):
+            del request[name]
+    _check_offered(request, server_metadata)
+    method = _authentication_method(request, server_metadata)
+    request["token_endpoint_auth_method"] = method
+    if application_type(request) == "native":
+        request["application_type"] = "native"
+    algorithm = _signing_algorithm(request, method, server_metadata)
+    if algorithm:
+        request["token_endpoint_auth_signing_alg"] = algorithm
+    return request
+
+
+def _logout_is_supported(name: str, server_metadata: Mapping[str, Any]) -> bool:
+    announcements = (said for start, said in _LOGOUT.items() if name.startswith(start))
+    return all(server_metadata.get(said) for said in announcements)
+
+
+def _check_offered(request: Mapping[str, Any], server_metadata: Mapping[str, Any]) -> None:
+    for name in ("grant_types", "response_types"):
+        offered = strings(server_metadata, f"{name}_supported")
+        known = {_word_set(item) for item in offered or ()}
+        for item in request.get(name, ()):
+            if offered and _word_set(item) not in known:
+                raise _not_offered(name, item, offered, server_metadata)
+
+
+def _word_set(text: str) -> frozenset[str]:
+    # "code id_token" and "id_token code" are one response type.
+    return frozenset(text.split())
+
+
+def _not_offered(
+    name: str, value: str, offered: Iterable[str], server_metadata: Mapping[str, Any]
+) -> UnsupportedError:
+    return UnsupportedError(
+        f"this server does not offer {value} in {name}; it offers {clean(', '.join(offered))}",
+        issuer=_issuer(server_metadata),
+        step="register",
+    )
+
+
+def _issuer(server_metadata: Mapping[str, Any]) -> str:
+    return str(server_metadata.get("issuer", ""))
+
+
+def _authentication_method(request: Mapping[str, Any], server_metadata: Mapping[str, Any]) -> str:
+    name = "token_endpoint_auth_method"
+    offered = strings(server_metadata, "token_endpoint_auth_methods_supported")
+    stated = request.get(name)
+    if stated:
+        if offered and stated not in offered:
+            raise _not_offered(name, stated, offered, server_metadata)
+        return str(stated)
+    # The default of RFC 8414 section 2.
+    for method in _METHODS:
+        if method in (offered or ["client_secret_basic"]):
+            return method
+    raise UnsupportedError(
+        f"this server offers only {clean(', '.join(offered or ()))}; state {name} yourself, "
+        'such as "private_key_jwt" with a jwks_uri',
+        issuer=_issuer(server_metadata),
+        step="register",
+    )
+
+
+def _signing_algorithm(
+    request: Mapping[str, Any], method: str, server_metadata: Mapping[str, Any]
+) -> str | None:
+    name = "token_endpoint_auth_signing_alg"
+    offered = strings(server_metadata, f"{name}_values_supported") or []
+    stated = request.get(name)
+    if stated and offered and stated not in offered:
+        raise _not_offered(name, stated, offered, server_metadata)
+    candidates = [alg for alg in _SIGNING_ALGORITHMS.get(method, ()) if alg in offered]
+    return stated or (candidates[0] if candidates else None)
+
+
+def update_request(
+    granted: Mapping[str, Any],
+    wanted: Mapping[str, Any],
+    *,
+    client_id: str,
+    client_secret: str | None = None,
+    removed: Collection[str] = (),
+) -> dict[str, Any]:
+    """Return the body of the PUT that replaces a registration (RFC 7592 section 2.2).
+
+    All that was granted, in its RFC types, under what is ``wanted``, without the members that are
+    ``removed``: what a PUT leaves out, the server deletes. ``wanted`` is client metadata that
+    passed ``check_client_metadata``.
+    """
+    body = _overlaid(cleaned(granted)[0], wanted)
+    dropped = {folded(name) for name in removed} | ASSIGNED_MEMBERS
+    body = {name: value for name, value in body.items() if folded(name) not in dropped}
+    body["client_id"] = client_id
+    if client_secret is not None:
+        body["client_secret"] = client_secret
+    return body
+
+
+def differences(asked: Mapping[str, Any], granted: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return the drift: ``{member: {"asked": ..., "granted": ...}}``, None for what is not there.
+
+    The order within lists of texts and within scope means nothing. A member that was not asked
+    counts only where its value is not the default.
+    """
+    wanted = {folded(name): value for name, value in asked.items()}
+    held = {folded(name): value for name, value in granted.items()}
+    drift = {}
+    for name in [*wanted, *(held.keys() - wanted.keys())]:
+        if name in ASSIGNED_MEMBERS or name == "software_statement":
+            continue
+        expected = wanted.get(name, _DEFAULTS.get(name))
+        if _comparable(name, expected) != _comparable(name, held.get(name)):
+            drift[name] = {"asked": wanted.get(name), "granted": held.get(name)}
+    return drift
+
+
+def _comparable(name: str, value: Any) -> Any:
+    # Off is what a switch is where nothing is said about it.
+    if is_empty(value) or value is False:
+        return None
+    if name == "scope" and isinstance(value, str):
+        return set(value.split())
+    if _is_strings(value):
+        return {" ".join(sorted(item.split())) for item in value}
+    return value
+
+
+def statement_conflicts(metadata: Mapping[str, Any]) -> list[str]:
+    """Return the members for which the software statement says something else.
+
+    At the server the statement wins (RFC 7591 section 2). Its signature is not checked.
+    """
+    claims = _claims(metadata.get("software_statement"))
+    return sorted(
+        name
+        for name in claims.keys() & metadata.keys()
+        if _comparable(name, claims[name]) != _comparable(name, metadata[name])
+    )
+
+
+def _claims(statement: object) -> dict[str, Any]:
+    try:
+        payload = str(statement).split(".")[1]
+        return parse_object(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
+    except (IndexError, ValueError, DCRError):
+        return {}  # a statement that cannot be read here may still be one for the server
+
+
+def warnings(metadata: Mapping[str, Any], server_metadata: Mapping[str, Any]) -> list[str]:
+    """Return sentences on what may be sent, and yet is better changed."""
+    sentences = [
+        f"the software statement says something else about {name}, and the statement wins"
+        for name in statement_conflicts(metadata)
+    ]
+    if "implicit" in grant_types(metadata):
+        sentences.append("the implicit grant is discouraged (RFC 9700 section 2.1.2); use code")
+    method = metadata.get("token_endpoint_auth_method")
+    algorithms = "token_endpoint_auth_signing_alg_values_supported"
+    if method in _SIGNING_ALGORITHMS and not strings(server_metadata, algorithms):
+        sentences.append(f"the server does not state {algorithms}; agree on one with its operator")
+    names = {name.partition("#")[0] for name in metadata if "#" in name}
+    sentences += [
+        f"{name} is sent in some languages only; state it without a tag too (RFC 7591 section 2.2)"
+        for name in sorted(names - metadata.keys())
+    ]
+    return sentences
