@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from django_dcr.conf import Settings
+
+ROOT = Path(__file__).parent.parent
+SETTINGS = (ROOT / "example_project/example/settings.py").read_text()
+READ = set(re.findall(r'env\.\w+\(\s*"([A-Z_]+)"', SETTINGS))
+
+FOLLOW_THE_LINKS = """
+import re
+import django
+django.setup()
+from django.test import Client
+client = Client(headers={"host": "127.0.0.1:8000"})
+page = client.get("/").content.decode()
+print(page)
+for link in re.findall('(?:href|src)="([^"]*)"', page):
+    if not link.startswith("/static/"):
+        assert client.get(link).status_code in (200, 302), link
+"""
+
+
+@pytest.fixture
+def example(tmp_path: Path) -> Path:
+    """A copy of the example project that has never been started."""
+    made = shutil.ignore_patterns(".key-*", ".env", "db.sqlite3*", "__pycache__")
+    return Path(shutil.copytree(ROOT / "example_project", tmp_path / "example", ignore=made))
+
+
+def run(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, *arguments],
+        cwd=folder,
+        env={
+            "PATH": os.environ["PATH"],
+            "PYTHONPATH": str(ROOT),
+            "DJANGO_SETTINGS_MODULE": "example.settings",
+            **environment,
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_every_setting_comes_from_the_environment() -> None:
+    assert {name for name in dir(Settings) if name.startswith("DCR_")} <= READ
+
+
+def test_env_example_documents_every_variable() -> None:
+    lines = (ROOT / "example_project/.env.example").read_text().splitlines()
+    assert {line[1:].split("=")[0] for line in lines if re.match("#[A-Z_]+=", line)} == READ
+
+
+def test_it_starts_without_any_settings_and_keeps_the_keys_it_made(example: Path) -> None:
+    first = run(example, "manage.py", "check", "--fail-level", "WARNING")
+    assert first.returncode == 0, first.stderr
+    keys = sorted(example.glob(".key-*"))
+    assert [key.name for key in keys] == [".key-DCR_ENCRYPTION_KEYS", ".key-SECRET_KEY"]
+    assert [key.stat().st_mode & 0o777 for key in keys] == [0o600, 0o600]
+    made = [key.read_text() for key in keys]
+    assert run(example, "manage.py", "check").returncode == 0
+    assert [key.read_text() for key in keys] == made
+
+
+def test_the_documented_defaults_are_the_defaults(example: Path) -> None:
+    """Every line of .env.example that shows a value changes nothing when it is put in force."""
+    command = ["manage.py", "diffsettings", "--all"]
+    run(example, "manage.py", "check")  # makes the keys
+    before = run(example, *command)
+    shown = re.sub(r"(?m)^#([A-Z_]+=.)", r"\1", (example / ".env.example").read_text())
+    (example / ".env").write_text(shown.replace("sqlite:///", f"sqlite:///{example}/"))
+    assert before.returncode == 0, before.stderr
+    after = run(example, *command)
+    assert after.stdout.splitlines() == before.stdout.splitlines()
+
+
+def test_in_production_it_does_not_start_without_keys(example: Path) -> None:
+    refused = run(example, "manage.py", "check", DEBUG="False")
+    assert "Set the SECRET_KEY environment variable" in refused.stderr
+    refused = run(example, "manage.py", "check", DEBUG="False", SECRET_KEY="x" * 50)
+    assert "Set the DCR_ENCRYPTION_KEYS environment variable" in refused.stderr
+    assert list(example.glob(".key-*")) == []
+
+
+def test_the_front_page_leads_to_both_sides(example: Path) -> None:
+    assert run(example, "manage.py", "migrate", "--verbosity", "0").returncode == 0
+    visit = run(example, "-c", FOLLOW_THE_LINKS)
+    assert visit.returncode == 0, visit.stderr
+    assert "dcr_register http://127.0.0.1:8000/o" in visit.stdout
+    assert not re.search(r"<script|<style| style=| on\w+=", visit.stdout)
