@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from django_dcr import urls
-from django_dcr.protocol.members import SECRET_METHODS, cleaned
+from django_dcr.protocol.members import SECRET_METHODS, cleaned, overlaid
 from django_dcr.text import clean
 
 MAX_CLIENT_ID_LENGTH = 16_384
@@ -68,8 +68,10 @@ def client_information(
     if document.get("error"):
         reader.faults.append("the answer is an error")
     if requested is not None:
-        metadata = {**cleaned(requested)[0], **metadata}
-        reader.compare(requested, metadata)
+        reader.statement(requested.get("software_statement"))
+        wanted = cleaned(requested)[0]
+        metadata = overlaid(wanted, metadata)
+        reader.compare(wanted, metadata)
         reader.suffices(metadata, client_secret, uri, token)
     return ClientInformation(
         client_id=client_id,
@@ -148,11 +150,13 @@ class _Reader:
             self.deviations.append(f"{name} came as {type(value).__name__}")
         return seconds
 
+    def statement(self, sent: object) -> None:
+        """Note a software statement that is not the one sent (RFC 7591 section 3.2.1)."""
+        if self.document.get("software_statement") not in (None, sent):
+            self.deviations.append("software_statement came back changed")
+
     def compare(self, requested: Mapping[str, Any], granted: Mapping[str, Any]) -> None:
         """Note where the answer falls behind what was requested (RFC 7591 section 3.2.1)."""
-        statement = requested.get("software_statement")
-        if self.document.get("software_statement") not in (None, statement):
-            self.deviations.append("software_statement came back changed")
         for name in ("redirect_uris", "grant_types"):
             if not set(requested.get(name, ())) <= set(granted.get(name, ())):
                 self.deviations.append(f"{name} lacks what was requested")

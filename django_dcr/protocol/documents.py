@@ -26,7 +26,7 @@ def parse_object(body: bytes, *, issuer: str = "", step: str = "") -> dict[str, 
     """
     try:
         value = _decode(body)
-        reason = "" if isinstance(value, dict) else f"it is a {type(value).__name__}"
+        reason = "it is another JSON value"
     except RecursionError:
         value, reason = None, "it is nested too deeply"
     except ValueError as exc:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from django_dcr.exceptions import NotAllowedError
 from django_dcr.protocol.documents import storable
 from django_dcr.text import clean
 
@@ -98,6 +99,19 @@ def strings(metadata: Mapping[str, Any], name: str) -> list[str] | None:
     if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
         return None
     return value or None
+
+
+def overlaid(*layers: Mapping[str, Any]) -> dict[str, Any]:
+    """Lay metadata over one another; later layers win, and an empty value removes.
+
+    Raises NotAllowedError for a layer that is no mapping from text.
+    """
+    members: dict[str, tuple[str, Any]] = {}
+    for layer in layers:
+        if not isinstance(layer, Mapping) or not all(isinstance(name, str) for name in layer):
+            raise NotAllowedError("client metadata is one JSON object whose names are text")
+        members.update({folded(name): (name, value) for name, value in layer.items()})
+    return {name: value for name, value in members.values() if not is_empty(value)}
 
 
 def cleaned(document: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:

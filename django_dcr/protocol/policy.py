@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from django_dcr import urls
-from django_dcr.exceptions import NotAllowedError
-from django_dcr.protocol.documents import encode
+from django_dcr.exceptions import InvalidResponseError, NotAllowedError
+from django_dcr.protocol.documents import encode, parse_object, storable
 from django_dcr.protocol.members import ASSIGNED_MEMBERS, PRIVATE_KEY_MEMBERS, type_of
 from django_dcr.text import clean
 
@@ -69,11 +69,16 @@ def _json(metadata: Mapping[str, Any]) -> Iterator[str]:
         yield f"client metadata is a JSON object, not a {type(metadata).__name__}"
     elif not all(isinstance(name, str) and name for name in metadata):
         yield "client metadata has a member whose name is not text; rename it"
-    else:
-        try:
-            encode(metadata)
-        except (TypeError, ValueError, RecursionError):
-            yield "client metadata holds a value that is no JSON; use plain JSON values only"
+    elif not _is_storable(metadata):
+        yield "client metadata holds a value that is no JSON, or no database stores; remove it"
+
+
+def _is_storable(metadata: Mapping[str, Any]) -> bool:
+    try:
+        plain = parse_object(encode(metadata))
+    except (TypeError, ValueError, RecursionError, InvalidResponseError):
+        return False
+    return bool(storable(plain) == plain)
 
 
 def _assigned(metadata: Mapping[str, Any]) -> Iterator[str]:

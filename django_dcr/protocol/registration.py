@@ -9,9 +9,16 @@ import base64
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
-from django_dcr.exceptions import DCRError, NotAllowedError, UnsupportedError
+from django_dcr.exceptions import DCRError, UnsupportedError
 from django_dcr.protocol.documents import parse_object
-from django_dcr.protocol.members import ASSIGNED_MEMBERS, cleaned, folded, is_empty, strings
+from django_dcr.protocol.members import (
+    ASSIGNED_MEMBERS,
+    cleaned,
+    folded,
+    is_empty,
+    overlaid,
+    strings,
+)
 from django_dcr.protocol.policy import application_type, check_client_metadata, grant_types
 from django_dcr.text import clean
 
@@ -43,22 +50,13 @@ def client_metadata(*layers: Mapping[str, Any], owner: str = "") -> dict[str, An
     ``{owner}`` in client_name, language-tagged or not, becomes ``owner``; a list of scopes becomes
     one text. Raises NotAllowedError for a layer that is no mapping.
     """
-    merged = _overlaid(*layers)
+    merged = overlaid(*layers)
     for name, value in merged.items():
         if name.partition("#")[0] == "client_name" and isinstance(value, str):
             merged[name] = value.replace("{owner}", owner).strip()
         elif name == "scope" and _is_strings(value):
             merged[name] = " ".join(value)
     return {name: value for name, value in merged.items() if not is_empty(value)}
-
-
-def _overlaid(*layers: Mapping[str, Any]) -> dict[str, Any]:
-    members: dict[str, tuple[str, Any]] = {}
-    for layer in layers:
-        if not isinstance(layer, Mapping) or not all(isinstance(name, str) for name in layer):
-            raise NotAllowedError("client metadata is one JSON object whose names are text")
-        members.update({folded(name): (name, value) for name, value in layer.items()})
-    return {name: value for name, value in members.values() if not is_empty(value)}
 
 
 def _is_strings(value: object) -> bool:
@@ -73,7 +71,7 @@ def registration_request(
     Raises NotAllowedError for metadata that may not be sent, and UnsupportedError where the
     server says that it does not offer what is asked.
     """
-    request = _overlaid(metadata)
+    request = overlaid(metadata)
     check_client_metadata(request, issuer=_issuer(server_metadata), step="register")
     for name in list(request):
         if not _logout_is_supported(name, server_metadata):
@@ -168,7 +166,7 @@ def update_request(
     ``removed``: what a PUT leaves out, the server deletes. ``wanted`` is client metadata that
     passed ``check_client_metadata``.
     """
-    body = _overlaid(cleaned(granted)[0], wanted)
+    body = overlaid(cleaned(granted)[0], wanted)
     dropped = {folded(name) for name in removed} | ASSIGNED_MEMBERS
     body = {name: value for name, value in body.items() if folded(name) not in dropped}
     body["client_id"] = client_id
@@ -186,7 +184,7 @@ def differences(asked: Mapping[str, Any], granted: Mapping[str, Any]) -> dict[st
     wanted = {folded(name): value for name, value in asked.items()}
     held = {folded(name): value for name, value in granted.items()}
     drift = {}
-    for name in [*wanted, *(held.keys() - wanted.keys())]:
+    for name in [*wanted, *sorted(held.keys() - wanted.keys())]:
         if name in ASSIGNED_MEMBERS or name == "software_statement":
             continue
         expected = wanted.get(name, _DEFAULTS.get(name))
