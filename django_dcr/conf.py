@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 from django.conf import settings
 
 from django_dcr import urls
+
+_T = TypeVar("_T")
 
 
 class Settings:
@@ -42,12 +44,12 @@ class Settings:
     @property
     def DCR_METADATA_TTL(self) -> float:
         """The longest a discovery document counts as fresh, in seconds (default 3600)."""
-        return _setting("DCR_METADATA_TTL", 3600)
+        return _setting("DCR_METADATA_TTL", 3600.0)
 
     @property
     def DCR_TIMEOUT(self) -> float:
         """The longest one exchange with a server may take as a whole, in seconds (default 10)."""
-        return _setting("DCR_TIMEOUT", 10)
+        return _setting("DCR_TIMEOUT", 10.0)
 
     @property
     def DCR_MAX_RESPONSE_BYTES(self) -> int:
@@ -57,22 +59,22 @@ class Settings:
     @property
     def DCR_CA_BUNDLE(self) -> str:
         """A PEM file of the authorities to trust; empty (the default) means certifi's."""
-        return str(_setting("DCR_CA_BUNDLE", "") or "")
+        return str(_setting("DCR_CA_BUNDLE", ""))
 
     @property
     def DCR_PROXY(self) -> str:
         """The URL of an egress proxy; empty (the default) means none."""
-        return _setting("DCR_PROXY", "") or ""
+        return _setting("DCR_PROXY", "")
 
     @property
     def DCR_LEASE(self) -> float:
         """How long one process may hold a registration for itself, in seconds (default 60)."""
-        return _setting("DCR_LEASE", 60)
+        return _setting("DCR_LEASE", 60.0)
 
     @property
     def DCR_RENEW_BEFORE(self) -> timedelta:
         """How long before its expiry a secret is renewed: a timedelta or seconds (7 days)."""
-        value = _setting("DCR_RENEW_BEFORE", timedelta(days=7))
+        value: timedelta | float = _setting("DCR_RENEW_BEFORE", timedelta(days=7))
         return value if isinstance(value, timedelta) else timedelta(seconds=value)
 
     def is_internal(self, url: urls.URL) -> bool:
@@ -93,8 +95,9 @@ def _covers(entry: str, url: urls.URL) -> bool:
     )
 
 
-def _setting(name: str, default: Any) -> Any:
-    return getattr(settings, name, default)
+def _setting(name: str, default: _T) -> _T:
+    value: _T = getattr(settings, name, default)
+    return value
 
 
 conf = Settings()

@@ -1,0 +1,269 @@
+"""Columns that keep a secret encrypted, and columns that keep a long text unique."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from cryptography.fernet import Fernet, InvalidToken, MultiFernet
+from django.core import checks
+from django.core.exceptions import ImproperlyConfigured
+from django.db import models
+from django.db.models.expressions import BaseExpression
+from django.db.models.lookups import Exact
+from django.utils.translation import gettext_lazy as _
+
+from django_dcr.conf import conf
+from django_dcr.exceptions import DecryptionError
+
+if TYPE_CHECKING:
+    _TextField = models.TextField[Any, Any]
+    _CharField = models.CharField[Any, Any]
+else:  # generic for type checkers only
+    _TextField, _CharField = models.TextField, models.CharField
+
+MASK = "********"
+
+
+@dataclass(frozen=True, repr=False)
+class Secret:
+    """A stored secret: ciphertext that only ``reveal()`` opens.
+
+    Whatever prints, pickles, serialises or compares it sees the mask or the ciphertext, so a
+    row can be listed, copied and saved without its secret, and without the key.
+    """
+
+    ciphertext: str
+    #: The column it belongs to, which is sealed in: moved elsewhere, it does not open.
+    column: str
+
+    @classmethod
+    def seal(cls, value: str, column: str) -> Secret:
+        """Encrypt ``value`` for ``column`` with the first of ``DCR_ENCRYPTION_KEYS``."""
+        plaintext = f"{column}\0{value}".encode()
+        return cls(_keyring().encrypt(plaintext).decode("ascii"), column)
+
+    def reveal(self) -> str:
+        """Return the value in clear; raise DecryptionError where no key opens it."""
+        try:
+            plaintext = _keyring().decrypt(self.ciphertext.encode("ascii")).decode()
+        except (InvalidToken, UnicodeError):
+            raise DecryptionError(
+                f"None of DCR_ENCRYPTION_KEYS opens the stored {self.column}. "
+                "Put the key it was encrypted with back into the list."
+            ) from None
+        column, _separator, value = plaintext.partition("\0")
+        if column != self.column:
+            raise DecryptionError(
+                f"The stored {self.column} was encrypted as {column}: it has been moved there. "
+                "Restore the row from a backup."
+            )
+        return value
+
+    @property
+    def is_current(self) -> bool:
+        """Whether the first of ``DCR_ENCRYPTION_KEYS``, alone, opens it."""
+        try:
+            _multifernet((_keys()[0],)).decrypt(self.ciphertext.encode("ascii"))
+        except (InvalidToken, UnicodeError):
+            return False
+        return True
+
+    def __str__(self) -> str:
+        return MASK
+
+    def __repr__(self) -> str:
+        return f"<Secret {MASK}>"
+
+
+def _keyring() -> MultiFernet:
+    return _multifernet(_keys())
+
+
+def _keys() -> tuple[str, ...]:
+    keys = conf.DCR_ENCRYPTION_KEYS
+    if isinstance(keys, str) or not keys:
+        raise ImproperlyConfigured("DCR_ENCRYPTION_KEYS must be a list of at least one Fernet key.")
+    return tuple(keys)
+
+
+# Deriving the key objects costs more than using them, and deployments have one list.
+@lru_cache(maxsize=8)
+def _multifernet(keys: tuple[str, ...]) -> MultiFernet:
+    try:
+        return MultiFernet([Fernet(key) for key in keys])
+    except (ValueError, TypeError):
+        # The text of the original may quote the key.
+        raise ImproperlyConfigured(
+            "DCR_ENCRYPTION_KEYS holds a value that is no Fernet key."
+        ) from None
+
+
+class _SealedAttribute:
+    """Keep the attribute a ``Secret`` (or None), whatever is assigned to it."""
+
+    def __init__(self, field: SecretField) -> None:
+        self.field = field
+
+    def __get__(self, instance: models.Model | None, owner: type[models.Model]) -> Any:
+        if instance is None:
+            return self
+        if self.field.attname not in instance.__dict__:
+            instance.refresh_from_db(fields=[self.field.attname])  # it was deferred
+        return instance.__dict__[self.field.attname]
+
+    def __set__(self, instance: models.Model, value: object) -> None:
+        instance.__dict__[self.field.attname] = self.field.sealed(value)
+
+
+class SecretField(_TextField):
+    """A text column whose value is encrypted before it is stored and stays so when loaded.
+
+    Assign a ``str`` and it is sealed at once; read a ``Secret``. Only ``isnull`` can be looked
+    up: equal values have different ciphertexts.
+    """
+
+    description = _("Encrypted text")
+
+    @property
+    def label(self) -> str:
+        return f"{self.model._meta.db_table}.{self.column}"
+
+    def sealed(self, value: object) -> Secret | None:
+        """Return ``value`` as a Secret of this column; raise TypeError for what cannot be one."""
+        if value is None or isinstance(value, models.NOT_PROVIDED):
+            return None
+        if isinstance(value, Secret):
+            return value if value.column == self.label else Secret.seal(value.reveal(), self.label)
+        if isinstance(value, str):
+            return Secret.seal(value, self.label)
+        # An SQL expression would be stored as its text, in clear.
+        raise TypeError(f"{self.name} takes a str, a Secret or None, not {type(value).__name__}.")
+
+    def contribute_to_class(
+        self, cls: type[models.Model], name: str, private_only: bool = False
+    ) -> None:
+        super().contribute_to_class(cls, name, private_only)
+        setattr(cls, self.attname, _SealedAttribute(self))
+
+    def from_db_value(self, value: str | None, expression: object, connection: object) -> Any:
+        return None if value is None else Secret(value, self.label)
+
+    def get_prep_value(self, value: object) -> Any:
+        if isinstance(value, BaseExpression):
+            return value
+        secret = self.sealed(value)
+        return None if secret is None else secret.ciphertext
+
+    def to_python(self, value: object) -> Any:
+        # Deserialisers hand in what ``value_to_string`` gave them: ciphertext.
+        return Secret(value, self.label) if isinstance(value, str) else self.sealed(value)
+
+    def value_to_string(self, obj: models.Model) -> Any:
+        secret = self.value_from_object(obj)
+        return None if secret is None else secret.ciphertext
+
+    def get_lookup(self, lookup_name: str) -> Any:
+        return super().get_lookup(lookup_name) if lookup_name == "isnull" else None
+
+    def get_transform(self, lookup_name: str) -> Any:
+        return None
+
+    def formfield(self, **kwargs: Any) -> Any:
+        # A form would send the value to the browser and take the mask back as a new one.
+        return None
+
+    def check(self, **kwargs: Any) -> list[checks.CheckMessage]:
+        return [*super().check(**kwargs), *self._check_default()]
+
+    def _check_default(self) -> list[checks.CheckMessage]:
+        if not self.has_default() or self.default is None:
+            return []
+        return [checks.Error("SecretField accepts no default.", obj=self, id="dcr.E101")]
+
+
+_Model = TypeVar("_Model", bound=models.Model)
+
+
+@dataclass
+class Rotation:
+    """What ``rotate_keys`` found: counts of stored secrets."""
+
+    #: Under the first key already.
+    current: int = 0
+    #: Encrypted anew (or, in a check, still to be).
+    rotated: int = 0
+    #: (primary key, column) of each value that no key opens; it was left as it is.
+    unreadable: list[tuple[Any, str]] = field(default_factory=list)
+
+
+class SecretQuerySet(models.QuerySet[_Model]):
+    """A QuerySet over rows with secret columns."""
+
+    def rotate_keys(self, *, check: bool = False) -> Rotation:
+        """Encrypt every secret of these rows with the first of ``DCR_ENCRYPTION_KEYS``.
+
+        Each value is replaced only while it is unchanged, so that readers and writers go on
+        meanwhile and an interrupted run is simply started again. With ``check`` nothing is
+        written.
+        """
+        names = [f.name for f in self.model._meta.concrete_fields if isinstance(f, SecretField)]
+        result = Rotation()
+        for row in self.only("pk", *names).order_by("pk").iterator(chunk_size=1000):
+            for name in names:
+                self._rotate(row, name, result, check=check)
+        return result
+
+    def _rotate(self, row: _Model, name: str, result: Rotation, *, check: bool) -> None:
+        secret: Secret | None = getattr(row, name)
+        if secret is None or secret.is_current:
+            result.current += secret is not None
+            return
+        try:
+            fresh = Secret.seal(secret.reveal(), secret.column)
+        except DecryptionError:
+            result.unreadable.append((row.pk, name))
+            return
+        result.rotated += 1
+        if not check:
+            unchanged = self.model._base_manager.using(self.db).filter(pk=row.pk)
+            unchanged.filter(holding(name, secret)).update(**{name: fresh})
+
+
+def holding(name: str, secret: Secret) -> models.Q:
+    """A condition: column ``name`` still holds exactly this ciphertext."""
+    stored = models.ExpressionWrapper(models.F(name), output_field=models.TextField())
+    return models.Q(Exact(stored, secret.ciphertext))
+
+
+class DigestField(_CharField):
+    """The SHA-256 of other values of the row, to make long texts unique and findable.
+
+    MariaDB cannot index a text of 2,000 characters and compares letters without regard to
+    case; 64 hexadecimal digits are exact everywhere. ``source`` names a method of the model
+    that returns the parts, or None for no digest.
+    """
+
+    def __init__(self, *args: Any, source: str = "", **kwargs: Any) -> None:
+        self.source = source
+        super().__init__(*args, **{"max_length": 64, "editable": False, **kwargs})
+
+    def deconstruct(self) -> Any:
+        name, path, args, kwargs = super().deconstruct()
+        return name, path, args, {**kwargs, "source": self.source}
+
+    def pre_save(self, model_instance: models.Model, add: bool) -> str | None:
+        parts: Callable[[], tuple[str, ...] | None] = getattr(model_instance, self.source)
+        value = parts()
+        result = None if value is None else digest(*value)
+        setattr(model_instance, self.attname, result)
+        return result
+
+
+def digest(*parts: str) -> str:
+    """Return the SHA-256 of ``parts``, in hexadecimal; no two lists of parts share one."""
+    sizes = ",".join(str(len(part)) for part in parts)
+    return hashlib.sha256(f"{sizes}\0{''.join(parts)}".encode()).hexdigest()

@@ -1,0 +1,540 @@
+"""The two tables: the servers this site knows, and its registrations there."""
+
+from __future__ import annotations
+
+import secrets
+from datetime import datetime, timedelta
+from datetime import timezone as tz
+from typing import Any
+
+from django.core.exceptions import ValidationError
+from django.db import InterfaceError, OperationalError, connections, models, router, transaction
+from django.db.models.functions import Now
+from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
+
+from django_dcr import protocol, urls
+from django_dcr.conf import conf
+from django_dcr.exceptions import DecryptionError, NotAllowedError
+from django_dcr.fields import DigestField, Secret, SecretField, SecretQuerySet, digest, holding
+
+# An expired secret must not be handed out by a clock that is a little behind.
+EXPIRY_MARGIN = timedelta(seconds=60)
+
+
+class DatabaseNow(Now):
+    """The database's own clock, which all hosts share, in UTC on every database."""
+
+    def as_mysql(self, compiler: Any, connection: Any, **extra_context: Any) -> Any:
+        return self.as_sql(compiler, connection, template="UTC_TIMESTAMP(6)", **extra_context)
+
+
+class AuthorizationServerQuerySet(SecretQuerySet["AuthorizationServer"]):
+    def for_issuer(self, issuer: str) -> AuthorizationServer:
+        """Find or create the row of ``issuer``.
+
+        Raises NotAllowedError where the string is no issuer identifier (RFC 8414 section 2)
+        or the site's policy excludes it; then nothing is stored.
+        """
+        check_issuer(issuer)
+        server, _created = self.get_or_create(
+            issuer_digest=digest(issuer), defaults={"issuer": issuer}
+        )
+        return server
+
+
+def check_issuer(issuer: str) -> None:
+    """Raise NotAllowedError unless ``issuer`` is well formed and ``DCR_ALLOWED_ISSUERS`` has it."""
+    protocol.check_issuer(issuer, allow_http=_may_use_http(issuer))
+    if conf.DCR_ALLOWED_ISSUERS and issuer not in conf.DCR_ALLOWED_ISSUERS:
+        raise NotAllowedError(
+            f"The issuer {issuer} is not in DCR_ALLOWED_ISSUERS. Add it there, exactly as "
+            "written, to let this site use it.",
+            issuer=issuer,
+        )
+
+
+def _may_use_http(issuer: str) -> bool:
+    try:
+        return conf.is_internal(urls.parse(issuer))
+    except ValueError:
+        return False
+
+
+class AuthorizationServer(models.Model):
+    """An authorization server, and the last good copy of its metadata: the row is the cache."""
+
+    issuer = models.TextField(
+        _("issuer"), help_text=_("The issuer identifier, exactly as the server writes it.")
+    )
+    issuer_digest = DigestField(source="_issuer_parts", unique=True)
+    name = models.CharField(_("name"), max_length=200, blank=True)
+    enabled = models.BooleanField(
+        _("enabled"), default=True, help_text=_("Unchecked, no registration here is handed out.")
+    )
+    initial_access_token = SecretField(_("initial access token"), null=True, blank=True)
+    client_metadata = models.JSONField(
+        _("client metadata"),
+        default=dict,
+        blank=True,
+        help_text=_("Defaults for registrations at this server, as RFC 7591 members."),
+    )
+    trusted_origins = models.JSONField(
+        _("trusted origins"),
+        default=list,
+        blank=True,
+        help_text=_(
+            "Origins besides the issuer's that its endpoints may be on, such as "
+            '["https://register.example.com"]. Credentials are sent there.'
+        ),
+    )
+    send_client_secret = models.BooleanField(
+        _("send client secret in updates"),
+        default=False,
+        help_text=_("A few servers refuse updates without the current secret, a few with it."),
+    )
+    metadata = models.JSONField(_("metadata"), default=dict, blank=True, editable=False)
+    metadata_url = models.TextField(_("metadata URL"), blank=True, editable=False)
+    etag = models.TextField(blank=True, editable=False)
+    fetched_at = models.DateTimeField(_("fetched"), null=True, editable=False)
+    fresh_until = models.DateTimeField(_("fresh until"), null=True, editable=False)
+    last_error = models.TextField(_("last error"), blank=True, editable=False)
+    created_at = models.DateTimeField(_("created"), auto_now_add=True)
+    updated_at = models.DateTimeField(_("updated"), auto_now=True)
+
+    objects = AuthorizationServerQuerySet.as_manager()
+
+    class Meta:
+        verbose_name = _("authorization server")
+        verbose_name_plural = _("authorization servers")
+
+    def __str__(self) -> str:
+        return self.name or self.issuer
+
+    def _issuer_parts(self) -> tuple[str, ...]:
+        return (self.issuer,)
+
+    def clean(self) -> None:
+        try:
+            check_issuer(self.issuer)
+        except NotAllowedError as exc:
+            raise ValidationError({"issuer": str(exc)}) from exc
+        others = type(self).objects.filter(issuer_digest=digest(self.issuer)).exclude(pk=self.pk)
+        if others.exists():
+            raise ValidationError({"issuer": _("This authorization server is already listed.")})
+        _check_origins(self.trusted_origins)
+
+    def check_allowed(self) -> None:
+        """Raise NotAllowedError unless the server is enabled and its issuer still allowed."""
+        check_issuer(self.issuer)
+        if not self.enabled:
+            raise NotAllowedError(
+                f"The authorization server {self.issuer} is disabled. "
+                "Tick its box “enabled” in the admin to use it.",
+                issuer=self.issuer,
+            )
+
+    @property
+    def is_fresh(self) -> bool:
+        """Whether ``metadata`` can be used without asking the server."""
+        return bool(self.metadata and self.fresh_until and timezone.now() < self.fresh_until)
+
+    @property
+    def supports_pkce(self) -> bool:
+        """Whether the server announces PKCE with S256 (RFC 8414 section 2, RFC 7636)."""
+        methods = self.metadata.get("code_challenge_methods_supported")
+        return isinstance(methods, list) and "S256" in methods
+
+    def store(self, metadata: dict[str, Any], *, url: str, etag: str, lifetime: float) -> None:
+        """Save a checked discovery document, fresh for ``lifetime`` seconds."""
+        self.metadata, self.metadata_url, self.etag = metadata, url, etag
+        self.fetched_at = timezone.now()
+        self.fresh_until = self.fetched_at + timedelta(seconds=lifetime)
+        self.last_error = ""
+        self._save("metadata", "metadata_url", "etag", "fetched_at", "fresh_until", "last_error")
+
+    def postpone(self, error: str, *, seconds: float) -> None:
+        """Record a failed refresh, and serve the last good document for ``seconds`` more."""
+        self.last_error = error
+        self.fresh_until = timezone.now() + timedelta(seconds=seconds)
+        self._save("fresh_until", "last_error")
+
+    def _save(self, *fields: str) -> None:
+        self.save(update_fields=[*fields, "updated_at"] if self.pk else None)
+
+
+def _check_origins(origins: object) -> None:
+    for origin in origins if isinstance(origins, list) else [None]:
+        try:
+            well_formed = urls.parse(origin).origin == origin
+        except ValueError:
+            well_formed = False
+        if not well_formed:
+            raise ValidationError(
+                {"trusted_origins": _('Write a list of origins, such as ["https://example.com"].')}
+            )
+
+
+class Status(models.TextChoices):
+    DRAFT = "draft", _("draft")  # never sent
+    REGISTERING = "registering", _("registering")  # intent committed, answer awaited
+    ACTIVE = "active", _("active")
+    REJECTED = "rejected", _("rejected")  # the server said no
+    UNKNOWN = "unknown", _("unknown")  # the server may hold a client that cannot be named
+    REVOKING = "revoking", _("revoking")  # deletion committed, answer awaited
+    REVOKED = "revoked", _("revoked")  # credentials wiped
+    GONE = "gone", _("gone")  # the server refuses the token or forgot the client
+
+
+class ClientRegistrationQuerySet(SecretQuerySet["ClientRegistration"]):
+    def for_key(self, issuer: str, owner: str = "") -> ClientRegistrationQuerySet:
+        """The registrations, live and past, of ``owner`` at ``issuer``."""
+        return self.filter(key_digest=digest(issuer, owner))
+
+    def live(self) -> ClientRegistrationQuerySet:
+        """At most one per server and owner: the one that is, or may become, usable."""
+        return self.filter(live=True)
+
+    def active(self) -> ClientRegistrationQuerySet:
+        return self.filter(status=Status.ACTIVE)
+
+    def expiring(self, before: datetime) -> ClientRegistrationQuerySet:
+        """Active registrations whose secret expires before that moment."""
+        return self.active().filter(
+            client_secret_expires_at__gt=0, client_secret_expires_at__lt=int(before.timestamp())
+        )
+
+    def unsettled(self) -> ClientRegistrationQuerySet:
+        """Rows that a crash or a lost answer left behind, and nobody works on."""
+        waiting = models.Q(status__in=[Status.REGISTERING, Status.REVOKING]) & _lease_is_free()
+        return self.filter(waiting | models.Q(status=Status.UNKNOWN, live=True))
+
+
+def _lease_is_free() -> models.Q:
+    return models.Q(lease_until__isnull=True) | models.Q(lease_until__lt=DatabaseNow())
+
+
+class ClientRegistration(models.Model):
+    """One client of this site at one authorization server, from intent to tombstone.
+
+    The columns that the server issues bear the names of RFC 7591 section 3.2.1 and RFC 7592
+    section 3; times among them are seconds since 1970.
+    """
+
+    Status = Status
+
+    server = models.ForeignKey(
+        AuthorizationServer,
+        on_delete=models.PROTECT,
+        related_name="registrations",
+        verbose_name=_("authorization server"),
+    )
+    owner = models.TextField(
+        _("owner"),
+        blank=True,
+        default="",
+        help_text=_("Whose registration this is; empty for the site itself."),
+    )
+    key_digest = DigestField(source="_key_parts")
+    # True or NULL: a unique index lets NULLs repeat on every database, so past rows may stay.
+    live = models.BooleanField(null=True, default=True, editable=False)
+    status = models.CharField(
+        _("status"), max_length=16, choices=Status.choices, default=Status.DRAFT, editable=False
+    )
+    requested_metadata = models.JSONField(
+        _("requested metadata"),
+        default=dict,
+        blank=True,
+        help_text=_("Client metadata to ask for, as RFC 7591 members; null removes a default."),
+    )
+    metadata = models.JSONField(_("granted metadata"), default=dict, blank=True, editable=False)
+    deviations = models.JSONField(_("deviations"), default=list, blank=True, editable=False)
+    client_id = models.TextField(_("client ID"), blank=True, default="", editable=False)
+    client_digest = DigestField(source="_client_parts", null=True, unique=True)
+    client_secret = SecretField(_("client secret"), null=True, editable=False)
+    client_secret_expires_at = models.BigIntegerField(
+        _("client secret expires at"), null=True, editable=False
+    )  # 0 never, NULL unknown
+    client_id_issued_at = models.BigIntegerField(_("issued at"), null=True, editable=False)
+    registration_client_uri = models.TextField(
+        _("client configuration endpoint"), blank=True, default="", editable=False
+    )
+    registration_access_token = SecretField(
+        _("registration access token"), null=True, editable=False
+    )
+    last_error = models.TextField(_("last error"), blank=True, default="", editable=False)
+    lease = models.CharField(max_length=32, blank=True, default="", editable=False)
+    lease_until = models.DateTimeField(null=True, editable=False)
+    created_at = models.DateTimeField(_("created"), auto_now_add=True)
+    updated_at = models.DateTimeField(_("updated"), auto_now=True)
+
+    objects = ClientRegistrationQuerySet.as_manager()
+
+    class Meta:
+        verbose_name = _("client registration")
+        verbose_name_plural = _("client registrations")
+        constraints = [
+            models.UniqueConstraint(fields=["key_digest", "live"], name="dcr_one_live_per_key")
+        ]
+        indexes = [
+            models.Index(fields=["status", "client_secret_expires_at"], name="dcr_expiry"),
+            models.Index(fields=["status", "lease_until"], name="dcr_lease"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.owner or 'this site'} at {self.server.issuer}"
+
+    def _key_parts(self) -> tuple[str, ...]:
+        return self.server.issuer, self.owner
+
+    def _client_parts(self) -> tuple[str, ...] | None:
+        # Letter case counts and MariaDB's collation ignores it, hence a digest; past rows give
+        # their id up, since a server may issue it again.
+        return (self.server.issuer, self.client_id) if self.live and self.client_id else None
+
+    def clean(self) -> None:
+        if "\0" in self.owner:
+            raise ValidationError({"owner": _("Null characters are not allowed.")})
+        try:
+            protocol.check_client_metadata(self.asked)
+        except NotAllowedError as exc:
+            raise ValidationError({"requested_metadata": str(exc)}) from exc
+        rivals = type(self).objects.for_key(self.server.issuer, self.owner).live()
+        if self.live and rivals.exclude(pk=self.pk).exists():
+            raise ValidationError(_("This owner already has a registration at this server."))
+
+    @property
+    def asked(self) -> dict[str, Any]:
+        """The client metadata this row asks for, with the server's and the site's defaults."""
+        return protocol.client_metadata(
+            conf.DCR_CLIENT_METADATA,
+            self.server.client_metadata,
+            self.requested_metadata,
+            owner=self.owner,
+        )
+
+    @property
+    def drift(self) -> dict[str, dict[str, Any]]:
+        """The members whose granted value is not the asked one, with both values."""
+        return protocol.differences(self.asked, self.metadata) if self.metadata else {}
+
+    @property
+    def is_manageable(self) -> bool:
+        """Whether the server gave the means to read, update and delete the client (RFC 7592)."""
+        return bool(self.registration_client_uri and self.registration_access_token)
+
+    @property
+    def belongs_to_server(self) -> bool:
+        """Whether the server row still names the issuer that this was registered at."""
+        return bool(self.key_digest == digest(*self._key_parts()))
+
+    @property
+    def secret_expiry(self) -> datetime | None:
+        """When the client secret expires; None for never and for unknown."""
+        if not self.client_secret_expires_at:
+            return None
+        return datetime.fromtimestamp(self.client_secret_expires_at, tz=tz.utc)
+
+    @property
+    def secret_has_expired(self) -> bool:
+        """Whether the client secret has expired, or will within a minute."""
+        expiry = self.secret_expiry
+        return expiry is not None and expiry - EXPIRY_MARGIN <= datetime.now(tz=tz.utc)
+
+    def client_authentication(self) -> tuple[dict[str, str], dict[str, str]]:
+        """Headers and form parameters that authenticate this client at the token endpoint.
+
+        By the *registered* method only (RFC 6749 section 2.3.1). Raises DecryptionError, and
+        UnsupportedError for a method that needs more than a secret.
+        """
+        secret = None if self.client_secret is None else self.client_secret.reveal()
+        method = self.metadata.get("token_endpoint_auth_method", "client_secret_basic")
+        return protocol.client_authentication(self.client_id, secret, method)
+
+    # -- the lease: one process at a time may do work that turns a token ------------------
+
+    def claim(self, *statuses: str, **values: Any) -> bool:
+        """Take the row for ``DCR_LEASE`` seconds if it is in one of ``statuses`` and free.
+
+        ``values`` are written with the lease. The row is loaded afresh: what another process
+        stored while this one waited counts.
+        """
+        lease = secrets.token_hex(16)
+        until = models.ExpressionWrapper(
+            DatabaseNow() + timedelta(seconds=conf.DCR_LEASE), output_field=models.DateTimeField()
+        )
+        rows = self._row().filter(_lease_is_free(), status__in=statuses)
+        if not rows.update(lease=lease, lease_until=until, updated_at=timezone.now(), **values):
+            return False
+        self.reload()
+        return True
+
+    def reload(self) -> None:
+        """Load afresh all but ``requested_metadata``, which is the caller's wish."""
+        self.refresh_from_db(using=self._alias, fields=_COLUMNS)
+
+    def release(self) -> None:
+        """Give the lease back, unless writing an outcome has done so."""
+        if self.lease:
+            self._write(release=True)
+
+    # -- changes of state ------------------------------------------------------------------
+
+    def store(
+        self,
+        information: protocol.ClientInformation,
+        *,
+        metadata: dict[str, Any] | None,
+        turned: Secret | None = None,
+        release: bool = False,
+    ) -> bool:
+        """Save what the server issued; with the ``metadata`` it granted, as an active client.
+
+        Absent credentials never replace stored ones. Returns False, having changed nothing,
+        where another process has taken the row over. ``turned`` is the access token that the
+        answer superseded: while the row still holds it nobody got further, and the new one is
+        saved even without the lease.
+        """
+        values = self._issued(information)
+        if metadata is not None:
+            values |= {
+                "status": Status.ACTIVE,
+                "metadata": metadata,
+                "deviations": list(information.deviations),
+                "last_error": "",
+            }
+        return self._write(release=release, turned=turned, **values)
+
+    def _issued(self, information: protocol.ClientInformation) -> dict[str, Any]:
+        issued = {name: getattr(information, name) for name in _ISSUED}
+        values = {name: value for name, value in issued.items() if value is not None}
+        for name in ("client_secret", "registration_access_token"):
+            if self.holds(name, issued[name]):
+                values.pop(name, None)
+        if "client_secret" in values:
+            # A new secret must not inherit the lifetime of the old one.
+            values["client_secret_expires_at"] = issued["client_secret_expires_at"]
+        if self.live and information.client_id:
+            values["client_digest"] = digest(self.server.issuer, information.client_id)
+        return values
+
+    def record_spare(self, information: protocol.ClientInformation) -> None:
+        """Keep a client that came too late, and could not be deleted, in a row of its own."""
+        spare = type(self)(
+            server=self.server,
+            owner=self.owner,
+            live=None,
+            status=Status.UNKNOWN,
+            requested_metadata=self.requested_metadata,
+            last_error="A spare client: another process had registered meanwhile. Revoke it.",
+        )
+        for name, value in spare._issued(information).items():
+            setattr(spare, name, value)
+        spare.save(using=self._alias)
+
+    def has_twin(self, client_id: str | None) -> bool:
+        """Whether another live row holds this client of the same server."""
+        known = digest(self.server.issuer, client_id or "")
+        rows = type(self).objects.using(self._alias).filter(client_digest=known)
+        return rows.exclude(pk=self.pk).exists()
+
+    def holds(self, name: str, value: str | None) -> bool:
+        """Whether the secret column ``name`` holds ``value``; False where no key opens it."""
+        stored: Secret | None = getattr(self, name)
+        try:
+            return (None if stored is None else stored.reveal()) == value
+        except DecryptionError:
+            return False
+
+    def fail(self, error: object, status: str | None = None) -> bool:
+        """Record an error, with the state it leaves the row in, and give the lease back."""
+        values: dict[str, Any] = {"last_error": str(error)}
+        if status is not None:
+            values["status"] = status
+        if status == Status.GONE:
+            values |= {"live": None, "client_digest": None}
+        if status in (Status.DRAFT, Status.REJECTED):
+            values |= _NO_CREDENTIALS
+        return self._write(release=True, **values)
+
+    def clear(self, note: str = "") -> bool:
+        """Wipe the credentials and close the row (RFC 7592 section 2.3)."""
+        values = {**_NO_CREDENTIALS, "status": Status.REVOKED, "live": None, "last_error": note}
+        values.pop("client_id")  # names the tombstone, and opens nothing
+        return self._write(release=True, **values)
+
+    def replace(self, predecessor: ClientRegistration) -> None:
+        """Become the live row of the key in place of ``predecessor``."""
+        with transaction.atomic(using=self._alias):
+            predecessor._row().update(live=None, client_digest=None)
+            self.live = True
+            self._row().update(live=True, client_digest=digest(self.server.issuer, self.client_id))
+        predecessor.live = None
+
+    @property
+    def _alias(self) -> str:
+        # Decisions are made where writes go: a replica may lag.
+        return router.db_for_write(type(self), instance=self)
+
+    def _row(self) -> ClientRegistrationQuerySet:
+        return type(self).objects.using(self._alias).filter(pk=self.pk)
+
+    def _write(self, *, release: bool = False, turned: Secret | None = None, **values: Any) -> bool:
+        """Write under the lease; retry once where the connection died while HTTP went on."""
+        if release:
+            values |= {"lease": "", "lease_until": None}
+        values["updated_at"] = timezone.now()
+        for name, value in values.items():
+            field = self._meta.get_field(name)
+            if isinstance(field, SecretField):
+                values[name] = field.sealed(value)  # once, so that row and attribute agree
+        rows = self._row().filter(self._fence(turned))
+        try:
+            written = _committed(rows, values)
+        except (OperationalError, InterfaceError):
+            if connections[self._alias].in_atomic_block:
+                raise
+            connections[self._alias].close()
+            # The first attempt may have been committed, and only its reply lost.
+            mark = self._row().filter(updated_at=values["updated_at"])
+            written = bool(_committed(rows, values) or mark.exists())
+        if written:
+            for name, value in values.items():
+                setattr(self, name, value)
+        return written
+
+    def _fence(self, turned: Secret | None) -> models.Q:
+        mine = models.Q(lease=self.lease)
+        if turned is None:
+            return mine
+        return mine | holding("registration_access_token", turned)
+
+
+def _committed(rows: models.QuerySet[ClientRegistration], values: dict[str, Any]) -> bool:
+    # A refused write must not poison a test's outer transaction: the caller goes on.
+    with transaction.atomic(using=rows.db):
+        return bool(rows.update(**values))
+
+
+#: The columns that the server issues.
+_ISSUED = (
+    "client_id",
+    "client_id_issued_at",
+    "client_secret",
+    "client_secret_expires_at",
+    "registration_client_uri",
+    "registration_access_token",
+)
+_NO_CREDENTIALS: dict[str, Any] = {
+    "client_id": "",
+    "client_digest": None,
+    "client_secret": None,
+    "registration_access_token": None,
+    "registration_client_uri": "",
+}
+#: What ``reload`` loads afresh: all but the caller's own wishes and the relation.
+_COLUMNS = [
+    field.attname
+    for field in ClientRegistration._meta.concrete_fields
+    if field.name not in ("id", "server", "owner", "requested_metadata")
+]

@@ -1,0 +1,26 @@
+"""The use cases: each takes one row, asks the server, and stores the checked answer on that row.
+
+Whatever may write at a server commits a lease on the row, speaks to the server with no
+transaction open, and commits the answer. Inside a caller's ``atomic()`` it refuses instead,
+before anything is sent.
+"""
+
+from __future__ import annotations
+
+from django_dcr.services.discovery import discover
+from django_dcr.services.management import read, revoke, update
+from django_dcr.services.provision import get_or_register
+from django_dcr.services.reconciliation import reconcile
+from django_dcr.services.registration import register
+from django_dcr.services.renewal import renew
+
+__all__ = [
+    "discover",
+    "get_or_register",
+    "read",
+    "reconcile",
+    "register",
+    "renew",
+    "revoke",
+    "update",
+]

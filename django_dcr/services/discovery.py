@@ -1,0 +1,108 @@
+"""Asking a server for its metadata document."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from django_dcr import http, protocol
+from django_dcr.conf import conf
+from django_dcr.exceptions import DCRError, InvalidResponseError, UnsupportedError
+from django_dcr.models import AuthorizationServer
+
+logger = logging.getLogger("django_dcr")
+
+# After a failed refresh the last good document serves this long, in seconds.
+_RETRY_AFTER = 60
+# What a server that has no document at a well-known place answers there.
+_ABSENT = {200, 404, 405, 410}
+
+
+def discover(server: AuthorizationServer, *, refresh: bool = False) -> AuthorizationServer:
+    """Make sure that the row holds fresh metadata (RFC 8414 section 3, OpenID Discovery 4).
+
+    A fresh row costs nothing. When the server cannot be asked, the last good document is
+    served on, unless ``refresh`` insists on a new one. Raises NotAllowedError, NetworkError,
+    InvalidResponseError, RequestRejectedError, or UnsupportedError where no document exists.
+    """
+    server.check_allowed()
+    if server.pk and not server.is_fresh and not refresh:
+        server.refresh_from_db()  # another process may have asked meanwhile
+    if server.is_fresh and not refresh:
+        return server
+    try:
+        outage = _fetch(server)
+    except InvalidResponseError as exc:
+        server.postpone(str(exc), seconds=0)  # an impostor is no outage: nothing is served on
+        raise
+    if outage is not None:
+        server.postpone(str(outage), seconds=_RETRY_AFTER)
+        if refresh or not server.metadata:
+            raise outage
+        logger.warning("Serving the stored metadata of %s: %s", server, outage)
+    return server
+
+
+def _fetch(server: AuthorizationServer) -> DCRError | None:
+    """Ask each well-known place in turn, store one document, or return why there is none."""
+    tried: list[tuple[str, DCRError]] = []
+    found: tuple[dict[str, Any], str, http.Reply] | None = None
+    for url in protocol.well_known_urls(server.issuer):
+        try:
+            metadata, reply = _ask(server, url)
+        except InvalidResponseError:
+            if found is None:
+                raise
+            continue
+        except DCRError as exc:
+            tried.append((url, exc))
+            if exc.status is None:
+                break  # the host itself is in trouble, and the other places are there too
+            continue
+        # A document that offers registration is worth looking on for; none is ever mixed.
+        offers_registration = "registration_endpoint" in metadata
+        if found is None or offers_registration:
+            found = metadata, url, reply
+        if offers_registration:
+            break
+    if found is None:
+        return _no_document(server.issuer, tried)
+    metadata, url, reply = found
+    lifetime = protocol.freshness(reply.headers, conf.DCR_METADATA_TTL)
+    server.store(metadata, url=url, etag=reply.headers.get("ETag", ""), lifetime=lifetime)
+    return None
+
+
+def _ask(server: AuthorizationServer, url: str) -> tuple[dict[str, Any], http.Reply]:
+    """Return the document of one place; InvalidResponseError means it is another issuer's."""
+    issuer, step = server.issuer, "discover"
+    etag = server.etag if server.metadata and url == server.metadata_url else ""
+    headers = {"If-None-Match": etag} if etag else {}
+    reply = http.send("GET", url, issuer=issuer, step=step, headers=headers)
+    if etag and reply.status == 304:
+        return server.metadata, reply
+    protocol.check_status(reply, {200}, issuer=issuer, step=step)
+    try:
+        document = protocol.parse_object(reply.body, issuer=issuer, step=step)
+    except InvalidResponseError as exc:
+        # Single-page applications answer any path with a page for people.
+        raise UnsupportedError(str(exc), issuer=issuer, step=step, status=reply.status) from exc
+    return protocol.check_server_metadata(document, issuer=issuer), reply
+
+
+def _no_document(issuer: str, tried: list[tuple[str, DCRError]]) -> DCRError:
+    worst = next((exc for _url, exc in tried if exc.status not in _ABSENT), None)
+    if worst is not None and worst.status is None:
+        return worst
+    attempts = "; ".join(f"{url} {_outcome(exc)}" for url, exc in tried)
+    kind = UnsupportedError if worst is None else type(worst)
+    return kind(
+        f"No metadata was found. Check that the issuer is spelt as the server does. {attempts}.",
+        issuer=issuer,
+        step="discover",
+        status=(worst or tried[0][1]).status,
+    )
+
+
+def _outcome(exc: DCRError) -> str:
+    return "is not a JSON object" if exc.status == 200 else f"answered {exc.status}"

@@ -1,0 +1,169 @@
+"""Reading, updating and deleting a client at its configuration endpoint (RFC 7592)."""
+
+from __future__ import annotations
+
+from django_dcr import http, protocol, signals
+from django_dcr.exceptions import (
+    ConflictError,
+    DCRError,
+    InvalidResponseError,
+    NetworkError,
+    RegistrationGoneError,
+    UnsupportedError,
+)
+from django_dcr.models import ClientRegistration, Status
+from django_dcr.services.configuration import fetch, replace_metadata, send
+from django_dcr.services.discovery import discover
+from django_dcr.services.leases import announce, check_state, held, refuse_inside_atomic, take
+
+
+def read(registration: ClientRegistration) -> ClientRegistration:
+    """Store what the server says of the client now (RFC 7592 section 2.1).
+
+    A row whose deletion was never answered is settled by it. Raises RegistrationGoneError
+    where the server refuses the token or forgot the client (the row is then "gone"), and any
+    other DCRError with the row's credentials unchanged.
+    """
+    refuse_inside_atomic("read")
+    registration.server.check_allowed()
+    with held(registration, Status.ACTIVE, Status.REVOKING, step="read"):
+        fetch(registration, step="read", release=True)
+    return registration
+
+
+def update(registration: ClientRegistration) -> ClientRegistration:
+    """Ask the server for ``requested_metadata`` (RFC 7592 section 2.2): read, merge, put, store.
+
+    A member requested as null is taken away. What the server grants instead is the row's
+    ``drift``. Raises UnsupportedError where the server offers no updates, and any DCRError.
+    """
+    refuse_inside_atomic("update")
+    server = discover(registration.server)
+    asked = registration.asked
+    request = protocol.registration_request(asked, server.metadata)
+    wishes = registration.requested_metadata
+    with held(registration, Status.ACTIVE, step="update", requested_metadata=wishes):
+        replace_metadata(
+            registration,
+            wanted={name: value for name, value in request.items() if name in asked},
+            # What was chosen for lack of a wish gives way to what the server has granted.
+            defaults=request,
+            removed=[name for name, value in wishes.items() if value in (None, "", [], {})],
+        )
+    announce(signals.updated, registration)
+    return registration
+
+
+def revoke(registration: ClientRegistration, *, forget: bool = False) -> ClientRegistration:
+    """Delete the client at the server and wipe its credentials (RFC 7592 section 2.3).
+
+    With ``forget`` the row is closed even where the server cannot be asked or refuses, and
+    ``last_error`` says that the client may live on there. Works for servers that are no longer
+    allowed, too. Raises RegistrationGoneError where the server refuses the token (nobody can
+    tell whether the client still exists), UnsupportedError where it deletes no clients,
+    ConflictError, and NetworkError, after which the deletion may be repeated.
+    """
+    refuse_inside_atomic("delete")
+    note = ""
+    if registration.is_manageable and registration.status in _DELETABLE:
+        try:
+            return _delete(registration)
+        except ConflictError:
+            raise
+        except DCRError as exc:
+            if not forget:
+                raise
+            note = f"Closed here only, the server may still hold the client: {exc}"
+    elif registration.status not in (Status.DRAFT, Status.REJECTED):
+        _check_forgettable(registration, forget)
+        note = "Closed here only, the server may still hold the client."
+    _close(registration, note, *_CLOSABLE)
+    return registration
+
+
+_DELETABLE = (Status.ACTIVE, Status.REVOKING, Status.UNKNOWN)
+_CLOSABLE = (*_DELETABLE, Status.DRAFT, Status.REJECTED, Status.GONE)
+
+
+def _check_forgettable(registration: ClientRegistration, forget: bool) -> None:
+    check_state(registration, *(_CLOSABLE if forget else _DELETABLE), step="delete")
+    if not forget:
+        raise UnsupportedError(
+            f"The server gave registration {registration.pk} no means to be deleted. Delete the "
+            "client there by hand, then close it with: "
+            f"manage.py dcr_revoke {registration.pk} --forget",
+            issuer=registration.server.issuer,
+            step="delete",
+        )
+
+
+def _delete(registration: ClientRegistration) -> ClientRegistration:
+    before = registration.status
+    take(registration, *_DELETABLE, step="delete", status=Status.REVOKING)
+    try:
+        reply = send("DELETE", registration, step="delete", accepted={200, 202, 204})
+        _check_deleted(registration, reply)
+    except RegistrationGoneError as exc:
+        if before != Status.REVOKING and _still_known(registration, exc):
+            raise
+    except DCRError as exc:
+        registration.fail(exc, _status_after(exc, Status(before)))
+        raise
+    registration.clear()
+    announce(signals.revoked, registration)
+    return registration
+
+
+def _check_deleted(registration: ClientRegistration, reply: http.Reply) -> None:
+    """A login page with status 200 has deleted nothing; an empty 200 or a document has."""
+    if reply.status == 200 and reply.body.strip():
+        issuer = registration.server.issuer
+        document = protocol.parse_object(reply.body, issuer=issuer, step="delete")
+        if document.get("error"):
+            raise InvalidResponseError(
+                "The server answered the deletion with status 200 and an error. Try again.",
+                issuer=issuer,
+                step="delete",
+                status=200,
+            )
+
+
+def _still_known(registration: ClientRegistration, exc: RegistrationGoneError) -> bool:
+    """Whether the refusal of a first DELETE leaves a client, or a doubt, at the server.
+
+    401 says that the token is invalid or the client gone, and nobody can tell which (RFC 7592
+    section 2.3). 404 usually says gone, but also comes from servers without DELETE, which
+    still answer a read.
+    """
+    if exc.status == 401:
+        registration.fail(exc, Status.GONE)
+        announce(signals.gone, registration)
+        return True
+    try:
+        send("GET", registration, step="delete", accepted={200})
+    except DCRError:
+        return False
+    error = UnsupportedError(
+        f"The server knows registration {registration.pk} and deletes no clients. Delete it "
+        f"there by hand, then close it with: manage.py dcr_revoke {registration.pk} --forget",
+        issuer=registration.server.issuer,
+        step="delete",
+        status=exc.status,
+    )
+    registration.fail(error, Status.ACTIVE)
+    raise error from exc
+
+
+def _status_after(exc: DCRError, before: Status) -> Status:
+    """The state of an intent to delete whose request ended in ``exc``."""
+    sent = exc.sent if isinstance(exc, NetworkError) else exc.status is not None
+    refused = exc.status is not None and (300 <= exc.status < 500 or exc.status in (501, 503))
+    if sent and not refused:
+        return Status.REVOKING
+    return Status.ACTIVE if before == Status.REVOKING else before
+
+
+def _close(registration: ClientRegistration, note: str, *statuses: Status) -> None:
+    take(registration, *statuses, step="delete")
+    registration.clear(note)
+    announce(signals.revoked, registration)

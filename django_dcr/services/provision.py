@@ -1,0 +1,125 @@
+"""Handing out a usable client, whatever that takes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from django.db import router
+
+from django_dcr.conf import conf
+from django_dcr.exceptions import ConflictError, NotAllowedError
+from django_dcr.fields import digest
+from django_dcr.models import AuthorizationServer, ClientRegistration, Status
+from django_dcr.services.leases import check_state, pause, refuse_inside_atomic
+from django_dcr.services.management import update
+from django_dcr.services.reconciliation import settle
+from django_dcr.services.registration import STEP, register
+from django_dcr.services.renewal import renew
+
+# How much longer than one exchange to wait for another process's registration, in seconds.
+_MARGIN = 2.0
+
+
+def get_or_register(
+    issuer: str, owner: str = "", *, metadata: Mapping[str, Any] | None = None
+) -> ClientRegistration:
+    """Return the usable registration of ``owner`` at ``issuer``, registering where there is none.
+
+    Usable means: active, the issuer still allowed, the secret not expired (or renewed first)
+    and, where ``metadata`` is given, asking for just that (or updated first). A hit costs one
+    query and works inside a transaction; all else speaks to the server and refuses there. Of
+    any number of processes that call at once, one registers and the others wait for it.
+    Raises any DCRError; a ConflictError says what a person has to decide.
+    """
+    registration = _live(issuer, owner)
+    if registration is None or registration.status in (Status.DRAFT, Status.REJECTED):
+        registration = _registered(registration, issuer, owner, metadata)
+    registration.server.check_allowed()
+    if registration.status == Status.REGISTERING:
+        _await_answer(registration)
+    check_state(registration, Status.ACTIVE, step=STEP)
+    if registration.secret_has_expired:
+        registration = _renewed(registration)
+    if metadata is not None and registration.requested_metadata != metadata:
+        registration.requested_metadata = dict(metadata)
+        update(registration)
+    return registration
+
+
+def _live(issuer: str, owner: str) -> ClientRegistration | None:
+    # The primary decides: a replica that lags would make a second client.
+    rows = ClientRegistration.objects.using(router.db_for_write(ClientRegistration))
+    return next(iter(rows.for_key(issuer, owner).live().select_related("server")), None)
+
+
+def _registered(
+    registration: ClientRegistration | None,
+    issuer: str,
+    owner: str,
+    metadata: Mapping[str, Any] | None,
+) -> ClientRegistration:
+    """Register the row, or find that another process has it in hand."""
+    if not conf.DCR_AUTO_REGISTER:
+        raise NotAllowedError(
+            "There is no registration, and DCR_AUTO_REGISTER is off. Register with: "
+            + _command(issuer, owner),
+            issuer=issuer,
+            step=STEP,
+        )
+    refuse_inside_atomic(STEP)
+    if registration is None:
+        registration = _draft(issuer, owner, metadata)
+    elif metadata is not None:
+        registration.requested_metadata = dict(metadata)
+    if registration.status in (Status.REGISTERING, Status.ACTIVE):
+        return registration
+    try:
+        return register(registration)
+    except ConflictError:
+        if registration.status in (Status.REGISTERING, Status.ACTIVE):
+            return registration
+        raise
+
+
+def _draft(issuer: str, owner: str, metadata: Mapping[str, Any] | None) -> ClientRegistration:
+    """Insert the row of a key that has none; the unique index lets only one process do so."""
+    server = AuthorizationServer.objects.for_issuer(issuer)
+    last = ClientRegistration.objects.for_key(issuer, owner).order_by("-pk").first()
+    if last is not None and last.status == Status.GONE:
+        raise ConflictError(
+            f"The server no longer accepts registration {last.pk}, and a new client is a "
+            "person's decision. Register anew with: " + _command(issuer, owner),
+            issuer=issuer,
+            step=STEP,
+        )
+    wishes = {"server": server, "owner": owner, "requested_metadata": dict(metadata or {})}
+    registration, _created = ClientRegistration.objects.get_or_create(
+        key_digest=digest(issuer, owner), live=True, defaults=wishes
+    )
+    registration.server = server
+    return registration
+
+
+def _command(issuer: str, owner: str) -> str:
+    return f"manage.py dcr_register {issuer}" + (f" --owner {owner}" if owner else "")
+
+
+def _await_answer(registration: ClientRegistration) -> None:
+    deadline = time.monotonic() + conf.DCR_TIMEOUT + _MARGIN
+    while registration.status == Status.REGISTERING and time.monotonic() < deadline:
+        pause()
+        registration.reload()
+        settle(registration)
+
+
+def _renewed(registration: ClientRegistration) -> ClientRegistration:
+    try:
+        return renew(registration)
+    except ConflictError:
+        # Another process may have put a new client in its place.
+        current = _live(registration.server.issuer, registration.owner)
+        if current is None or current.status != Status.ACTIVE or current.secret_has_expired:
+            raise
+        return current

@@ -1,0 +1,153 @@
+"""Registering a client, and leaving nothing at the server that no row knows."""
+
+from __future__ import annotations
+
+import logging
+from contextlib import suppress
+
+from django.db import DatabaseError, IntegrityError
+from django.views.decorators.debug import sensitive_variables
+
+from django_dcr import http, protocol, signals
+from django_dcr.exceptions import DCRError, InvalidResponseError, NetworkError, NotAllowedError
+from django_dcr.models import ClientRegistration, Status
+from django_dcr.services.discovery import discover
+from django_dcr.services.leases import announce, conflict, refuse_inside_atomic, take
+
+logger = logging.getLogger("django_dcr")
+
+STEP = "register"
+
+
+@sensitive_variables()
+def register(
+    registration: ClientRegistration, *, initial_access_token: str | None = None
+) -> ClientRegistration:
+    """Register the client of a draft or rejected row (RFC 7591 section 3).
+
+    The intent is committed before the request. ``initial_access_token`` is sent in place of
+    the server row's and is not stored. Raises RequestRejectedError where the server says no
+    (the row is "rejected" and may be tried again); NetworkError or InvalidResponseError where
+    nobody can tell what the server did (the row is "unknown", for a person to decide); and,
+    before anything is sent, NotAllowedError, UnsupportedError, ConflictError, DecryptionError.
+    """
+    refuse_inside_atomic(STEP)
+    server = discover(registration.server)
+    issuer = server.issuer
+    asked = protocol.registration_request(registration.asked, server.metadata)
+    endpoint = protocol.endpoint(
+        server.metadata,
+        "registration_endpoint",
+        issuer=issuer,
+        trusted_origins=server.trusted_origins,
+        step=STEP,
+    )
+    token = initial_access_token
+    if token is None and server.initial_access_token is not None:
+        token = server.initial_access_token.reveal()
+    _commit_intent(registration)
+    try:
+        body = protocol.encode(asked)
+        reply = http.send("POST", endpoint, issuer=issuer, step=STEP, token=token, body=body)
+        secrets = [token] if token else []
+        protocol.check_status(reply, {200, 201}, issuer=issuer, step=STEP, secrets=secrets)
+        document = protocol.parse_object(reply.body, issuer=issuer, step=STEP)
+    except DCRError as exc:
+        registration.fail(exc, _status_after(exc))
+        raise
+    _adopt(registration, protocol.client_information(document, requested=asked))
+    announce(signals.registered, registration)
+    return registration
+
+
+def _commit_intent(registration: ClientRegistration) -> None:
+    if registration.pk is None:
+        registration.save()
+    take(
+        registration,
+        Status.DRAFT,
+        Status.REJECTED,
+        step=STEP,
+        status=Status.REGISTERING,
+        requested_metadata=registration.requested_metadata,
+    )
+
+
+def _status_after(exc: DCRError) -> Status:
+    """The state of an intent to register whose request ended in ``exc``."""
+    if isinstance(exc, NotAllowedError) or (isinstance(exc, NetworkError) and not exc.sent):
+        return Status.DRAFT
+    # A 5xx may come from a proxy that gave up on a server which went on; but 501 and 503 say
+    # that the request was not carried out (RFC 9110 section 15.6).
+    refused = exc.status is not None and (300 <= exc.status < 500 or exc.status in (501, 503))
+    return Status.REJECTED if refused else Status.UNKNOWN
+
+
+@sensitive_variables()
+def _adopt(registration: ClientRegistration, issued: protocol.ClientInformation) -> None:
+    """Store a new client; where that cannot be done, delete it again at the server."""
+    try:
+        metadata = None if issued.faults else issued.metadata
+        stored = registration.store(issued, metadata=metadata, release=not issued.faults)
+    except DatabaseError as exc:
+        _not_stored(registration, issued, exc)
+        raise
+    if not stored:
+        _overtaken(registration, issued)
+    elif issued.faults:
+        error = InvalidResponseError(
+            f"The server's answer cannot be used: {'; '.join(issued.faults)}. "
+            "Report this to the server's operator.",
+            issuer=registration.server.issuer,
+            step=STEP,
+        )
+        registration.fail(error, _delete_spare(registration, issued))
+        raise error
+
+
+@sensitive_variables()
+def _not_stored(
+    registration: ClientRegistration, issued: protocol.ClientInformation, cause: DatabaseError
+) -> None:
+    """Undo the registration, unless the server gave us a client that another row holds."""
+    issuer = registration.server.issuer
+    if isinstance(cause, IntegrityError) and registration.has_twin(issued.client_id):
+        error = InvalidResponseError(
+            "The server answered with a client that another registration holds already. "
+            "Nothing was changed; report this to the server's operator.",
+            issuer=issuer,
+            step=STEP,
+        )
+        registration.fail(error, Status.REJECTED)
+        raise error from cause
+    status = _delete_spare(registration, issued)
+    if status == Status.UNKNOWN:
+        logger.error("A client at %s could be neither stored nor deleted.", issuer)
+    with suppress(DatabaseError):  # where the database is gone, reconcile() settles the row
+        registration.fail("The database did not take the new client.", status)
+
+
+@sensitive_variables()
+def _overtaken(registration: ClientRegistration, issued: protocol.ClientInformation) -> None:
+    """This process slept beyond its lease, and the row is no longer its own."""
+    if _delete_spare(registration, issued) == Status.UNKNOWN:
+        registration.record_spare(issued)
+    registration.reload()
+    raise conflict(registration, "was taken over while this process waited for the server", STEP)
+
+
+@sensitive_variables()
+def _delete_spare(registration: ClientRegistration, issued: protocol.ClientInformation) -> Status:
+    """Delete a client that will not be used; return the state this leaves its row in."""
+    server = registration.server
+    token, uri = issued.registration_access_token, issued.registration_client_uri
+    if token is None or uri is None:
+        return Status.UNKNOWN
+    issuer, step = server.issuer, "delete"
+    try:
+        protocol.vouched(uri, issuer=issuer, trusted_origins=server.trusted_origins, step=step)
+        reply = http.send("DELETE", uri, issuer=issuer, step=step, token=token)
+        protocol.check_status(reply, {200, 204, 404, 410}, issuer=issuer, step=step)
+    except DCRError:
+        return Status.UNKNOWN
+    return Status.REJECTED
