@@ -207,7 +207,10 @@ class ClientRegistrationQuerySet(SecretQuerySet["ClientRegistration"]):
     def unsettled(self) -> ClientRegistrationQuerySet:
         """Rows that a crash or a lost answer left behind, and nobody works on."""
         waiting = models.Q(status__in=[Status.REGISTERING, Status.REVOKING]) & _lease_is_free()
-        return self.filter(waiting | models.Q(status=Status.UNKNOWN, live=True))
+        # An unknown one that is not live any more, and cannot be deleted, is only a record.
+        deletable = models.Q(registration_access_token__isnull=False)
+        doubtful = models.Q(status=Status.UNKNOWN) & (models.Q(live=True) | deletable)
+        return self.filter(waiting | doubtful)
 
 
 def _lease_is_free() -> models.Q:
@@ -462,6 +465,17 @@ class ClientRegistration(models.Model):
         values = {**_NO_CREDENTIALS, "status": Status.REVOKED, "live": None, "last_error": note}
         values.pop("client_id")  # names the tombstone, and opens nothing
         return self._write(release=True, **values)
+
+    def successor(self) -> ClientRegistration:
+        """Create a draft that takes over the key of this row, which stays as a record."""
+        with transaction.atomic(using=self._alias):
+            self._row().update(live=None, client_digest=None, updated_at=timezone.now())
+            draft = type(self)(
+                server=self.server, owner=self.owner, requested_metadata=self.requested_metadata
+            )
+            draft.save(using=self._alias)
+        self.live = None
+        return draft
 
     def replace(self, predecessor: ClientRegistration) -> None:
         """Become the live row of the key in place of ``predecessor``."""

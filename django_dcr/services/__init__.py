@@ -10,7 +10,7 @@ from __future__ import annotations
 from django_dcr.services.discovery import discover
 from django_dcr.services.management import read, revoke, update
 from django_dcr.services.provision import get_or_register
-from django_dcr.services.reconciliation import reconcile
+from django_dcr.services.reconciliation import reconcile, retry
 from django_dcr.services.registration import register
 from django_dcr.services.renewal import renew
 
@@ -21,6 +21,7 @@ __all__ = [
     "reconcile",
     "register",
     "renew",
+    "retry",
     "revoke",
     "update",
 ]

@@ -26,13 +26,13 @@ _NEXT_STEP = {
     Status.REJECTED: "was refused by the server; correct its metadata and register it again",
     Status.UNKNOWN: (
         "was sent and the answer was lost, so the server may hold a client that cannot be named; "
-        "close it with: manage.py dcr_revoke {pk} --forget, and register again"
+        "decide with: manage.py dcr_reconcile --retry {pk}, or --forget {pk}"
     ),
     Status.REVOKING: "is being revoked; finish with: manage.py dcr_revoke {pk}",
     Status.REVOKED: "is closed; register anew instead",
     Status.GONE: (
-        "is no longer accepted by the server; close it with: "
-        "manage.py dcr_revoke {pk} --forget, and register anew"
+        "is no longer accepted by the server; "
+        "decide with: manage.py dcr_reconcile --retry {pk}, or --forget {pk}"
     ),
 }
 

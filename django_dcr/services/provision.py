@@ -64,7 +64,7 @@ def _registered(
     if not conf.DCR_AUTO_REGISTER:
         raise NotAllowedError(
             "There is no registration, and DCR_AUTO_REGISTER is off. Register with: "
-            + _command(issuer, owner),
+            f"manage.py dcr_register {issuer}" + (f" --owner {owner}" if owner else ""),
             issuer=issuer,
             step=STEP,
         )
@@ -90,7 +90,7 @@ def _draft(issuer: str, owner: str, metadata: Mapping[str, Any] | None) -> Clien
     if last is not None and last.status == Status.GONE:
         raise ConflictError(
             f"The server no longer accepts registration {last.pk}, and a new client is a "
-            "person's decision. Register anew with: " + _command(issuer, owner),
+            f"person's decision: manage.py dcr_reconcile --retry {last.pk}",
             issuer=issuer,
             step=STEP,
         )
@@ -100,10 +100,6 @@ def _draft(issuer: str, owner: str, metadata: Mapping[str, Any] | None) -> Clien
     )
     registration.server = server
     return registration
-
-
-def _command(issuer: str, owner: str) -> str:
-    return f"manage.py dcr_register {issuer}" + (f" --owner {owner}" if owner else "")
 
 
 def _await_answer(registration: ClientRegistration) -> None:

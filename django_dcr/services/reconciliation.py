@@ -4,25 +4,48 @@ from __future__ import annotations
 
 from contextlib import suppress
 
+from django.db import IntegrityError
+
 from django_dcr.exceptions import DCRError
 from django_dcr.models import ClientRegistration, Status
+from django_dcr.services.leases import check_state, conflict, refuse_inside_atomic
 from django_dcr.services.management import revoke
+from django_dcr.services.registration import STEP, register
 
 
 def reconcile() -> list[ClientRegistration]:
     """Settle abandoned registrations and deletions; return the rows that were looked at.
 
     An intent to register whose process is gone becomes "unknown"; an unanswered deletion is
-    sent again. A returned row that is still "unknown" or "revoking" needs a person or another
-    run, and its ``last_error`` says why. RFC 7591 has neither a list of clients nor an
-    idempotency key, so a client whose answer was lost cannot be found.
+    sent again, and so is one of a client that could not be adopted. A returned row that is
+    still "unknown" needs a person, who may ``retry()`` or ``revoke(forget=True)``, and one that
+    is still "revoking" another run; ``last_error`` says why. RFC 7591 has neither a list of
+    clients nor an idempotency key, so a client whose answer was lost cannot be found.
     """
     rows = list(ClientRegistration.objects.unsettled().select_related("server").order_by("pk"))
     for registration in rows:
         settle(registration)
-        if registration.status == Status.REVOKING:
-            _delete_again(registration)
+        if registration.is_manageable:
+            with suppress(DCRError):  # the row says why
+                revoke(registration)
     return rows
+
+
+def retry(registration: ClientRegistration) -> ClientRegistration:
+    """Register anew in place of an "unknown" or "gone" row; return the new row.
+
+    Only a person can decide this: the server may hold the old client for good, and the old row
+    stays as its record. Raises what ``register()`` raises, and ConflictError where another
+    registration has the place already.
+    """
+    refuse_inside_atomic(STEP)
+    check_state(registration, Status.UNKNOWN, Status.GONE, step=STEP)
+    try:
+        draft = registration.successor()
+    except IntegrityError as exc:
+        what = "cannot be tried again: its owner has another registration at this server"
+        raise conflict(registration, what, STEP) from exc
+    return register(draft)
 
 
 def settle(registration: ClientRegistration) -> None:
@@ -33,8 +56,3 @@ def settle(registration: ClientRegistration) -> None:
             "client that cannot be named.",
             Status.UNKNOWN,
         )
-
-
-def _delete_again(registration: ClientRegistration) -> None:
-    with suppress(DCRError):  # the row says why
-        revoke(registration)
