@@ -54,6 +54,7 @@ _TLS_FAILED = (
     "No secure connection: the server's certificate or TLS version is not accepted. "
     "Authorities of your own are named in DCR_CA_BUNDLE."
 )
+_NO_AUTHORITIES = "DCR_CA_BUNDLE does not name a readable file of certificates."
 _TOO_LARGE = "The answer is larger than DCR_MAX_RESPONSE_BYTES, or its head than 64 KiB."
 _BROKEN_OFF = "The connection broke off before the whole answer had arrived."
 _MALFORMED = "The answer is not well-formed HTTP."
@@ -96,10 +97,10 @@ def send(
     """
     started = time.monotonic()
     target = _allowed(url, issuer, step)
-    exchange = _Exchange(target, conf.is_internal(target), started + conf.DCR_TIMEOUT)
+    exchange = _Exchange(url, target, conf.is_internal(target), started + conf.DCR_TIMEOUT)
     _thread.exchange = exchange
     try:
-        return _perform(exchange, _prepare(method, exchange.asked, token, body, headers or {}))
+        return _perform(exchange, _prepare(method, exchange.full, token, body, headers or {}))
     except NetworkError as error:
         reason = str(error)
     except (
@@ -172,18 +173,16 @@ def _perform(exchange: _Exchange, request: requests.PreparedRequest) -> Reply:
 
 
 def _body(raw: urllib3.BaseHTTPResponse, headers: Mapping[str, str]) -> bytes:
+    coding = headers.get("Content-Encoding", "identity").strip().lower()
+    if coding not in ("identity", "gzip", "x-gzip", "deflate"):
+        raise NetworkError(_UNDECODABLE)
     limit = conf.DCR_MAX_RESPONSE_BYTES
     body = bytearray()
     while chunk := raw.read(_CHUNK_BYTES, decode_content=False):
         body += chunk
         if len(body) > limit:
             raise NetworkError(_TOO_LARGE)
-    coding = headers.get("Content-Encoding", "").strip().lower()
-    if coding in ("", "identity") or not body:
-        return bytes(body)
-    if coding not in ("gzip", "x-gzip", "deflate"):
-        raise NetworkError(_UNDECODABLE)
-    return _inflate(body, limit)
+    return bytes(body) if coding == "identity" or not body else _inflate(body, limit)
 
 
 def _inflate(body: bytearray, limit: int) -> bytes:
@@ -203,6 +202,7 @@ def _inflate(body: bytearray, limit: int) -> bytes:
 class _Exchange:
     """What one call of ``send()`` may still use up, and how far it has got."""
 
+    given: str
     url: urls.URL
     internal: bool
     deadline: float  # of time.monotonic()
@@ -217,8 +217,9 @@ class _Exchange:
         return (self.url.path or "/") + query
 
     @property
-    def asked(self) -> str:
-        return self.url.origin + self.target
+    def full(self) -> str:
+        """The URL as it was given, with the path that RFC 9110 section 4.2.3 reads into none."""
+        return self.given if self.url.path else self.url.origin + self.target
 
     def seconds_left(self) -> float:
         seconds = self.deadline - time.monotonic()
@@ -261,7 +262,10 @@ def _tls_context(ca_file: str) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.hostname_checks_common_name = False
-    context.load_verify_locations(ca_file)
+    try:
+        context.load_verify_locations(ca_file)
+    except OSError:
+        raise NetworkError(_NO_AUTHORITIES) from None
     context.sslsocket_class = _TLSSocket
     return context
 
@@ -364,8 +368,8 @@ class _Connection(urllib3.connection.HTTPConnection):
 
     def putrequest(self, method: str, url: str, *args: Any, **kwargs: Any) -> None:
         exchange = _thread.exchange  # urllib3 has quoted ``url`` anew
-        url = exchange.asked if self.proxy_is_forwarding else exchange.target
-        super().putrequest(method, url, *args, **kwargs)
+        origin = exchange.url.origin if self.proxy_is_forwarding else ""
+        super().putrequest(method, origin + exchange.target, *args, **kwargs)
 
     def getresponse(self) -> urllib3.HTTPResponse:  # type: ignore[override]
         response = super().getresponse()
@@ -381,9 +385,9 @@ class _Connection(urllib3.connection.HTTPConnection):
 
 
 class _TLSConnection(_Connection, urllib3.connection.HTTPSConnection):
-    def connect(self) -> None:
+    def _new_conn(self) -> socket.socket:
         self.ssl_context = _tls_context(conf.DCR_CA_BUNDLE or _CERTIFI)
-        super().connect()
+        return super()._new_conn()
 
 
 def _resolve(host: str, port: int, exchange: _Exchange) -> list[Any]:
