@@ -122,10 +122,11 @@ def _refusal(
     description = _description(said.get("error_description"), secrets)
     wait = _retry_after(reply.headers.get("Retry-After", ""))
     gone = step in ("read", "update", "delete") and reply.status in (401, 404, 410)
-    words = f' {error}, in its words "{description}"' if description else f" {error}"
+    code = f" {error}" if error else ""
+    words = f', in its words "{description}"' if description else ""
     advice = _advice(reply.status, step, error, wait)
     return (RegistrationGoneError if gone else RequestRejectedError)(
-        f"the server refused with {reply.status}{words.rstrip()}; {advice}",
+        f"the server refused with {reply.status}{code}{words}; {advice}",
         issuer=issuer,
         step=step,
         status=reply.status,
