@@ -348,6 +348,11 @@ MEMBERS = {
         {"client_name": "<script>%s{0}\x1b\u202e"},
         None,
     ),
+    "URLs and switches that only sound secret": (
+        {"credential_offer_endpoint": "https://a", "tls_bound_access_tokens": True},
+        {"credential_offer_endpoint": "https://a", "tls_bound_access_tokens": True},
+        None,
+    ),
     "68 names": ({"a\x00": 1, "b\ud800": 2, "c": 2**70}, {"c": str(2**70)}, None),
 }
 

@@ -72,7 +72,7 @@ SECRET_METHODS = frozenset({"client_secret_basic", "client_secret_post", "client
 PRIVATE_KEY_MEMBERS = frozenset({"d", "p", "q", "dp", "dq", "qi", "oth", "k"})
 
 _SECRET_NAME = re.compile(
-    "secret|passwo?r?d|passphrase|privatekey|apikey|credential"
+    "secret|passwo?r?d|passphrase|privatekey|apikey|credentials?$"
     "|(^|access|auth|bearer|id|refresh|registration|session)token$"
 )
 
