@@ -137,6 +137,7 @@ STORABLE = {
     "69-noncharacter and bidi are kept": ({"a": "\uffff\u202e"}, {"a": "\uffff\u202e"}),
     "64-64 bits": ({"a": 2**63 - 1, "b": -(2**63)}, {"a": 2**63 - 1, "b": -(2**63)}),
     "64-more than 64 bits": ({"a": 2**63}, {"a": "9223372036854775808"}),
+    "64-negative": ({"a": -(2**63) - 1}, {"a": "-9223372036854775809"}),
     "63-huge float": ({"a": 1e300}, {"a": "1e+300"}),
     "63-no number": ({"a": float("nan"), "b": float("-inf")}, {"a": "nan", "b": "-inf"}),
     "constants": ({"a": True, "b": None, "c": 1.5}, {"a": True, "b": None, "c": 1.5}),

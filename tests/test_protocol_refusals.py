@@ -333,6 +333,7 @@ CHALLENGES = {
         "invalid_token",
         "",
     ),
+    "other scheme before": ('Basic realm="a", error="b", Bearer error="c"', "c", ""),
     "other scheme behind": ('Bearer error="a", DPoP error="b", algs="ES256"', "a", ""),
     "token68": ('Negotiate YWJjZA==, Bearer error="a"', "a", ""),
     "twice": ('Bearer error="a", error="b"', "a", ""),

@@ -46,12 +46,15 @@ _HTTPS_MEMBERS = (
 _LOGOUT_URIS = ("backchannel_logout_uri", "frontchannel_logout_uri")
 
 
-def check_client_metadata(metadata: Mapping[str, Any], *, issuer: str = "", step: str = "") -> None:
+def check_client_metadata(
+    metadata: Mapping[str, Any], *, issuer: str = "", step: str = "", complete: bool = True
+) -> None:
     """Raise NotAllowedError for metadata that must not be sent to any server, naming the member.
 
+    Defaults that others complete are not ``complete``: there each member is judged by itself.
     RFC 7591 sections 2 and 5, OpenID Connect Registration section 2, RFC 9700 sections 2.4, 2.6.
     """
-    for rule in _RULES:
+    for rule in _RULES + _RULES_OF_THE_WHOLE if complete else _RULES:
         for fault in rule(metadata):
             raise NotAllowedError(fault, issuer=issuer, step=step)
 
@@ -225,16 +228,7 @@ def _algorithm(metadata: Mapping[str, Any]) -> Iterator[str]:
         yield 'token_endpoint_auth_signing_alg must not be "none"; name a real algorithm'
 
 
+_Rules = tuple[Callable[[Mapping[str, Any]], Iterator[str]], ...]
 # The later rules rely on the earlier ones: on names that are text, and on values of their type.
-_RULES: tuple[Callable[[Mapping[str, Any]], Iterator[str]], ...] = (
-    _json,
-    _assigned,
-    _types,
-    _language_tags,
-    _grants,
-    _redirects,
-    _uris,
-    _keys,
-    _pairwise,
-    _algorithm,
-)
+_RULES: _Rules = (_json, _assigned, _types, _language_tags, _uris, _keys, _algorithm)
+_RULES_OF_THE_WHOLE: _Rules = (_grants, _redirects, _pairwise)
