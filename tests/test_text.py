@@ -1,0 +1,38 @@
+from __future__ import annotations
+
+import pytest
+
+from django_dcr.text import clean
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        pytest.param("Shop and café 店", "Shop and café 店", id="plain text stays"),
+        pytest.param("one\r\ntwo\tthree\x0bfour", "one two three four", id="one line"),
+        pytest.param("a\u2028b\u2029c\u00a0d\u3000e", "a b c d e", id="separators"),
+        pytest.param("  both ends  ", "both ends", id="blanks at the ends"),
+        pytest.param("\x1b[31mred\x1b[0m", "[31mred[0m", id="no terminal escapes"),
+        pytest.param("a\x00b\x07c\x7fd\x9be", "abcde", id="controls"),
+        pytest.param("a\u202eb\u2066c\u200bd\ufeffe", "abcde", id="bidi and zero width"),
+        pytest.param("a\ud800b\udfffc", "abc", id="lone surrogates"),
+        pytest.param("a\ue000b\u0378c", "abc", id="private use and unassigned"),
+        pytest.param("<b>&amp;%s{0}", "<b>&amp;%s{0}", id="markup is the template's business"),
+        pytest.param(None, "None", id="no text at all"),
+        pytest.param("", "", id="empty"),
+    ],
+)
+def test_a_servers_words_become_one_harmless_line(text: object, shown: str) -> None:
+    """Faults 135, 136 and 141: nothing moves a cursor, turns a line round or forges another."""
+    assert clean(text) == shown
+
+
+def test_long_text_is_cut_at_the_limit_and_says_so() -> None:
+    assert clean("x" * 200) == "x" * 200
+    assert clean("x" * 201) == "x" * 199 + "…"
+    assert clean("x" * 30, 10) == "x" * 9 + "…"
+
+
+def test_the_limit_holds_where_characters_are_dropped() -> None:
+    assert clean("\x00" * 20 + "y" * 20, 10) == "y" * 9 + "…"
+    assert clean("\x00" * 1_000_000 + "y", 10) == ""
