@@ -97,10 +97,11 @@ def send(
     """
     started = time.monotonic()
     target = _allowed(url, issuer, step)
-    exchange = _Exchange(url, target, conf.is_internal(target), started + conf.DCR_TIMEOUT)
+    exchange = _Exchange(target, conf.is_internal(target), started + conf.DCR_TIMEOUT)
     _thread.exchange = exchange
+    url = url if target.path else target.origin + exchange.target
     try:
-        return _perform(exchange, _prepare(method, exchange.full, token, body, headers or {}))
+        return _perform(exchange, _prepare(method, url, token, body, headers or {}))
     except NetworkError as error:
         reason = str(error)
     except (
@@ -124,6 +125,10 @@ def _allowed(url: str, issuer: str, step: str) -> urls.URL:
         target = urls.parse(url)
     except ValueError as exc:
         raise NotAllowedError(f"The URL to ask {exc}.", issuer=issuer, step=step) from exc
+    if conf.DCR_PROXY and not conf.DCR_PROXY.startswith("http://"):
+        # TLS inside of TLS is done in Python by urllib3, past the bounded sockets below.
+        message = "DCR_PROXY must be an http:// URL."
+        raise NotAllowedError(message, issuer=issuer, step=step)
     if conf.is_internal(target):
         return target
     hint = "; if the server is yours, list its origin in DCR_INTERNAL_ORIGINS."
@@ -155,7 +160,7 @@ def _prepare(
     if not all(_FIELD_VALUE.fullmatch(value) for value in fields.values()):
         raise NetworkError(_UNSENDABLE)
     prepared = requests.Request(method, url, headers=fields, data=body).prepare()
-    prepared.url = url  # as given (RFC 7592 appendix B), where requests has quoted it anew
+    prepared.url = url  # which requests has quoted anew; used as given (RFC 7592 appendix B)
     return prepared
 
 
@@ -202,7 +207,6 @@ def _inflate(body: bytearray, limit: int) -> bytes:
 class _Exchange:
     """What one call of ``send()`` may still use up, and how far it has got."""
 
-    given: str
     url: urls.URL
     internal: bool
     deadline: float  # of time.monotonic()
@@ -212,14 +216,9 @@ class _Exchange:
 
     @property
     def target(self) -> str:
-        """The request target (RFC 9112 section 3.2.1), to the byte as the URL has it."""
+        """The request target (RFC 9112 section 3.2.1), as the URL has it to the byte."""
         query = "" if self.url.query is None else f"?{self.url.query}"
         return (self.url.path or "/") + query
-
-    @property
-    def full(self) -> str:
-        """The URL as it was given, with the path that RFC 9110 section 4.2.3 reads into none."""
-        return self.given if self.url.path else self.url.origin + self.target
 
     def seconds_left(self) -> float:
         seconds = self.deadline - time.monotonic()
@@ -229,7 +228,7 @@ class _Exchange:
 
     def reason(self, error: Exception) -> str:
         """Return our text for an error of the libraries below."""
-        if time.monotonic() >= self.deadline:
+        if time.monotonic() > self.deadline - 0.01:  # clocks of the kernel and ours differ
             return _TIMED_OUT
         if isinstance(error, (requests.exceptions.SSLError, urllib3.exceptions.SSLError)):
             return _TLS_FAILED

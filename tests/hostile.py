@@ -40,6 +40,7 @@ def _stay_on_loopback(event: str, args: tuple[Any, ...]) -> None:
 
 
 # No patch of the code under test, nor of a library below it: CPython asks before connecting.
+_stay_on_loopback.__cantrace__ = True  # for coverage
 sys.addaudithook(_stay_on_loopback)
 
 
@@ -130,6 +131,11 @@ def silence(server: Server, connection: socket.socket) -> None:
     """Say nothing more until the client goes away."""
     while connection.recv(65536):
         pass
+
+
+def deaf(server: Server, connection: socket.socket) -> None:
+    """Read nothing more until the end of the test."""
+    server.stopping.wait()
 
 
 def reset(server: Server, connection: socket.socket) -> None:

@@ -21,15 +21,17 @@ from typing import Any
 import pytest
 import requests
 import responses
+from django.views.debug import ExceptionReporter
 
 from django_dcr.exceptions import NetworkError, NotAllowedError
 from django_dcr.http import Reply, send
 from tests import hostile
-from tests.hostile import read, reset, silence, Authority, Server, answer, drip, endless, pause
+from tests.hostile import Authority, Server, answer, drip, endless, pause, read, reset, silence
 
 TIMEOUT = 0.5
 TOKEN = "registration-access-token"
 BODY = b'{"client_name": "a secret plan"}'
+LEAKS = (TOKEN, "secret plan", "RAW", "hidden", "127.0.0.1")
 
 UNREACHABLE = "cannot be reached"
 TIMED_OUT = "within DCR_TIMEOUT"
@@ -57,13 +59,19 @@ def get(url: str, **options: Any) -> Reply:
 
 
 @contextlib.contextmanager
-def bounded() -> Iterator[None]:
-    """Check that the block ends in time and within 16 MB of memory."""
-    tracemalloc.start()
+def in_time() -> Iterator[None]:
+    """Check that the block ends within ``DCR_TIMEOUT`` and a second for slow machines."""
     started = time.monotonic()
+    yield
+    assert time.monotonic() - started < TIMEOUT + 1
+
+
+@contextlib.contextmanager
+def in_memory() -> Iterator[None]:
+    """Check that the block takes no more than 16 MB."""
+    tracemalloc.start()
     try:
         yield
-        assert time.monotonic() - started < TIMEOUT + 1
         assert tracemalloc.get_traced_memory()[1] < 16_000_000
     finally:
         tracemalloc.stop()
@@ -71,13 +79,13 @@ def bounded() -> Iterator[None]:
 
 def fails(url: str, match: str, ask: Callable[[str], Reply] = post) -> NetworkError:
     """Return the error that asking ``url`` raises, after checking what holds for every one."""
-    with bounded(), pytest.raises(NetworkError, match=match) as caught:
+    with in_time(), pytest.raises(NetworkError, match=match) as caught:
         ask(url)
     error = caught.value
     assert error.issuer == "https://as.example"
     assert error.__cause__ is None
     assert error.__context__ is None
-    for leak in (TOKEN, "secret plan", "RAW", "127.0.0.1"):
+    for leak in LEAKS:
         assert leak not in str(error) + repr(error) + repr(pickle.dumps(error))
     return error
 
@@ -165,7 +173,7 @@ CUT = b"HTTP/1.1 201 Created\r\nContent-Length: 99\r\n\r\n{}"
         pytest.param([read, silence], TIMED_OUT, id="4: does it, never answers"),
         pytest.param([], BROKEN_OFF, id="5: closes before"),
         pytest.param([read], BROKEN_OFF, id="5: closes after"),
-        pytest.param([reset], BROKEN_OFF, id="6: resets before"),
+        pytest.param([pause(0.1), reset], BROKEN_OFF, id="6: resets before"),
         pytest.param([read, reset], BROKEN_OFF, id="6: resets after"),
         pytest.param([read, CUT, pause(0.1), reset], BROKEN_OFF, id="7: resets in the body"),
         pytest.param([read, CUT], BROKEN_OFF, id="8: closes in the body, which is JSON"),
@@ -194,7 +202,11 @@ CUT = b"HTTP/1.1 201 Created\r\nContent-Length: 99\r\n\r\n{}"
             [read, CHUNKED, endless(b"1;%s\r\nx\r\n" % (b"e" * 999))], TOO_LARGE, id="15: padding"
         ),
         pytest.param([read, CHUNKED + b"1;", endless(b"e")], BROKEN_OFF, id="15: extension"),
-        pytest.param([read, CHUNKED + b"0\r\n", endless(b"a: b\r\n")], TOO_LARGE, id="15: trailer"),
+        pytest.param(
+            [read, CHUNKED + b"0\r\n", endless(b"a: %s\r\n" % (b"b" * 999))],
+            TOO_LARGE,
+            id="15: trailer",
+        ),
         pytest.param([read, CHUNKED + b"RAW\r\n{}\r\n"], BROKEN_OFF, id="16: size not hex"),
         pytest.param([read, CHUNKED + b"-1\r\n{}\r\n"], BROKEN_OFF, id="16: size -1"),
         pytest.param([read, CHUNKED + b"-9\r\n{}\r\n"], BROKEN_OFF, id="16: size -9"),
@@ -204,7 +216,9 @@ CUT = b"HTTP/1.1 201 Created\r\nContent-Length: 99\r\n\r\n{}"
             [read, endless(b"HTTP/1.1 100 Continue\r\n\r\n")], TOO_LARGE, id="17: endless 100"
         ),
         pytest.param(
-            [read, endless(b"HTTP/1.1 103 Early Hints\r\n\r\n")], TOO_LARGE, id="17: endless 103"
+            [read, endless(b"HTTP/1.1 103 Hints\r\nA: %s\r\n\r\n" % (b"b" * 999))],
+            TOO_LARGE,
+            id="17: endless 103",
         ),
         pytest.param(
             [read, drip(b"HTTP/1.1 100 Continue\r\n\r\n" * 9)], TIMED_OUT, id="17: dripping 100"
@@ -252,7 +266,7 @@ def test_an_answer_that_must_not_be_read_is_a_network_error(
     steps: list[hostile.Step], match: str
 ) -> None:
     """Faults 3 to 23: in time, in bounds, and the request counts as sent."""
-    with Server(*steps) as server:
+    with Server(*steps) as server, in_memory():
         error = fails(f"{server.url}/register", match)
 
         assert error.sent
@@ -310,7 +324,8 @@ def test_informational_answers_are_skipped() -> None:
 @loopback
 def test_a_slow_answer_is_awaited() -> None:
     """Fault 27: a server may take its time within ``DCR_TIMEOUT``."""
-    with Server(read, pause(TIMEOUT / 2), answer()) as server:
+    head = OK + b"Content-Length: 2\r\n\r\n"
+    with Server(read, pause(TIMEOUT / 2), head, drip(b"{}")) as server:
         assert post(server.url).body == b"{}"
 
 
@@ -354,7 +369,8 @@ def test_a_coding_that_cannot_be_undone_in_bounds_is_an_error(
     coding: str, body: bytes, match: str
 ) -> None:
     """Faults 54 and 55."""
-    with Server(read, answer(body, "200 OK", f"Content-Encoding: {coding}")) as server:
+    coded = answer(body, "200 OK", f"Content-Encoding: {coding}")
+    with Server(read, coded) as server, in_memory():
         error = fails(server.url, match)
         assert (error.sent, error.status) == (True, 200)
 
@@ -363,7 +379,7 @@ def test_a_coding_that_cannot_be_undone_in_bounds_is_an_error(
 def test_a_bomb_in_a_bomb_is_undone_once() -> None:
     """Fault 54."""
     coded = answer(gzip.compress(BOMB), "200 OK", "Content-Encoding: gzip")
-    with Server(read, coded) as server, bounded():
+    with Server(read, coded) as server, in_memory():
         assert post(server.url).body == BOMB
 
 
@@ -389,7 +405,7 @@ def test_a_redirect_is_an_answer_like_any_other(status: int, location: str) -> N
     redirect = answer(b"", f"{status} Elsewhere", f"Location: {location}", "X-Body: endless")
     redirect = redirect.replace(b"Content-Length: 0\r\n", b"")
     with Server(read, redirect, endless(b"x")) as server, hostile.recorded_connects() as connects:
-        with bounded():
+        with in_time(), in_memory():
             reply = post(server.url)
 
         assert (reply.status, reply.body) == (status, b"")
@@ -604,6 +620,22 @@ def test_the_bounds_hold_under_tls(
 ) -> None:
     with Server(*steps, tls=authority.context("127.0.0.1")) as server:
         assert fails(server.url, match).sent
+
+
+@loopback
+@pytest.mark.parametrize("tls", [False, True], ids=["plain", "TLS"])
+def test_a_server_that_does_not_read_runs_into_the_deadline(
+    tls: bool, authority: Authority, settings: Any
+) -> None:
+    """Fault 3: the buffers between fill up, and sending blocks."""
+    settings.DCR_INTERNAL_ORIGINS = ["http://127.0.0.1"]
+
+    def put(url: str) -> Reply:
+        body = bytes(20_000_000)
+        return send("PUT", url, issuer="https://as.example", step="update", body=body)
+
+    with Server(hostile.deaf, tls=authority.context("127.0.0.1") if tls else None) as server:
+        assert fails(server.url, TIMED_OUT, put).sent
 
 
 @loopback
@@ -822,7 +854,7 @@ def test_the_next_address_is_tried_when_one_refuses(monkeypatch: pytest.MonkeyPa
     with Server(read, answer()) as server:
         addresses = found("127.0.0.1", "::1", "127.0.0.1")("", server.port)
         addresses[0] = (*addresses[0][:4], ("127.0.0.1", 1))
-        addresses[1] = (-1, *addresses[1][1:])  # a family that this machine does not have
+        addresses[1] = (9999, *addresses[1][1:])  # a family that this machine does not have
         monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **kwargs: addresses)
         assert post(server.url).body == b"{}"
 
@@ -915,6 +947,13 @@ def test_a_proxy_is_given_the_url_to_the_byte(settings: Any) -> None:
     assert b"\r\nProxy-Authorization: Basic dXNlcjpwYXNzd29yZA==\r\n" in head
 
 
+@pytest.mark.parametrize("proxy", ["https://proxy.example", "socks5://proxy.example", "proxy"])
+def test_a_proxy_is_spoken_to_over_plain_http_only(proxy: str, settings: Any) -> None:
+    settings.DCR_PROXY = proxy
+    with pytest.raises(NotAllowedError, match=r"DCR_PROXY must be an http:// URL"):
+        post("https://as.example/")
+
+
 CONNECTED = b"HTTP/1.1 200 OK\r\n\r\n"
 
 
@@ -979,7 +1018,7 @@ def test_the_log_holds_neither_query_nor_headers_nor_bodies(
     assert done.startswith(f"POST {server.url}/register 200 ")
     assert failed.startswith(f"POST {broken.url}/register - ")
     assert done.endswith(" ms")
-    for leak in ("hidden", TOKEN, "secret plan", "RAW"):
+    for leak in LEAKS[:-1]:
         assert leak not in caplog.text
 
 
@@ -990,6 +1029,17 @@ def test_no_raw_head_is_logged_by_the_libraries(caplog: pytest.LogCaptureFixture
     with Server(read, head) as server, caplog.at_level(logging.DEBUG):
         fails(server.url, MALFORMED)
     assert "RAW" not in caplog.text
+
+
+@loopback
+def test_an_error_page_shows_no_secret() -> None:
+    """A12: Django's report of the error has the variables of every frame."""
+    with Server(read) as server, pytest.raises(NetworkError) as caught:
+        post(server.url)
+    report = ExceptionReporter(None, caught.type, caught.value, caught.tb).get_traceback_html()
+    assert "broke off" in report
+    for leak in LEAKS[:2]:
+        assert leak not in report
 
 
 def test_a_reply_shows_nothing_but_its_status() -> None:
