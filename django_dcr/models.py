@@ -115,6 +115,17 @@ class AuthorizationServer(models.Model):
         return (self.issuer,)
 
     def clean(self) -> None:
+        # A stored issuer that is no longer allowed must not bar the way to its other columns.
+        if self.issuer_digest != digest(self.issuer):
+            self._check_new_issuer()
+        try:
+            defaults = protocol.client_metadata(self.client_metadata)
+            protocol.check_client_metadata(defaults, complete=False)
+        except NotAllowedError as exc:
+            raise ValidationError({"client_metadata": str(exc)}) from exc
+        _check_origins(self.trusted_origins)
+
+    def _check_new_issuer(self) -> None:
         try:
             check_issuer(self.issuer)
         except NotAllowedError as exc:
@@ -122,7 +133,6 @@ class AuthorizationServer(models.Model):
         others = type(self).objects.filter(issuer_digest=digest(self.issuer)).exclude(pk=self.pk)
         if others.exists():
             raise ValidationError({"issuer": _("This authorization server is already listed.")})
-        _check_origins(self.trusted_origins)
 
     def check_allowed(self) -> None:
         """Raise NotAllowedError unless the server is enabled and its issuer still allowed."""
@@ -296,6 +306,8 @@ class ClientRegistration(models.Model):
         return (self.server.issuer, self.client_id) if self.live and self.client_id else None
 
     def clean(self) -> None:
+        if self.server_id is None:
+            return  # a form that lacks it says so itself
         if "\0" in self.owner:
             raise ValidationError({"owner": _("Null characters are not allowed.")})
         try:
