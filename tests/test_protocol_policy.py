@@ -212,5 +212,36 @@ def test_metadata_against_the_rules_is_refused_before_sending(metadata, reason):
     assert str(caught.value).isprintable()
 
 
+@pytest.mark.parametrize(
+    ("metadata", "reason"),
+    [
+        ({}, "needs redirect_uris"),
+        ({"grant_types": ["implicit"]}, "add token or id_token"),
+        ({"response_types": ["code id_token"]}, "add implicit"),
+        ({"application_type": "native", "redirect_uris": [REDIRECT]}, "has https redirect_uris"),
+        (
+            {"subject_type": "pairwise", "redirect_uris": [REDIRECT, "https://b.example/cb"]},
+            "need sector_identifier_uri",
+        ),
+    ],
+    ids=["R-052", "R-055 grant", "R-055 response type", "R-121", "R-122"],
+)
+def test_defaults_that_others_complete_are_not_judged_as_a_whole(metadata, reason):
+    """What is missing may be in another layer; on its own the same metadata is refused."""
+    check_client_metadata(metadata, complete=False)
+    with pytest.raises(NotAllowedError, match=reason):
+        check_client_metadata(metadata)
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [{"redirect_uris": ["javascript:a"]}, {"grant_types": ["password"]}, {"client_id": "a"}],
+    ids=["R-053", "R-140", "R-065"],
+)
+def test_defaults_are_judged_member_by_member(metadata):
+    with pytest.raises(NotAllowedError, match=next(iter(metadata))):
+        check_client_metadata(metadata, complete=False)
+
+
 def test_every_known_member_has_a_json_type():
     assert set(METADATA_MEMBERS.values()) == {str, list, dict, bool, int}

@@ -117,8 +117,6 @@ def _grants(metadata: Mapping[str, Any]) -> Iterator[str]:
     """RFC 7591 section 2.1: which response types go with which grant types."""
     grants = grant_types(metadata)
     words = {word for kind in _response_types(metadata) for word in kind.split()}
-    if "password" in grants:
-        yield "grant_types must not contain password (RFC 9700 section 2.4); remove it"
     if "code" in words and "authorization_code" not in grants:
         yield "response_types has code, so add authorization_code to grant_types"
     if words & {"token", "id_token"} and "implicit" not in grants:
@@ -139,16 +137,17 @@ def _response_types(metadata: Mapping[str, Any]) -> list[str]:
     return list(metadata.get("response_types", default))
 
 
+def _password(metadata: Mapping[str, Any]) -> Iterator[str]:
+    if "password" in grant_types(metadata):
+        yield "grant_types must not contain password (RFC 9700 section 2.4); remove it"
+
+
 def _redirects(metadata: Mapping[str, Any]) -> Iterator[str]:
-    redirecting = {"authorization_code", "implicit"} & set(grant_types(metadata))
-    if redirecting and not metadata.get("redirect_uris"):
-        yield f"{min(redirecting)} needs redirect_uris; state at least one"
     for name in ("redirect_uris", "post_logout_redirect_uris"):
         for uri in metadata.get(name, ()):
             fault = _redirect_fault(uri)
             if fault:
                 yield f'{name} has "{clean(uri, 100)}", which {fault}'
-    yield from _kind_of_application(metadata)
 
 
 def _redirect_fault(uri: str) -> str:
@@ -170,6 +169,12 @@ def _redirect_fault(uri: str) -> str:
 
 def _is_web(uri: str) -> bool:
     return uri.partition(":")[0].lower() in ("http", "https")
+
+
+def _redirecting(metadata: Mapping[str, Any]) -> Iterator[str]:
+    redirecting = {"authorization_code", "implicit"} & set(grant_types(metadata))
+    if redirecting and not metadata.get("redirect_uris"):
+        yield f"{min(redirecting)} needs redirect_uris; state at least one"
 
 
 def _kind_of_application(metadata: Mapping[str, Any]) -> Iterator[str]:
@@ -230,5 +235,15 @@ def _algorithm(metadata: Mapping[str, Any]) -> Iterator[str]:
 
 _Rules = tuple[Callable[[Mapping[str, Any]], Iterator[str]], ...]
 # The later rules rely on the earlier ones: on names that are text, and on values of their type.
-_RULES: _Rules = (_json, _assigned, _types, _language_tags, _uris, _keys, _algorithm)
-_RULES_OF_THE_WHOLE: _Rules = (_grants, _redirects, _pairwise)
+_RULES: _Rules = (
+    _json,
+    _assigned,
+    _types,
+    _language_tags,
+    _password,
+    _redirects,
+    _uris,
+    _keys,
+    _algorithm,
+)
+_RULES_OF_THE_WHOLE: _Rules = (_grants, _redirecting, _kind_of_application, _pairwise)
