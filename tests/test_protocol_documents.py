@@ -158,7 +158,7 @@ def test_a_request_is_utf_8_and_compact():
 
 @pytest.mark.parametrize("value", [float("nan"), {1, 2}, "\ud800"], ids=["nan", "set", "surrogate"])
 def test_what_is_no_json_is_not_encoded(value):
-    with pytest.raises((TypeError, ValueError), match="JSON (compliant|serial)|surrogates"):
+    with pytest.raises((TypeError, ValueError), match=r"JSON (compliant|serial)|surrogates"):
         encode({"a": value})
 
 
