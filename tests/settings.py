@@ -1,6 +1,8 @@
-"""The site the tests run in: the admin, this app, SQLite."""
+"""The site the tests run in: the admin, this app, SQLite unless DATABASE_URL says otherwise."""
 
 from __future__ import annotations
+
+import environ
 
 SECRET_KEY = "only for tests"
 DEBUG = False
@@ -9,7 +11,8 @@ USE_TZ = True
 ROOT_URLCONF = "tests.urls"
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 STATIC_URL = "/static/"
-DATABASES = {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}}
+# tests/databases.py starts other databases and names them here.
+DATABASES = {"default": environ.Env().db_url("DATABASE_URL", default="sqlite://:memory:")}
 INSTALLED_APPS = [
     "django.contrib.admin",
     "django.contrib.auth",
