@@ -312,7 +312,7 @@ def test_an_update_holds_all_that_was_granted_under_what_is_wanted():
 
 
 def test_an_update_is_cleaned_and_never_a_raw_echo():
-    """R-098 to R-100, settled point (c): RFC types, no management members, our client_id."""
+    """R-098, R-099, R-100, settled point (c): RFC types, no management members, our client_id."""
     granted = {
         "scope": ["a", "b"],
         "redirect_uris": REDIRECT,
