@@ -82,7 +82,10 @@ KINDS = {
     ],
 )
 def test_each_status_becomes_its_kind_of_error(step, status, kind):
-    """R-072, R-077, R-079, R-103, R-104, R-105, R-106, R-127, R-128, B4, B6, B7, B26, faults 22 to 52."""
+    """R-072, R-077, R-079, R-103, R-104, R-105, R-106, R-127, R-128, B4, B6, B7, B26.
+
+    Faults 22 and 40 to 52.
+    """
     assert type(refused(status, step)) is kind
 
 
