@@ -15,6 +15,7 @@ from django.db import models
 from django.db.models.expressions import BaseExpression
 from django.db.models.lookups import Exact
 from django.utils.translation import gettext_lazy as _
+from django.views.decorators.debug import sensitive_variables
 
 from django_dcr.conf import conf
 from django_dcr.exceptions import DecryptionError
@@ -41,11 +42,13 @@ class Secret:
     column: str
 
     @classmethod
+    @sensitive_variables()
     def seal(cls, value: str, column: str) -> Secret:
         """Encrypt ``value`` for ``column`` with the first of ``DCR_ENCRYPTION_KEYS``."""
         plaintext = f"{column}\0{value}".encode()
         return cls(_keyring().encrypt(plaintext).decode("ascii"), column)
 
+    @sensitive_variables()
     def reveal(self) -> str:
         """Return the value in clear; raise DecryptionError where no key opens it."""
         try:
@@ -83,6 +86,7 @@ def _keyring() -> MultiFernet:
     return _multifernet(_keys())
 
 
+@sensitive_variables()
 def _keys() -> tuple[str, ...]:
     keys = conf.DCR_ENCRYPTION_KEYS
     if isinstance(keys, str) or not keys:
@@ -92,6 +96,7 @@ def _keys() -> tuple[str, ...]:
 
 # Deriving the key objects costs more than using them, and deployments have one list.
 @lru_cache(maxsize=8)
+@sensitive_variables()
 def _multifernet(keys: tuple[str, ...]) -> MultiFernet:
     try:
         return MultiFernet([Fernet(key) for key in keys])
@@ -115,6 +120,7 @@ class _SealedAttribute:
             instance.refresh_from_db(fields=[self.field.attname])  # it was deferred
         return instance.__dict__[self.field.attname]
 
+    @sensitive_variables("value")
     def __set__(self, instance: models.Model, value: object) -> None:
         instance.__dict__[self.field.attname] = self.field.sealed(value)
 
@@ -132,6 +138,7 @@ class SecretField(_TextField):
     def label(self) -> str:
         return f"{self.model._meta.db_table}.{self.column}"
 
+    @sensitive_variables()
     def sealed(self, value: object) -> Secret | None:
         """Return ``value`` as a Secret of this column; raise TypeError for what cannot be one."""
         if value is None or isinstance(value, models.NOT_PROVIDED):
@@ -140,8 +147,11 @@ class SecretField(_TextField):
             return value if value.column == self.label else Secret.seal(value.reveal(), self.label)
         if isinstance(value, str):
             return Secret.seal(value, self.label)
-        # An SQL expression would be stored as its text, in clear.
-        raise TypeError(f"{self.name} takes a str, a Secret or None, not {type(value).__name__}.")
+        raise self._no_secret(value)
+
+    def _no_secret(self, value: object) -> TypeError:
+        kind = type(value).__name__
+        return TypeError(f"{self.name} takes a str, a Secret or None, not {kind}.")
 
     def contribute_to_class(
         self, cls: type[models.Model], name: str, private_only: bool = False
@@ -152,9 +162,14 @@ class SecretField(_TextField):
     def from_db_value(self, value: str | None, expression: object, connection: object) -> Any:
         return None if value is None else Secret(value, self.label)
 
+    def get_db_prep_save(self, value: Any, connection: Any) -> Any:
+        # bulk_update() hands in an expression of this very field, whose values are sealed; any
+        # other would be stored in clear.
+        if isinstance(value, BaseExpression) and value.output_field is not self:
+            raise self._no_secret(value)
+        return super().get_db_prep_save(value, connection)
+
     def get_prep_value(self, value: object) -> Any:
-        if isinstance(value, BaseExpression):
-            return value
         secret = self.sealed(value)
         return None if secret is None else secret.ciphertext
 
