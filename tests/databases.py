@@ -74,7 +74,10 @@ def mariadb() -> Iterator[str]:
         options = [f"--socket={folder}/sock", "--bind-address=127.0.0.1", "--max-connections=300"]
         with _running([*server, *options], port, folder):
             client = ["mariadb", f"--socket={folder}/sock", "-uroot", "-e"]
-            account = "CREATE DATABASE dcr CHARACTER SET utf8mb4; CREATE USER dcr@'%' IDENTIFIED BY 'dcr'; GRANT ALL ON *.* TO dcr@'%'"
+            account = (
+                "CREATE DATABASE dcr CHARACTER SET utf8mb4;"
+                "CREATE USER dcr@'%' IDENTIFIED BY 'dcr'; GRANT ALL ON *.* TO dcr@'%'"
+            )
             subprocess.run([*client, account], check=True)
             yield f"mysql://dcr:dcr@127.0.0.1:{port}/dcr"
 
