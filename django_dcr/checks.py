@@ -1,1 +1,253 @@
-"""System checks."""
+"""System checks of the settings. An id means one thing and is never used for another.
+
+::
+
+    dcr.E001  there are no encryption keys          dcr.E006  client metadata no server may get
+    dcr.E002  an encryption key is no Fernet key    dcr.E007  no certificates in DCR_CA_BUNDLE
+    dcr.E003  a setting has a wrong type or range   dcr.E008  DCR_PROXY is no http:// URL
+    dcr.E004  an internal origin is no origin       dcr.W001  no setting has this name
+    dcr.E005  an allowed issuer is no issuer        dcr.W002  a lease is too short for its work
+
+The field's own dcr.E101 is in ``fields.py``.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import ssl
+from collections.abc import Callable
+from datetime import timedelta
+from difflib import get_close_matches
+from typing import Any
+from urllib.parse import urlsplit
+
+from cryptography.fernet import Fernet
+from django.conf import settings
+from django.core import checks
+from django.core.checks import CheckMessage, Error, register
+
+from django_dcr import protocol, urls
+from django_dcr.conf import Settings, conf
+from django_dcr.exceptions import NotAllowedError
+from django_dcr.models import check_issuer
+
+_NEW_KEY = (
+    'python -c "from cryptography.fernet import Fernet; print(Fernet.generate_key().decode())"'
+)
+# An update makes two exchanges, and discovery may come before it.
+_EXCHANGES_PER_LEASE = 3
+
+
+@register("django_dcr")
+def check_keys_exist(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+    if getattr(settings, "DCR_ENCRYPTION_KEYS", None):
+        return []
+    return [
+        Error(
+            "DCR_ENCRYPTION_KEYS is missing or empty.",
+            hint=f"Set it to a list of one key, and keep that key safe. This makes one: {_NEW_KEY}",
+            id="dcr.E001",
+        )
+    ]
+
+
+@register("django_dcr")
+def check_keys(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+    keys = getattr(settings, "DCR_ENCRYPTION_KEYS", None) or []
+    hint = f"Every member of the list is a key as this makes one: {_NEW_KEY}"
+    if not isinstance(keys, (list, tuple)):
+        return [Error("DCR_ENCRYPTION_KEYS is not a list.", hint=hint, id="dcr.E002")]
+    return [
+        # The message must not quote what may be a key with a letter too many.
+        Error(f"DCR_ENCRYPTION_KEYS[{index}] is no Fernet key.", hint=hint, id="dcr.E002")
+        for index, key in enumerate(keys)
+        if not _is_key(key)
+    ]
+
+
+def _is_key(key: Any) -> bool:
+    try:
+        Fernet(key)
+    except (ValueError, TypeError):
+        return False
+    return True
+
+
+def _is_number(value: object) -> bool:
+    # True is an int to isinstance().
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _is_positive(value: Any) -> bool:
+    return _is_number(value) and 0 < value < 10**9
+
+
+def _is_duration(value: Any) -> bool:
+    seconds = value.total_seconds() if isinstance(value, timedelta) else value
+    return _is_number(seconds) and 0 <= seconds < 10**9
+
+
+def _is_list_of_texts(value: object) -> bool:
+    return isinstance(value, (list, tuple, set, frozenset)) and all(
+        isinstance(item, str) for item in value
+    )
+
+
+_TYPES: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "DCR_ALLOWED_ISSUERS": (_is_list_of_texts, "a list of issuers"),
+    "DCR_AUTO_REGISTER": (lambda value: isinstance(value, bool), "True or False"),
+    "DCR_CA_BUNDLE": (lambda value: isinstance(value, (str, os.PathLike)), "the path of a file"),
+    "DCR_INTERNAL_ORIGINS": (_is_list_of_texts, "a list of origins"),
+    "DCR_LEASE": (_is_positive, "a number of seconds above 0"),
+    "DCR_MAX_RESPONSE_BYTES": (
+        lambda value: isinstance(value, int) and _is_positive(value),
+        "a whole number of bytes above 0",
+    ),
+    "DCR_METADATA_TTL": (
+        lambda value: _is_number(value) and _is_duration(value),
+        "a number of seconds, 0 or more",
+    ),
+    "DCR_PROXY": (lambda value: isinstance(value, str), "a URL, or empty"),
+    "DCR_RENEW_BEFORE": (_is_duration, "a timedelta or a number of seconds, 0 or more"),
+    "DCR_TIMEOUT": (_is_positive, "a number of seconds above 0"),
+}
+
+
+@register("django_dcr")
+def check_types(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+    return [
+        Error(f"{name} must be {wording}.", id="dcr.E003")
+        for name, (_fits, wording) in _TYPES.items()
+        if not _is_well_typed(name)
+    ]
+
+
+def _is_well_typed(name: str) -> bool:
+    fits, _wording = _TYPES[name]
+    return not hasattr(settings, name) or fits(getattr(settings, name))
+
+
+@register("django_dcr")
+def check_internal_origins(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+    if not _is_well_typed("DCR_INTERNAL_ORIGINS"):
+        return []
+    return [
+        Error(
+            f'DCR_INTERNAL_ORIGINS has "{entry}", which is no origin.',
+            hint='Write scheme, host and, where it counts, port: "https://login.internal:8443".',
+            id="dcr.E004",
+        )
+        for entry in conf.DCR_INTERNAL_ORIGINS
+        if not _is_origin(entry)
+    ]
+
+
+def _is_origin(entry: str) -> bool:
+    try:
+        url = urls.parse(entry)
+    except ValueError:
+        return False
+    return not url.path and url.query is None
+
+
+@register("django_dcr")
+def check_allowed_issuers(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+    if not (_is_well_typed("DCR_ALLOWED_ISSUERS") and _is_well_typed("DCR_INTERNAL_ORIGINS")):
+        return []
+    faults = map(_issuer_fault, conf.DCR_ALLOWED_ISSUERS)
+    return [
+        Error(f"DCR_ALLOWED_ISSUERS[{index}]: {fault}.", id="dcr.E005")
+        for index, fault in enumerate(faults)
+        if fault
+    ]
+
+
+def _issuer_fault(issuer: str) -> str:
+    try:
+        check_issuer(issuer)
+    except NotAllowedError as exc:
+        return str(exc)
+    return ""
+
+
+@register("django_dcr")
+def check_client_metadata(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+    try:
+        metadata = protocol.client_metadata(conf.DCR_CLIENT_METADATA)
+        protocol.check_client_metadata(_completed(metadata))
+    except NotAllowedError as exc:
+        return [Error(f"DCR_CLIENT_METADATA: {exc}.", id="dcr.E006")]
+    return []
+
+
+def _completed(metadata: dict[str, Any]) -> dict[str, Any]:
+    # Redirect URIs may well be the server's or the registration's own.
+    native = metadata.get("application_type") == "native"
+    return {"redirect_uris": ["http://127.0.0.1/" if native else "https://a.example/"], **metadata}
+
+
+@register("django_dcr")
+def check_ca_bundle(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+    if not _is_well_typed("DCR_CA_BUNDLE") or not conf.DCR_CA_BUNDLE:
+        return []
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(conf.DCR_CA_BUNDLE)
+    except (OSError, ValueError):
+        return [
+            Error(
+                f"DCR_CA_BUNDLE names {conf.DCR_CA_BUNDLE}, which holds no certificates or "
+                "cannot be read.",
+                hint="Name a PEM file of certificate authorities that this process may read.",
+                id="dcr.E007",
+            )
+        ]
+    return []
+
+
+@register("django_dcr")
+def check_proxy(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+    if not _is_well_typed("DCR_PROXY") or not conf.DCR_PROXY or _is_http(conf.DCR_PROXY):
+        return []
+    # The message must not quote what may hold a password.
+    hint = 'Write "http://proxy.internal:3128".'
+    return [Error("DCR_PROXY is no http:// URL.", hint=hint, id="dcr.E008")]
+
+
+def _is_http(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme == "http" and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
+
+
+@register("django_dcr")
+def check_names(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+    known = [name for name in dir(Settings) if name.startswith("DCR_")]
+    unknown = {name for name in dir(settings) if name.startswith("DCR_")} - set(known)
+    return [
+        checks.Warning(
+            f"{name} is no setting of django-dcr, and does nothing.",
+            hint="".join(f"Did you mean {near}?" for near in get_close_matches(name, known, n=1))
+            or "Remove it, or check its spelling.",
+            id="dcr.W001",
+        )
+        for name in sorted(unknown)
+    ]
+
+
+@register("django_dcr")
+def check_lease(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+    if not (_is_well_typed("DCR_LEASE") and _is_well_typed("DCR_TIMEOUT")):
+        return []
+    if conf.DCR_LEASE >= _EXCHANGES_PER_LEASE * conf.DCR_TIMEOUT:
+        return []
+    return [
+        checks.Warning(
+            "DCR_LEASE is shorter than three times DCR_TIMEOUT, so that a slow update may lose "
+            "its hold on a registration.",
+            hint=f"Make it at least {_EXCHANGES_PER_LEASE * conf.DCR_TIMEOUT:g} seconds.",
+            id="dcr.W002",
+        )
+    ]

@@ -1,0 +1,28 @@
+from __future__ import annotations
+
+from argparse import ArgumentParser
+from datetime import timedelta
+from typing import Any
+
+from django.utils import timezone
+
+from django_dcr.management.registrations import RegistrationsCommand, days
+
+
+class Command(RegistrationsCommand):
+    help = "List the registrations, past ones included."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        super().add_arguments(parser)
+        parser.add_argument(
+            "--expiring",
+            type=days,
+            metavar="DAYS",
+            help="active ones whose secret has expired or will within DAYS",
+        )
+
+    def handle(self, *, expiring: timedelta | None, **options: Any) -> None:
+        rows = self.select(options)
+        if expiring is not None:
+            rows = rows.expiring(timezone.now() + expiring)
+        self.write_registrations((row, {}) for row in rows.iterator(chunk_size=1000))

@@ -1,0 +1,45 @@
+from __future__ import annotations
+
+from argparse import ArgumentParser
+from datetime import timedelta
+from typing import Any
+
+from django.utils import timezone
+
+from django_dcr.conf import conf
+from django_dcr.management.registrations import RegistrationsCommand, days, names_some
+from django_dcr.models import ClientRegistration, Status
+from django_dcr.services import renew
+
+
+class Command(RegistrationsCommand):
+    help = (
+        "Get new client secrets: for the registrations named, else for all that are active and "
+        "about to expire. Made to be run daily."
+    )
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        super().add_arguments(parser)
+        parser.add_argument(
+            "--within",
+            type=days,
+            metavar="DAYS",
+            help="only secrets that have expired or will within DAYS (default, where no "
+            "registrations are named: DCR_RENEW_BEFORE)",
+        )
+
+    def handle(self, *, within: timedelta | None, **options: Any) -> None:
+        if names_some(options):
+            rows = self.choose(options, Status.ACTIVE)
+        else:
+            rows = self.select(options)
+            within = conf.DCR_RENEW_BEFORE if within is None else within
+        if within is not None:
+            rows = rows.expiring(timezone.now() + within)
+        self.work(rows, self._renew, done="renewed")
+
+    def _renew(self, registration: ClientRegistration) -> ClientRegistration:
+        holder = renew(registration)
+        if holder.pk != registration.pk:
+            self.note(f"Registration {registration.pk} was replaced by {holder.pk}.")
+        return holder

@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+from argparse import ArgumentParser
+from typing import Any
+
+from django.core.management import CommandError
+
+from django_dcr.management.registrations import DCRCommand
+from django_dcr.models import AuthorizationServer, ClientRegistration
+
+
+class Command(DCRCommand):
+    help = "Encrypt every stored secret with the first of DCR_ENCRYPTION_KEYS."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        super().add_arguments(parser)
+        parser.add_argument(
+            "--check",
+            action="store_true",
+            help="write nothing; fail while another key than the first is needed",
+        )
+
+    def handle(self, *, check: bool, **options: Any) -> None:
+        found = {
+            model._meta.object_name: model.objects.rotate_keys(check=check)
+            for model in (AuthorizationServer, ClientRegistration)
+        }
+        old = sum(rotation.rotated for rotation in found.values())
+        unreadable = [
+            {"model": name, "id": pk, "column": column}
+            for name, rotation in found.items()
+            for pk, column in rotation.unreadable
+        ]
+        self.write_document(
+            {
+                "current": sum(rotation.current for rotation in found.values()),
+                "to_rotate" if check else "rotated": old,
+                "unreadable": unreadable,
+            }
+        )
+        if unreadable:
+            places = ", ".join("{model} {id} {column}".format(**each) for each in unreadable)
+            raise CommandError(
+                f"No key opens {len(unreadable)} stored values; put their key back into "
+                f"DCR_ENCRYPTION_KEYS, or register anew: {places}."
+            )
+        if check and old:
+            raise CommandError(
+                f"{old} stored values need an older key. Run: manage.py dcr_rotate_keys"
+            )

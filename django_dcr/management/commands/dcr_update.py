@@ -1,0 +1,32 @@
+from __future__ import annotations
+
+from argparse import ArgumentParser
+from typing import Any
+
+from django_dcr.management import metadata as wishes
+from django_dcr.management.registrations import RegistrationsCommand
+from django_dcr.models import ClientRegistration, Status
+from django_dcr.services import update
+
+
+class Command(RegistrationsCommand):
+    help = (
+        "Ask the servers for the client metadata that registrations request (RFC 7592): changed "
+        "with --set, replaced with --metadata, or as it is, after the defaults have changed."
+    )
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        super().add_arguments(parser)
+        wishes.add_arguments(parser)
+
+    def handle(self, *, metadata: str | None, changes: list[str], **options: Any) -> None:
+        members = wishes.read_changes(changes)
+        document = wishes.read_document(metadata)
+
+        def act(registration: ClientRegistration) -> ClientRegistration:
+            stored = registration.requested_metadata
+            registration.requested_metadata = wishes.requested(stored, document, members)
+            registration.clean()
+            return update(registration)
+
+        self.work(self.choose(options, Status.ACTIVE), act, done="updated")
