@@ -9,7 +9,13 @@ from django.db import DatabaseError, IntegrityError
 from django.views.decorators.debug import sensitive_variables
 
 from django_dcr import http, protocol, signals
-from django_dcr.exceptions import DCRError, InvalidResponseError, NetworkError, NotAllowedError
+from django_dcr.exceptions import (
+    ConflictError,
+    DCRError,
+    InvalidResponseError,
+    NetworkError,
+    NotAllowedError,
+)
 from django_dcr.models import ClientRegistration, Status
 from django_dcr.services.discovery import discover
 from django_dcr.services.leases import announce, conflict, refuse_inside_atomic, take
@@ -62,7 +68,7 @@ def register(
 
 def _commit_intent(registration: ClientRegistration) -> None:
     if registration.pk is None:
-        registration.save()
+        _insert(registration)
     take(
         registration,
         Status.DRAFT,
@@ -71,6 +77,17 @@ def _commit_intent(registration: ClientRegistration) -> None:
         status=Status.REGISTERING,
         requested_metadata=registration.requested_metadata,
     )
+
+
+def _insert(registration: ClientRegistration) -> None:
+    try:
+        registration.save()
+    except IntegrityError as exc:
+        raise ConflictError(
+            "Another process has taken this registration in hand. Use the one that is stored.",
+            issuer=registration.server.issuer,
+            step=STEP,
+        ) from exc
 
 
 def _status_after(exc: DCRError) -> Status:
