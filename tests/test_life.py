@@ -6,18 +6,23 @@ The databases are files: one in memory would hide a transaction that is open whi
 from __future__ import annotations
 
 import hashlib
+import json
+import re
 import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import requests
+from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.contrib.auth.hashers import check_password
+from django.contrib.auth.models import User
 from django.contrib.contenttypes.models import ContentType
-from django.core.management import call_command
+from django.core.management import CommandError, call_command
 from django.db import connections, transaction
 from django.http import HttpRequest, HttpResponse
 from django.test import Client
@@ -57,9 +62,10 @@ def closed_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 @contextmanager
 def stored_in(file: Path, blocker: DjangoDbBlocker) -> Iterator[None]:
-    """Keep this process's tables in ``file``, and not in memory."""
-    connection, in_memory = connections["default"], connections.settings["default"]
-    connections.settings["default"] = {**in_memory, "NAME": str(file)}
+    """Keep this process's tables in ``file``, and not where the other tests do."""
+    connection, settings = connections["default"], connections.settings["default"]
+    sqlite = {"ENGINE": "django.db.backends.sqlite3", "NAME": str(file), "OPTIONS": {}}
+    connections.settings["default"] = {**settings, **sqlite}
     del connections["default"]
     ContentType.objects.clear_cache()
     try:
@@ -68,7 +74,7 @@ def stored_in(file: Path, blocker: DjangoDbBlocker) -> Iterator[None]:
             yield
             connections["default"].close()
     finally:
-        connections.settings["default"] = in_memory
+        connections.settings["default"] = settings
         connections["default"] = connection
         ContentType.objects.clear_cache()
 
@@ -152,14 +158,109 @@ class Python:
         services.revoke(ClientRegistration.objects.get())
 
 
+class Commands:
+    """The life from a terminal."""
+
+    def __init__(self, issuer: str) -> None:
+        self.issuer = issuer
+
+    def discover(self) -> None:
+        self._run("dcr_discover", self.issuer)
+
+    def register(self) -> None:
+        self._run("dcr_register", self.issuer)
+
+    def read(self) -> None:
+        self._run("dcr_read", "--issuer", self.issuer)
+
+    def update(self, **wishes: str) -> None:
+        changes = [f"--set={name}={value}" for name, value in wishes.items()]
+        self._run("dcr_update", "--issuer", self.issuer, *changes)
+
+    def renew(self) -> str:
+        with pytest.raises(CommandError) as caught:
+            self._run("dcr_renew", "--issuer", self.issuer)
+        return str(caught.value)
+
+    def revoke(self) -> None:
+        self._run("dcr_revoke", "--issuer", self.issuer)
+
+    def _run(self, *arguments: str) -> None:
+        call_command(*arguments, stdout=StringIO(), stderr=StringIO())
+
+
+class Admin:
+    """The life by clicks."""
+
+    def __init__(self, issuer: str) -> None:
+        self.issuer = issuer
+        self.browser = Client()
+        self.browser.force_login(User.objects.create_superuser("admin"))
+
+    def discover(self) -> None:
+        said = self._submit(
+            "authorizationserver/add/",
+            issuer=self.issuer,
+            enabled="on",
+            client_metadata="{}",
+            trusted_origins="[]",
+        )
+        assert "Found out what the server offers." in said
+
+    def register(self) -> None:
+        server = AuthorizationServer.objects.get()
+        self._submit("clientregistration/add/", server=server.pk, requested_metadata="{}")
+        assert "Registered at the server." in self._act("register")
+
+    def read(self) -> None:
+        assert "Read from the server." in self._act("read")
+
+    def update(self, **wishes: str) -> None:
+        row = ClientRegistration.objects.get()
+        self._submit(f"clientregistration/{row.pk}/change/", requested_metadata=json.dumps(wishes))
+        assert "Updated at the server." in self._act("update")
+
+    def renew(self) -> str:
+        return self._act("renew")
+
+    def revoke(self) -> None:
+        page = self._post("clientregistration/", {"action": "revoke", **self._chosen()})
+        hidden = re.findall(
+            r'<input type="hidden" name="(\w+)" value="(\w+)"', page.content.decode()
+        )
+        said = self._messages(self._post("clientregistration/", dict(hidden)))
+        assert "nothing is left at the server" in said
+
+    def _act(self, name: str) -> str:
+        return self._submit("clientregistration/", action=name, **self._chosen())
+
+    def _chosen(self) -> dict[str, int]:
+        return {ACTION_CHECKBOX_NAME: ClientRegistration.objects.get().pk}
+
+    def _submit(self, page: str, **fields: Any) -> str:
+        """Send a form; return what the next page tells."""
+        return self._messages(self._post(page, fields))
+
+    def _post(self, page: str, fields: dict[str, Any]) -> Any:
+        response = self.browser.post(f"/admin/django_dcr/{page}", fields, follow=True)
+        assert response.status_code == 200
+        return response
+
+    def _messages(self, response: Any) -> str:
+        return " ".join(map(str, response.context["messages"]))
+
+
+Way = type[Python] | type[Commands] | type[Admin]
+
+
 def digest(registration: ClientRegistration) -> str:
     """The SHA-256 of the registration access token, which is all that the server keeps of it."""
     assert registration.registration_access_token
     return hashlib.sha256(registration.registration_access_token.reveal().encode()).hexdigest()
 
 
-@pytest.mark.parametrize("way", [Python], ids=lambda way: way.__name__)
-def test_a_client_lives_from_discovery_to_deletion(any_server: Server, way: type[Python]) -> None:
+@pytest.mark.parametrize("way", [Python, Commands, Admin], ids=lambda way: way.__name__)
+def test_a_client_lives_from_discovery_to_deletion(any_server: Server, way: Way) -> None:
     server, this = any_server, way(any_server.issuer)
     this.discover()
     assert AuthorizationServer.objects.get().metadata["issuer"] == server.issuer

@@ -75,7 +75,7 @@ class Server:
         """Forget everything, of a client that shares the database, too."""
         tables = self._sql("SELECT name FROM sqlite_master WHERE type = 'table'")
         for name in (row["name"] for row in tables):
-            if re.match("oauth2_provider_|django_dcr_|auth_user|django_session", name):
+            if re.match("oauth2_provider_|django_dcr_|auth_user|django_(session|admin_log)", name):
                 self._sql(f"DELETE FROM {name}")  # noqa: S608
 
     def _sql(self, statement: str, *parameters: str) -> list[dict[str, Any]]:

@@ -1,0 +1,219 @@
+"""README and the other documents, held against the code that they describe."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+import shlex
+from argparse import SUPPRESS, ArgumentParser
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import responses
+from django.core.management import BaseCommand, load_command_class
+from django.dispatch import Signal
+
+from django_dcr import exceptions, services, signals
+from django_dcr.conf import Settings, conf
+from django_dcr.models import ClientRegistration, Status
+
+if TYPE_CHECKING:
+    from pytest_django import Settings as DjangoSettings
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "django_dcr"
+DOCUMENTS = {
+    name: (ROOT / name).read_text()
+    for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md", "docs/dependencies.md")
+}
+README = DOCUMENTS["README.md"]
+SETTINGS = [name for name in vars(Settings) if name.startswith("DCR_")]
+COMMANDS = sorted(path.stem for path in (PACKAGE / "management/commands").glob("dcr_*.py"))
+ISSUER = "https://login.example.com/realms/shop"
+
+
+def section(title: str) -> str:
+    """Return what is under a heading, up to the next one that is not below it."""
+    heading = re.search(rf"(?m)^(#+) `?{re.escape(title)}`?$", README)
+    assert heading, f"README has no section {title}"
+    return re.split(rf"(?m)^#{{1,{len(heading[1])}}} ", README[heading.end() :])[0]
+
+
+def table(title: str) -> dict[str, list[str]]:
+    """Return the rows of a section's table, by the code in their first column."""
+    lines = re.findall(r"(?m)^\| `(.*?)` \| (.*) \|$", section(title))
+    rows = {name: rest.split(" | ") for name, rest in lines}
+    assert len(rows) == len(lines), "a row is there twice"
+    return rows
+
+
+def example(name: str) -> str:
+    found = re.search(rf"(?s)<!-- example: {name} -->\n```python\n(.*?)```", README)
+    assert found, f"README has no example {name}"
+    return found[1]
+
+
+def parser_of(name: str) -> ArgumentParser:
+    return load_command_class("django_dcr", name).create_parser("manage.py", name)
+
+
+def options_of(parser: ArgumentParser) -> set[str]:
+    actions = [action for action in parser._actions if action.help != SUPPRESS]
+    return {name for action in actions for name in action.option_strings if name[:2] == "--"}
+
+
+def documented_options_of(name: str) -> set[str]:
+    """The options that a command's section names, its usage line written out."""
+    text = section(name)
+    for word, (meaning,) in table("Commands").items():
+        text = text.replace(word, meaning)
+    return set(re.findall("--[a-z][a-z-]+", text))
+
+
+def test_every_setting_is_documented_in_the_order_of_the_code() -> None:
+    assert list(table("Settings")) == SETTINGS
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_a_settings_default_is_the_documented_one(name: str, settings: DjangoSettings) -> None:
+    delattr(settings, name)
+    shown = table("Settings")[name][1].strip("`")
+    words = {"required": [], "timedelta(days=7)": timedelta(days=7)}
+    expected = words[shown] if shown in words else ast.literal_eval(shown)
+    value = getattr(conf, name)
+    assert (list(value) if isinstance(value, tuple) else value) == expected
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_a_settings_unit_is_the_documented_one(name: str) -> None:
+    described, documented = vars(Settings)[name].__doc__, table("Settings")[name][0]
+    for unit in ("seconds", "bytes", "timedelta"):
+        assert (unit in described) == (unit in documented)
+
+
+def test_every_error_is_documented() -> None:
+    classes = [name for name, value in vars(exceptions).items() if inspect.isclass(value)]
+    assert list(table("Errors")) == classes
+
+
+def test_every_state_is_documented() -> None:
+    assert list(table("States")) == Status.values
+
+
+def test_every_signal_is_documented() -> None:
+    sent = [name for name, value in vars(signals).items() if isinstance(value, Signal)]
+    assert list(table("Signals")) == sent
+
+
+@pytest.mark.parametrize("name", services.__all__)
+def test_every_service_is_documented_with_its_parameters(name: str) -> None:
+    signature = inspect.signature(getattr(services, name))
+    bare = [p.replace(annotation=p.empty) for p in signature.parameters.values()]
+    call = f"{name}{inspect.Signature(bare)}".replace("'", '"')
+    assert call in table("Services")
+
+
+def test_no_service_is_documented_that_is_not_there() -> None:
+    assert {call.partition("(")[0] for call in table("Services")} == {*services.__all__}
+
+
+def test_every_command_is_documented() -> None:
+    assert sorted(re.findall(r"(?m)^### `(\w+)`$", section("Commands"))) == COMMANDS
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_commands_options_are_the_documented_ones(name: str) -> None:
+    common = options_of(BaseCommand().create_parser("manage.py", name))
+    assert documented_options_of(name) == options_of(parser_of(name)) - common
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_commands_usage_line_comes_first(name: str) -> None:
+    assert section(name).lstrip().startswith(f"`{name} ")
+
+
+@pytest.mark.parametrize("file", sorted(PACKAGE.rglob("*.py")), ids=lambda path: path.stem)
+def test_a_command_that_a_message_advises_exists(file: Path) -> None:
+    advice = re.findall(r"manage\.py (dcr_\w+)([^\n\"'.;,]*)", file.read_text())
+    for name, arguments in advice:
+        assert {*re.findall("--[a-z-]+", arguments)} <= options_of(parser_of(name)), name
+
+
+@pytest.mark.parametrize(
+    "line", [line for text in DOCUMENTS.values() for line in re.findall("manage.py (dcr_.+)", text)]
+)
+def test_a_command_line_that_is_shown_is_understood(line: str) -> None:
+    name, *arguments = shlex.split(line)
+    assert parser_of(name).parse_args(arguments)
+
+
+def test_every_system_check_is_documented() -> None:
+    sources = "".join((PACKAGE / file).read_text() for file in ("checks.py", "fields.py"))
+    ids = set(re.findall(r"\"(dcr\.[EW]\d+)\"", sources))
+    assert set(table("System checks")) == ids
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_every_make_target_that_is_named_exists(name: str) -> None:
+    targets = set(re.findall(r"(?m)^([a-z]+):", (ROOT / "Makefile").read_text()))
+    assert set(re.findall(r"(?m)(?:^|`)make ([a-z]+)", DOCUMENTS[name])) <= targets
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_every_file_that_is_named_exists(name: str) -> None:
+    text = DOCUMENTS[name]
+    links = re.findall(r"\]\(([^:)#]+)\)", text)
+    files = re.findall(r"`([\w/*.]+\.(?:py|md|cfg|txt))`", text)
+    places = [(ROOT / name).parent, ROOT, PACKAGE, ROOT / "tests", ROOT / "example_project/example"]
+    for file in {*links, *files} - {"manage.py"}:
+        assert any([*place.glob(file)] for place in places), file
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_every_setting_that_is_named_exists(name: str) -> None:
+    named = set(re.findall("DCR_[A-Z_]+", DOCUMENTS[name]))
+    assert named <= {*SETTINGS, "DCR_INITIAL_ACCESS_TOKEN"}
+
+
+def test_the_versions_are_the_packages_own() -> None:
+    versions = re.findall(r"(?m):: (\d+\.\d+)$", (ROOT / "setup.cfg").read_text())
+    stated = re.findall(r"\d+\.\d+", section("What it needs").strip().splitlines()[0])
+    assert {*stated} <= {*versions}
+    assert {version for version in versions if version[0] != "3"} <= {*stated}
+
+
+def test_the_settings_are_python() -> None:
+    names: dict[str, Any] = {"INSTALLED_APPS": []}
+    exec(example("settings"), names)  # noqa: S102
+    assert names["INSTALLED_APPS"] == ["django_dcr"]
+
+
+@pytest.mark.django_db
+def test_the_examples_register_and_use_a_client(mocked_responses: responses.RequestsMock) -> None:
+    metadata = {
+        "issuer": ISSUER,
+        "registration_endpoint": f"{ISSUER}/register",
+        "token_endpoint": f"{ISSUER}/token",
+    }
+    place = "https://login.example.com/.well-known/oauth-authorization-server/realms/shop"
+    mocked_responses.get(place, json=metadata)
+    issued = {"client_id": "shop", "client_secret": "a secret", "client_secret_expires_at": 0}
+    asked = {"client_name": "Shop (customer-42)"}
+    sends = responses.matchers.json_params_matcher(asked, strict_match=False)
+    mocked_responses.post(f"{ISSUER}/register", status=201, json=issued, match=[sends])
+    names: dict[str, Any] = {"code": "a code"}
+    exec(example("registration"), names)  # noqa: S102
+    assert ClientRegistration.objects.get().status == "active"
+
+    form = {
+        "grant_type": "authorization_code",
+        "code": "a code",
+        "redirect_uri": "https://shop.example/callback",
+    }
+    sends = responses.matchers.urlencoded_params_matcher(form)
+    mocked_responses.post(f"{ISSUER}/token", json={"access_token": "x"}, match=[sends])
+    exec(example("token"), names)  # noqa: S102
+    assert names["answer"].json() == {"access_token": "x"}
