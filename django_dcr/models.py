@@ -13,7 +13,7 @@ from django.db.models.functions import Now
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from django_dcr import protocol, urls
+from django_dcr import protocol, text, urls
 from django_dcr.conf import conf
 from django_dcr.exceptions import DecryptionError, NotAllowedError
 from django_dcr.fields import DigestField, Secret, SecretField, SecretQuerySet, digest, holding
@@ -145,9 +145,14 @@ class AuthorizationServer(models.Model):
             )
 
     @property
+    def has_metadata(self) -> bool:
+        """Whether ``metadata`` is this issuer's own, which may have been edited meanwhile."""
+        return bool(self.metadata.get("issuer") == self.issuer)
+
+    @property
     def is_fresh(self) -> bool:
         """Whether ``metadata`` can be used without asking the server."""
-        return bool(self.metadata and self.fresh_until and timezone.now() < self.fresh_until)
+        return bool(self.has_metadata and self.fresh_until and timezone.now() < self.fresh_until)
 
     @property
     def supports_pkce(self) -> bool:
@@ -209,8 +214,8 @@ class ClientRegistrationQuerySet(SecretQuerySet["ClientRegistration"]):
         return self.filter(status=Status.ACTIVE)
 
     def expiring(self, before: datetime) -> ClientRegistrationQuerySet:
-        """Active registrations whose secret expires before that moment."""
-        return self.active().filter(
+        """Live, active registrations whose secret expires before that moment."""
+        return self.live().active().filter(
             client_secret_expires_at__gt=0, client_secret_expires_at__lt=int(before.timestamp())
         )
 
@@ -225,6 +230,12 @@ class ClientRegistrationQuerySet(SecretQuerySet["ClientRegistration"]):
 
 def _lease_is_free() -> models.Q:
     return models.Q(lease_until__isnull=True) | models.Q(lease_until__lt=DatabaseNow())
+
+
+def check_owner(owner: str) -> None:
+    """Raise NotAllowedError for text that not every database stores."""
+    if protocol.storable(owner) != owner:
+        raise NotAllowedError("Null characters and lone surrogates are not allowed in an owner.")
 
 
 class ClientRegistration(models.Model):
@@ -295,7 +306,7 @@ class ClientRegistration(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.owner or 'this site'} at {self.server.issuer}"
+        return f"{text.clean(self.owner) or 'this site'} at {self.server.issuer}"
 
     def _key_parts(self) -> tuple[str, ...]:
         return self.server.issuer, self.owner
@@ -308,8 +319,10 @@ class ClientRegistration(models.Model):
     def clean(self) -> None:
         if self.server_id is None:
             return  # a form that lacks it says so itself
-        if "\0" in self.owner:
-            raise ValidationError({"owner": _("Null characters are not allowed.")})
+        try:
+            check_owner(self.owner)
+        except NotAllowedError as exc:
+            raise ValidationError({"owner": str(exc)}) from exc
         try:
             protocol.check_client_metadata(self.asked)
         except NotAllowedError as exc:
@@ -489,13 +502,20 @@ class ClientRegistration(models.Model):
         self.live = None
         return draft
 
-    def replace(self, predecessor: ClientRegistration) -> None:
-        """Become the live row of the key in place of ``predecessor``."""
+    def replace(self, predecessor: ClientRegistration) -> bool:
+        """Become the live row of the key in place of ``predecessor``, now "revoking".
+
+        Returns False, having changed nothing, where another process has taken that row over.
+        """
+        client_digest = digest(self.server.issuer, self.client_id)
         with transaction.atomic(using=self._alias):
-            predecessor._row().update(live=None, client_digest=None)
-            self.live = True
-            self._row().update(live=True, client_digest=digest(self.server.issuer, self.client_id))
-        predecessor.live = None
+            if not predecessor._held().update(**_REPLACED):
+                return False
+            self._row().update(live=True, client_digest=client_digest)
+        self.live, self.client_digest = True, client_digest
+        for name, value in _REPLACED.items():
+            setattr(predecessor, name, value)
+        return True
 
     @property
     def _alias(self) -> str:
@@ -504,6 +524,9 @@ class ClientRegistration(models.Model):
 
     def _row(self) -> ClientRegistrationQuerySet:
         return type(self).objects.using(self._alias).filter(pk=self.pk)
+
+    def _held(self) -> ClientRegistrationQuerySet:
+        return self._row().filter(lease=self.lease)
 
     def _write(self, *, release: bool = False, turned: Secret | None = None, **values: Any) -> bool:
         """Write under the lease; retry once where the connection died while HTTP went on."""
@@ -551,6 +574,7 @@ _ISSUED = (
     "registration_client_uri",
     "registration_access_token",
 )
+_REPLACED: dict[str, Any] = {"live": None, "client_digest": None, "status": Status.REVOKING}
 _NO_CREDENTIALS: dict[str, Any] = {
     "client_id": "",
     "client_digest": None,

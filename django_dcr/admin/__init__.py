@@ -1,0 +1,8 @@
+"""The two tables in Django's admin, and the services as its actions."""
+
+from __future__ import annotations
+
+from django_dcr.admin.registrations import ClientRegistrationAdmin
+from django_dcr.admin.servers import AuthorizationServerAdmin
+
+__all__ = ["AuthorizationServerAdmin", "ClientRegistrationAdmin"]

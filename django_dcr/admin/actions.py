@@ -1,0 +1,196 @@
+"""Actions that speak to servers: bounded, reported row by row, in the list and on each page.
+
+The buttons on a row's own page post to the list, as the list's actions do, so that there is one
+way in on every Django. The object actions of Django 6.1 run inside the transaction of the change
+view, where the services refuse; the view of the list has none.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from django.contrib import admin, messages
+from django.contrib.admin import helpers
+from django.contrib.admin.utils import quote
+from django.core.exceptions import PermissionDenied
+from django.db import models, transaction
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.urls import reverse
+from django.utils.translation import gettext as _
+
+from django_dcr.admin.forms import IndentedJSONField
+from django_dcr.exceptions import DCRError
+from django_dcr.text import clean
+
+if TYPE_CHECKING:
+    _ModelAdmin = admin.ModelAdmin[Any]
+else:  # generic for type checkers only
+    _ModelAdmin = admin.ModelAdmin
+
+#: The form field that says: back to the page of the row.
+FROM_PAGE = "_from_page"
+# More messages, or longer ones, would not fit a cookie.
+_MAX_MESSAGES = 10
+_MAX_MESSAGE_LENGTH = 120
+
+
+class _Outcome(NamedTuple):
+    row: Any
+    level: int
+    text: str
+
+
+class ServiceAdmin(_ModelAdmin):
+    """The admin of rows that services work on."""
+
+    #: What one request may take on: rows, and seconds after which no further row is begun.
+    action_max_rows = 50
+    action_max_seconds = 20.0
+
+    ordering = ["-pk"]
+    show_full_result_count = False
+    formfield_overrides = {
+        models.JSONField: {"form_class": IndentedJSONField, "show_hidden_initial": False}
+    }
+
+    class Media:
+        css = {"all": ["django_dcr/admin.css"]}
+
+    # The services commit by themselves, and refuse inside the transaction of ATOMIC_REQUESTS.
+    @transaction.non_atomic_requests
+    def changelist_view(
+        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        return super().changelist_view(request, extra_context)
+
+    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
+        """Write what was edited and nothing else: a process may store an answer meanwhile."""
+        columns = {field.name for field in obj._meta.concrete_fields}
+        edited = [*columns.intersection(form.changed_data), "updated_at"]
+        obj.save(update_fields=edited if change else None)
+
+    def response_post_save_add(self, request: HttpRequest, obj: Any) -> HttpResponseRedirect:
+        """Go to the page of the new row, where the next step is."""
+        if self.has_view_or_change_permission(request, obj):
+            return self._to_page(obj)
+        return super().response_post_save_add(request, obj)
+
+    def render_change_form(
+        self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any
+    ) -> HttpResponse:
+        row, permitted = context["original"], self.get_actions(request)
+        offered = self.offers(row) if row else ()
+        context["service_actions"] = [
+            (name, self.label(name)) for name in offered if name in permitted
+        ]
+        context["action_checkbox_name"] = helpers.ACTION_CHECKBOX_NAME
+        context["from_page"] = FROM_PAGE
+        return super().render_change_form(request, context, *args, **kwargs)
+
+    def offers(self, row: Any) -> Iterable[str]:
+        """Return the names of the actions that make sense for the row as it is."""
+        raise NotImplementedError
+
+    def label(self, name: str) -> str:
+        """Return what the action ``name`` is called on the pages."""
+        return str(getattr(self, name).short_description)
+
+    def perform(
+        self,
+        request: HttpRequest,
+        queryset: models.QuerySet[Any],
+        name: str,
+        service: Callable[[Any], Any],
+        done: str,
+    ) -> HttpResponse | None:
+        """Run the service on each row, as the action ``name``, and tell what came of it."""
+        rows = self.selected(request, queryset, name)
+        deadline = time.monotonic() + self.action_max_seconds
+        outcomes: list[_Outcome] = []
+        for row in rows:
+            if outcomes and time.monotonic() > deadline:
+                break
+            outcomes.append(self.attempt(request, row, name, service, done))
+        self._report(request, outcomes, rows[len(outcomes) :])
+        if outcomes and FROM_PAGE in request.POST:
+            return self._to_page(outcomes[0].row)
+        return None  # Django goes back to the list, with its filters
+
+    def selected(
+        self, request: HttpRequest, queryset: models.QuerySet[Any], name: str
+    ) -> Sequence[Any]:
+        """Return the rows to act on, none where they are too many.
+
+        Raises PermissionDenied where the user may not do this to each of them.
+        """
+        rows = list(queryset[: self.action_max_rows + 1])
+        if len(rows) > self.action_max_rows:
+            text = _(
+                "Nothing was done: select at most %(limit)d rows. For more of them use the "
+                "commands, such as manage.py dcr_read --all."
+            )
+            self.message_user(request, text % {"limit": self.action_max_rows}, messages.ERROR)
+            return []
+        for permission in getattr(self, name).allowed_permissions:
+            has_permission = getattr(self, f"has_{permission}_permission")
+            if not all(has_permission(request, row) for row in rows):
+                raise PermissionDenied
+        return rows
+
+    def attempt(
+        self,
+        request: HttpRequest,
+        row: models.Model,
+        name: str,
+        service: Callable[[Any], Any],
+        done: str,
+    ) -> _Outcome:
+        """Run the service on one row and write it into the history."""
+        label = self.label(name)
+        try:
+            result = service(row)
+        except DCRError as exc:
+            # The history is no place for a server's words.
+            note = _("%(action)s: failed (%(error)s).")
+            self.log_change(request, row, note % {"action": label, "error": type(exc).__name__})
+            return _Outcome(row, messages.ERROR, str(exc))
+        for touched in {row.pk: row, result.pk: result}.values():
+            self.log_change(request, touched, _("%(action)s: done.") % {"action": label})
+        # What was done and leaves something to say has said it on the row.
+        if result.last_error:
+            return _Outcome(result, messages.WARNING, result.last_error)
+        return _Outcome(result, messages.SUCCESS, done)
+
+    def _report(
+        self, request: HttpRequest, outcomes: Sequence[_Outcome], left: Sequence[models.Model]
+    ) -> None:
+        """Tell the worst first: one message a row for some, and the rest by their numbers."""
+        outcomes = sorted(outcomes, key=lambda outcome: -outcome.level)
+        length = 500 if len(outcomes) == 1 else _MAX_MESSAGE_LENGTH
+        for row, level, text in outcomes[:_MAX_MESSAGES]:
+            values = {"row": clean(row, 80), "outcome": clean(text, length)}
+            self.message_user(request, _("“%(row)s”: %(outcome)s") % values, level)
+        more = outcomes[_MAX_MESSAGES:]
+        failed = [outcome.row for outcome in more if outcome.level == messages.ERROR]
+        done = [outcome.row for outcome in more if outcome.level != messages.ERROR]
+        unbegun = _("The time was up before these were begun; select them again: %(ids)s.")
+        self._list(request, _("Failed as well: %(ids)s."), failed, messages.ERROR)
+        self._list(request, _("Done as well: %(ids)s."), done, messages.SUCCESS)
+        self._list(request, unbegun, left, messages.WARNING)
+
+    def _list(
+        self, request: HttpRequest, text: str, rows: Sequence[models.Model], level: int
+    ) -> None:
+        if rows:
+            ids = ", ".join(str(row.pk) for row in rows)
+            self.message_user(request, text % {"ids": ids}, level)
+
+    def _to_page(self, row: models.Model) -> HttpResponseRedirect:
+        return HttpResponseRedirect(self.url("change", quote(row.pk)))
+
+    def url(self, view: str, *args: Any) -> str:
+        """Return the path of one of this admin's views."""
+        name = f"admin:{self.opts.app_label}_{self.opts.model_name}_{view}"
+        return reverse(name, args=args, current_app=self.admin_site.name)

@@ -1,0 +1,109 @@
+"""Authorization servers in the admin."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import partial
+from typing import Any
+
+from django.contrib import admin, messages
+from django.db import models, router, transaction
+from django.http import HttpRequest, HttpResponse
+from django.template.loader import render_to_string
+from django.utils.decorators import method_decorator
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
+from django.views.decorators.debug import sensitive_post_parameters
+
+from django_dcr import services
+from django_dcr.admin import wording
+from django_dcr.admin.actions import ServiceAdmin
+from django_dcr.admin.forms import AuthorizationServerForm
+from django_dcr.models import AuthorizationServer
+from django_dcr.text import clean
+
+_discover_again = partial(services.discover, refresh=True)
+
+
+@admin.register(AuthorizationServer)
+class AuthorizationServerAdmin(ServiceAdmin):
+    """A server, what it offers, and what this site asks of it by default."""
+
+    form = AuthorizationServerForm
+    actions = ["discover"]
+    list_display = ["shown_issuer", "name", "enabled", "registers", "fetched_at", "short_error"]
+    list_filter = ["enabled", "fetched_at"]
+    search_fields = ["issuer", "name"]
+    readonly_fields = [
+        "offer",
+        "metadata_url",
+        "fetched_at",
+        "fresh_until",
+        "error",
+        "created_at",
+        "updated_at",
+    ]
+
+    @method_decorator(sensitive_post_parameters("initial_access_token"))
+    def changeform_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        return super().changeform_view(request, *args, **kwargs)
+
+    def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
+        sending = ["client_metadata", "trusted_origins", "send_client_secret"]
+        edited = ["issuer", "name", "enabled", *sending, "initial_access_token"]
+        if obj is None:
+            return [(None, {"fields": edited})]
+        if obj.initial_access_token and self.has_change_permission(request, obj):
+            edited.append("remove_initial_access_token")
+        document = ["error", "offer", "metadata_url", "fetched_at", "fresh_until"]
+        return [
+            (None, {"fields": edited}),
+            (_("What the server offers"), {"fields": document}),
+            (_("This row"), {"fields": ["created_at", "updated_at"]}),
+        ]
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
+        # With another issuer, what is stored here would be sent to another server.
+        return [*self.readonly_fields, "issuer"] if obj else self.readonly_fields
+
+    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
+        super().save_model(request, obj, form, change)
+        if not change:  # asked after the commit: no transaction is held across HTTP
+            using = router.db_for_write(self.model)
+            transaction.on_commit(partial(self._discover_new, request, obj), using=using)
+
+    def _discover_new(self, request: HttpRequest, server: AuthorizationServer) -> None:
+        done = gettext("Found out what the server offers.")
+        outcome = self.attempt(request, server, "discover", services.discover, done)
+        # A warning at most: the row itself was stored.
+        level = min(outcome.level, messages.WARNING)
+        self.message_user(request, clean(outcome.text, 500), level)
+
+    def offers(self, row: AuthorizationServer) -> Iterable[str]:
+        return ["discover"]
+
+    @admin.action(permissions=["change"], description=_("Discover again"))
+    def discover(self, request: HttpRequest, queryset: models.QuerySet[Any]) -> Any:
+        done = gettext("Found out what the server offers.")
+        return self.perform(request, queryset, "discover", _discover_again, done)
+
+    @admin.display(description=_("issuer"), ordering="issuer")
+    def shown_issuer(self, server: AuthorizationServer) -> str:
+        return clean(server.issuer, 100)
+
+    @admin.display(description=_("registers clients"), boolean=True)
+    def registers(self, server: AuthorizationServer) -> bool | None:
+        return "registration_endpoint" in server.metadata if server.metadata else None
+
+    @admin.display(description=_("last error"))
+    def short_error(self, server: AuthorizationServer) -> str:
+        return clean(server.last_error, 80) or wording.NOTHING
+
+    @admin.display(description=_("last error"))
+    def error(self, server: AuthorizationServer) -> str:
+        return clean(server.last_error, 500) or wording.NOTHING
+
+    @admin.display(description=_("offer"))
+    def offer(self, server: AuthorizationServer) -> str:
+        rows = wording.offer(server)
+        return render_to_string("admin/django_dcr/offer.html", {"rows": rows})
