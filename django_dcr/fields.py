@@ -281,4 +281,6 @@ class DigestField(_CharField):
 def digest(*parts: str) -> str:
     """Return the SHA-256 of ``parts``, in hexadecimal; no two lists of parts share one."""
     sizes = ",".join(str(len(part)) for part in parts)
-    return hashlib.sha256(f"{sizes}\0{''.join(parts)}".encode()).hexdigest()
+    text = f"{sizes}\0{''.join(parts)}"
+    # What no database stores may be looked for all the same, and is not found.
+    return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()

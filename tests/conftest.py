@@ -1,9 +1,21 @@
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import responses
+from django.contrib.contenttypes.models import ContentType
+from django.core.management import call_command
+from django.db import connections
+
+from tests.authorization_server import AuthorizationServer
+
+if TYPE_CHECKING:
+    from pytest_django import DjangoDbBlocker
 
 
 @pytest.fixture(autouse=True)
@@ -14,3 +26,52 @@ def mocked_responses(request: pytest.FixtureRequest) -> Iterator[responses.Reque
         return
     with responses.RequestsMock(assert_all_requests_are_fired=True) as stubs:
         yield stubs
+
+
+@pytest.fixture
+def authorization_server(settings: Any) -> Iterator[AuthorizationServer]:
+    """A server on a loopback socket, for tests with the marker ``network``."""
+    with AuthorizationServer() as server:
+        settings.DCR_INTERNAL_ORIGINS = [server.issuer]
+        yield server
+
+
+@contextmanager
+def stored_in(file: Path, blocker: DjangoDbBlocker) -> Iterator[None]:
+    """Keep this process's tables in ``file``, in SQLite, whatever DATABASE_URL says."""
+    connection, elsewhere = connections["default"], connections.settings["default"]
+    connections.settings["default"] = {
+        **elsewhere,
+        "ENGINE": "django.db.backends.sqlite3",
+        "NAME": str(file),
+        "OPTIONS": {"init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL"},
+    }
+    del connections["default"]
+    ContentType.objects.clear_cache()
+    try:
+        with blocker.unblock():
+            call_command("migrate", verbosity=0)
+            yield
+            connections["default"].close()
+    finally:
+        connections.settings["default"] = elsewhere
+        connections["default"] = connection
+        ContentType.objects.clear_cache()
+
+
+@pytest.fixture(scope="session")
+def migrated(tmp_path_factory: pytest.TempPathFactory, django_db_blocker: DjangoDbBlocker) -> Path:
+    """A database file with tables, to copy."""
+    file = tmp_path_factory.mktemp("migrated") / "empty.sqlite3"
+    with stored_in(file, django_db_blocker):
+        return file
+
+
+@pytest.fixture
+def database_file(
+    migrated: Path, tmp_path: Path, django_db_blocker: DjangoDbBlocker
+) -> Iterator[Path]:
+    """A database in a file, where threads have connections of their own and meet real locks."""
+    file = Path(shutil.copy(migrated, tmp_path / "site.sqlite3"))
+    with stored_in(file, django_db_blocker):
+        yield file
