@@ -4,7 +4,7 @@ from argparse import ArgumentParser
 from datetime import datetime
 from typing import Any
 
-from django_dcr.management.registrations import DCRCommand
+from django_dcr.management.output import DCRCommand
 from django_dcr.models import AuthorizationServer
 from django_dcr.services import discover
 

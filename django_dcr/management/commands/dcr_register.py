@@ -12,7 +12,7 @@ from django_dcr import protocol
 from django_dcr.exceptions import ConflictError
 from django_dcr.fields import digest
 from django_dcr.management import metadata as wishes
-from django_dcr.management.registrations import DCRCommand
+from django_dcr.management.output import DCRCommand
 from django_dcr.models import AuthorizationServer, ClientRegistration, Status, check_issuer
 from django_dcr.services import get_or_register, register
 from django_dcr.services.leases import check_state

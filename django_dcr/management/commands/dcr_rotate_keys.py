@@ -5,7 +5,7 @@ from typing import Any
 
 from django.core.management import CommandError
 
-from django_dcr.management.registrations import DCRCommand
+from django_dcr.management.output import DCRCommand
 from django_dcr.models import AuthorizationServer, ClientRegistration
 
 

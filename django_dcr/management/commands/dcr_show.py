@@ -4,7 +4,8 @@ from argparse import ArgumentParser
 from typing import Any
 
 from django_dcr.fields import Secret
-from django_dcr.management.registrations import SECRETS, DCRCommand, among
+from django_dcr.management.output import SECRETS, DCRCommand
+from django_dcr.management.registrations import among
 from django_dcr.models import ClientRegistration
 
 

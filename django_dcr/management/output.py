@@ -1,0 +1,281 @@
+"""What every command shares: its output, for people or for programs, and its failures."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import re
+import shutil
+import sys
+import unicodedata
+from argparse import ArgumentParser
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import nullcontext
+from datetime import datetime, timezone
+from itertools import islice
+from typing import Any
+
+from django.core.exceptions import ImproperlyConfigured, ValidationError
+from django.core.management import BaseCommand, CommandError
+from django.core.management.base import CommandParser
+from django.db import Error as DatabaseError
+from tqdm import tqdm  # type: ignore[import-untyped]
+
+from django_dcr.exceptions import DCRError, NotAllowedError
+from django_dcr.models import ClientRegistration
+from django_dcr.text import clean
+
+#: What a command or a row may fail with; all else is a fault of this app.
+ERRORS = (DCRError, ValidationError, ImproperlyConfigured, DatabaseError)
+#: The exit status of an interrupted command: as a shell reports a process that SIGINT ended.
+INTERRUPTED = 130
+SECRETS = ("client_secret", "registration_access_token")
+
+_EMPTY: tuple[object, ...] = (None, "", [], {})
+_SHOWN_LENGTH = 20_000  # in characters: beyond any value that is accepted from a server
+_CHUNK_ROWS = 50  # a terminal's table is aligned by so many rows, so that memory stays constant
+_NARROW = 60  # terminals with fewer columns get a line per value
+_UNSTORABLE = re.compile("[\x00\ud800-\udfff]")  # what Python makes of bytes that are no text
+
+#: A registration, and what else is to be printed of it.
+Row = tuple[ClientRegistration, dict[str, Any]]
+
+
+class DCRCommand(BaseCommand):
+    """A command that prints for people or for programs, and fails with one sentence."""
+
+    requires_system_checks = ("django_dcr",)
+    as_json = False
+
+    def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
+        # Abbreviations would take "--initial-access-token SECRET" for the option of the file.
+        return super().create_parser(prog_name, subcommand, allow_abbrev=False, **kwargs)
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument(
+            "--format",
+            choices=["table", "json"],
+            default="table",
+            dest="output_format",
+            help="text for people (the default), or one JSON document",
+        )
+
+    def execute(self, *args: Any, **options: Any) -> str | None:
+        self.as_json = options["output_format"] == "json"
+        if sys.stdout is None:  # it was closed before Python started
+            options["stdout"] = io.StringIO()
+        for name in ("issuer", "owner"):
+            if _UNSTORABLE.search(options.get(name) or ""):
+                raise CommandError(f"The {name} holds characters that are no text in UTF-8.")
+        try:
+            output = super().execute(*args, **options)
+            self.stdout.flush()
+        except BrokenPipeError:
+            discard_output()
+            sys.exit(1)
+        except KeyboardInterrupt:
+            raise CommandError(
+                "Interrupted. What was under way is recorded; settle it with: "
+                "manage.py dcr_reconcile",
+                returncode=INTERRUPTED,
+            ) from None
+        except ERRORS as exc:
+            raise CommandError(sentence(exc)) from exc
+        return output
+
+    def write(self, text: str, ending: str = "\n") -> None:
+        """Print on standard output, around a progress bar and whatever the encoding."""
+        encoding = getattr(self.stdout, "encoding", None) or "utf-8"
+        text = text.encode(encoding, "backslashreplace").decode(encoding)
+        with tqdm.external_write_mode() if self.stdout.isatty() else nullcontext():
+            self.stdout.write(text, ending=ending)
+
+    def note(self, line: str) -> None:
+        """Print a line on standard error, where it does not disturb what is printed."""
+        self.stderr.write(line, str)
+
+    def write_document(
+        self, document: Mapping[str, Any], *, secrets: Mapping[str, str | None] | None = None
+    ) -> None:
+        """Print one thing: a JSON object, or a line for each member that says something.
+
+        ``secrets`` are printed in clear and exactly as they are.
+        """
+        secrets = secrets or {}
+        if self.as_json:
+            self.write(json.dumps({**document, **secrets}, indent=2))
+            return
+        shown = {name: value for name, value in document.items() if value not in _EMPTY}
+        for line in _details(shown):
+            self.write(line)
+        for name, secret in secrets.items():
+            if secret is not None:
+                self.write(f"{name}: {secret}")
+
+    def write_registration(
+        self, registration: ClientRegistration, *, secrets: Mapping[str, str | None] | None = None
+    ) -> None:
+        """Print one registration in full, its secrets only where they are handed in."""
+        document = described(registration)
+        if not self.as_json:
+            document["client_id_issued_at"] = _moment(registration.client_id_issued_at)
+            times = [_moment(registration.client_secret_expires_at), _expiry(registration)]
+            document["client_secret_expires_at"] = ", ".join(filter(None, times))
+            kept = {name: getattr(registration, name) for name in SECRETS if not secrets}
+            document |= {name: str(value) for name, value in kept.items() if value is not None}
+        self.write_document(document, secrets=secrets)
+
+    def write_registrations(self, rows: Iterable[Row]) -> None:
+        """Print registrations as they come, in constant memory."""
+        if self.as_json:
+            self._write_array({**described(row), **extra} for row, extra in rows)
+            return
+        cells = ({**_cells(row), **_texts(extra)} for row, extra in rows)
+        if not self.stdout.isatty():
+            lines = _tabbed(cells)
+        else:
+            width = shutil.get_terminal_size().columns
+            lines = _stacked(cells, width) if width < _NARROW else _aligned(cells, width)
+        for line in lines:
+            self.write(line)
+
+    def _write_array(self, elements: Iterable[Mapping[str, Any]]) -> None:
+        separator = "["
+        try:
+            for element in elements:
+                self.write(f"{separator}\n{json.dumps(element)}", ending="")
+                separator = ","
+        finally:  # one whole document, whatever happens
+            self.write("[]" if separator == "[" else "\n]")
+
+
+def sentence(exc: Exception) -> str:
+    """Return what to tell a person about one of ``ERRORS``."""
+    if isinstance(exc, ValidationError):
+        return clean(" ".join(exc.messages), 500)
+    if isinstance(exc, DatabaseError):
+        # Further lines may quote the row.
+        reason = clean(str(exc).partition("\n")[0])
+        return f"The database refused ({reason}). Where tables are missing: manage.py migrate"
+    return str(exc)
+
+
+def discard_output() -> None:
+    """Send what is still to be printed nowhere, after the reader of a pipe has left."""
+    # The way of docs.python.org/3/library/signal.html#note-on-sigpipe.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def described(registration: ClientRegistration) -> dict[str, Any]:
+    """Return a registration for JSON: what was asked and granted, and no secret."""
+    return {
+        "id": registration.pk,
+        "issuer": registration.server.issuer,
+        "owner": registration.owner,
+        "status": str(registration.status),
+        "client_id": registration.client_id,
+        "client_id_issued_at": registration.client_id_issued_at,
+        "client_secret_expires_at": registration.client_secret_expires_at,
+        "registration_client_uri": registration.registration_client_uri,
+        "requested_metadata": registration.requested_metadata,
+        "metadata": registration.metadata,
+        "drift": _drift(registration),
+        "deviations": registration.deviations,
+        "last_error": registration.last_error,
+    }
+
+
+def _drift(registration: ClientRegistration) -> dict[str, Any] | None:
+    try:
+        return registration.drift
+    except NotAllowedError:
+        return None  # the metadata that is asked is no object, so nothing can be compared
+
+
+def _cells(registration: ClientRegistration) -> dict[str, str]:
+    values = {
+        "id": registration.pk,
+        "issuer": registration.server.issuer,
+        "owner": registration.owner,
+        "status": registration.status,
+        "client_id": registration.client_id,
+        "expires": _expiry(registration),
+        "drift": len(_drift(registration) or ()) or "",
+    }
+    return _texts(values)
+
+
+def _texts(values: Mapping[str, object]) -> dict[str, str]:
+    return {name: clean("" if v is None else v, _SHOWN_LENGTH) for name, v in values.items()}
+
+
+def _expiry(registration: ClientRegistration) -> str:
+    if registration.client_secret is None:
+        return ""
+    expiry = registration.secret_expiry
+    if expiry is None:
+        return "never" if registration.client_secret_expires_at == 0 else "unknown"
+    if registration.secret_has_expired:
+        return "expired"
+    count = (expiry - datetime.now(tz=timezone.utc)).days
+    return {0: "within a day", 1: "in 1 day"}.get(count, f"in {count} days")
+
+
+def _moment(seconds: int | None) -> str:
+    return datetime.fromtimestamp(seconds, tz=timezone.utc).isoformat() if seconds else ""
+
+
+def _details(document: Mapping[str, Any]) -> Iterator[str]:
+    for name, value in document.items():
+        if isinstance(value, dict) and value:
+            yield f"{clean(name)}:"
+            yield from (f"  {line}" for line in _details(value))
+        else:
+            text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+            yield f"{clean(name)}: {clean(text, _SHOWN_LENGTH)}"
+
+
+def _tabbed(rows: Iterator[dict[str, str]]) -> Iterator[str]:
+    """Lines for a pipe or a file: whole values between tabs."""
+    for number, row in enumerate(rows):
+        if number == 0:
+            yield "\t".join(row)
+        yield "\t".join(row.values())
+
+
+def _stacked(rows: Iterator[dict[str, str]], width: int) -> Iterator[str]:
+    """Lines for a narrow terminal: one for each value, and an empty one after each row."""
+    for row in rows:
+        yield from (_cut(f"{name}: {text}", width) for name, text in row.items() if text)
+        yield ""
+
+
+def _aligned(rows: Iterator[dict[str, str]], width: int) -> Iterator[str]:
+    """Lines for a terminal: columns, the widest of which give way until a line fits."""
+    while chunk := list(islice(rows, _CHUNK_ROWS)):
+        table = [list(chunk[0]), *(list(row.values()) for row in chunk)]
+        widths = [min(width, max(map(_columns, column))) for column in zip(*table, strict=True)]
+        while sum(widths) + 2 * (len(widths) - 1) > width:
+            widths[widths.index(max(widths))] -= 1
+        for line in table:
+            cells = zip(line, widths, strict=True)
+            yield "  ".join(_padded(text, columns) for text, columns in cells).rstrip()
+
+
+def _padded(text: str, columns: int) -> str:
+    text = _cut(text, columns)
+    return text + " " * (columns - _columns(text))
+
+
+def _cut(text: str, columns: int) -> str:
+    if _columns(text) <= columns:
+        return text
+    while _columns(text) >= columns:
+        text = text[:-1]
+    return f"{text}…"
+
+
+def _columns(text: str) -> int:
+    """How many columns of a terminal ``text`` takes: East Asian letters take two."""
+    return sum(2 if unicodedata.east_asian_width(letter) in "WF" else 1 for letter in text)
