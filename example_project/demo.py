@@ -72,6 +72,8 @@ def life(issuer: str) -> None:
     step("3. List the registrations, and show one: secrets stay hidden")
     manage("dcr_list")
     manage("dcr_show", registration_id())
+    shown = output("dcr_list") + output("dcr_show", registration_id())
+    check("neither shows the secret", secret not in shown)
 
     step("4. Read it back from the server (RFC 7592)")
     manage("dcr_read", "--issuer", issuer)
@@ -111,6 +113,12 @@ def manage(*arguments: str, may_refuse: bool = False) -> bool:
     return done
 
 
+def output(*arguments: str) -> str:
+    """What a command prints, not shown here."""
+    command = [sys.executable, MANAGE, *arguments]
+    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+
+
 def check(claim: str, holds: bool) -> None:
     if not holds:
         raise DemoError(f'not so: "{claim}". Clients at the server: {names()}')
@@ -142,9 +150,8 @@ def registration_id() -> str:
 
 
 def revealed_secret() -> str:
-    command = ["dcr_show", registration_id(), "--reveal", "--format", "json"]
-    shown = subprocess.run([sys.executable, MANAGE, *command], check=True, capture_output=True)
-    return str(json.loads(shown.stdout)["client_secret"])
+    shown = output("dcr_show", registration_id(), "--reveal", "--format", "json")
+    return str(json.loads(shown)["client_secret"])
 
 
 def prepare(database: Path) -> None:
