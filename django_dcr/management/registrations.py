@@ -1,4 +1,4 @@
-"""What the commands share that act on registrations: choosing them, and working on each."""
+"""What the commands share that act on registrations: working on each, and choosing them."""
 
 from __future__ import annotations
 
@@ -31,53 +31,8 @@ from django_dcr.text import clean
 _QUIET_ROWS = 5  # up to here a progress bar says less than the rows themselves
 
 
-class RegistrationsCommand(DCRCommand):
-    """A command that acts on chosen registrations, each on its own."""
-
-    def add_arguments(self, parser: ArgumentParser) -> None:
-        super().add_arguments(parser)
-        parser.add_argument("ids", nargs="*", metavar="ID", help="registrations by their id")
-        parser.add_argument("--issuer", help="those at this authorization server")
-        parser.add_argument("--owner", help='those of this owner; "" is the site itself')
-        parser.add_argument("--status", choices=Status.values, help="those in this state")
-        parser.add_argument("--all", action="store_true", dest="everything", help="all of them")
-
-    def select(self, options: Mapping[str, Any]) -> ClientRegistrationQuerySet:
-        """Return the registrations that the options name; CommandError for ids that are none."""
-        rows = ClientRegistration.objects.select_related("server").order_by("pk")
-        if options["issuer"] is not None:
-            rows = rows.filter(server__issuer_digest=digest(options["issuer"]))
-        owner = options["owner"]
-        if owner is not None:
-            rows = rows.filter(owner=owner)
-            # MariaDB compares without regard to case and to blanks at the end.
-            found = rows.values_list("pk", "owner").iterator()
-            rows = rows.exclude(pk__in=[pk for pk, text in found if text != owner])
-        if options["status"] is not None:
-            rows = rows.filter(status=options["status"])
-        return among(rows, options["ids"]) if options["ids"] else rows
-
-    def choose(self, options: Mapping[str, Any], *statuses: Status) -> ClientRegistrationQuerySet:
-        """Return what to work on: by id or status as named, else those in ``statuses``.
-
-        Raises CommandError where nothing is named, or nothing of that name is stored.
-        """
-        if not names_some(options):
-            raise CommandError(
-                "Name the registrations: by their ids, or with --issuer, --owner, --status or "
-                "--all. See them with: manage.py dcr_list"
-            )
-        if options["ids"] and options["everything"]:
-            raise CommandError("Give ids or --all, not both.")
-        rows = self.select(options)
-        if options["ids"] or options["status"]:
-            return rows
-        if not options["everything"] and not rows.exists():
-            raise CommandError(
-                "No registration of that issuer or owner is stored. See what is with: "
-                "manage.py dcr_list"
-            )
-        return rows.filter(status__in=statuses)
+class WorkCommand(DCRCommand):
+    """A command that acts on registrations, each on its own."""
 
     def work(
         self,
@@ -138,6 +93,55 @@ class RegistrationsCommand(DCRCommand):
         if tally.failures:
             raise CommandError(text)
         self.note(text)
+
+
+class RegistrationsCommand(WorkCommand):
+    """A command whose options name the registrations that are meant."""
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        super().add_arguments(parser)
+        parser.add_argument("ids", nargs="*", metavar="ID", help="registrations by their id")
+        parser.add_argument("--issuer", help="those at this authorization server")
+        parser.add_argument("--owner", help='those of this owner; "" is the site itself')
+        parser.add_argument("--status", choices=Status.values, help="those in this state")
+        parser.add_argument("--all", action="store_true", dest="everything", help="all of them")
+
+    def select(self, options: Mapping[str, Any]) -> ClientRegistrationQuerySet:
+        """Return the registrations that the options name; CommandError for ids that are none."""
+        rows = ClientRegistration.objects.select_related("server").order_by("pk")
+        if options["issuer"] is not None:
+            rows = rows.filter(server__issuer_digest=digest(options["issuer"]))
+        owner = options["owner"]
+        if owner is not None:
+            rows = rows.filter(owner=owner)
+            # MariaDB compares without regard to case and to blanks at the end.
+            found = rows.values_list("pk", "owner").iterator()
+            rows = rows.exclude(pk__in=[pk for pk, text in found if text != owner])
+        if options["status"] is not None:
+            rows = rows.filter(status=options["status"])
+        return among(rows, options["ids"]) if options["ids"] else rows
+
+    def choose(self, options: Mapping[str, Any], *statuses: Status) -> ClientRegistrationQuerySet:
+        """Return what to work on: by id or status as named, else those in ``statuses``.
+
+        Raises CommandError where nothing is named, or nothing of that name is stored.
+        """
+        if not names_some(options):
+            raise CommandError(
+                "Name the registrations: by their ids, or with --issuer, --owner, --status or "
+                "--all. See them with: manage.py dcr_list"
+            )
+        if options["ids"] and options["everything"]:
+            raise CommandError("Give ids or --all, not both.")
+        rows = self.select(options)
+        if options["ids"] or options["status"]:
+            return rows
+        if not options["everything"] and not rows.exists():
+            raise CommandError(
+                "No registration of that issuer or owner is stored. See what is with: "
+                "manage.py dcr_list"
+            )
+        return rows.filter(status__in=statuses)
 
 
 @dataclass

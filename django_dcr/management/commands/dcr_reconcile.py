@@ -1,33 +1,70 @@
 from __future__ import annotations
 
+from argparse import ArgumentParser
 from typing import Any
 
 from django.core.management import CommandError
 
-from django_dcr.management.output import DCRCommand
+from django_dcr.management.registrations import WorkCommand, among
 from django_dcr.models import ClientRegistration, Status
-from django_dcr.services import reconcile
+from django_dcr.services import reconcile, retry, revoke
 
 
-class Command(DCRCommand):
-    help = "Settle what crashes and lost answers left behind, and name what needs a person."
+class Command(WorkCommand):
+    help = (
+        "Settle what crashes and lost answers left behind, and name what needs a person; or, "
+        "with --retry and --forget, carry out what a person has decided."
+    )
 
-    def handle(self, **options: Any) -> None:
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        super().add_arguments(parser)
+        parser.add_argument(
+            "--retry",
+            action="append",
+            default=[],
+            dest="retried",
+            metavar="ID",
+            help="register anew in place of this unknown or gone registration",
+        )
+        parser.add_argument(
+            "--forget",
+            action="append",
+            default=[],
+            dest="forgotten",
+            metavar="ID",
+            help="close this registration here, whatever its server holds",
+        )
+
+    def handle(self, *, retried: list[str], forgotten: list[str], **options: Any) -> None:
+        if retried or forgotten:
+            self._decide(retried, forgotten)
+        else:
+            self._settle()
+
+    def _decide(self, retried: list[str], forgotten: list[str]) -> None:
+        every = ClientRegistration.objects.all()
+        again = set(among(every, retried).values_list("pk", flat=True))
+        if not again.isdisjoint(among(every, forgotten).values_list("pk", flat=True)):
+            raise CommandError("Decide for --retry or --forget, not for both.")
+
+        def act(registration: ClientRegistration) -> ClientRegistration:
+            if registration.pk not in again:
+                return revoke(registration, forget=True)
+            successor = retry(registration)
+            self.note(f"Registration {registration.pk} was replaced by {successor.pk}.")
+            return successor
+
+        self.work(among(every, [*retried, *forgotten]), act, done="decided")
+
+    def _settle(self) -> None:
         rows = reconcile()
         self.write_registrations((row, {"error": _open(row)}) for row in rows)
         undecided = [row for row in rows if _open(row)]
         text = f"{len(rows) - len(undecided)} of {len(rows)} settled."
         if undecided:
             lines = [f"  {row.pk} ({row.status}): {_open(row)}" for row in undecided]
-            raise CommandError(
-                "\n".join(
-                    [
-                        text,
-                        *lines,
-                        "Close what you have decided on with: manage.py dcr_revoke ID --forget",
-                    ]
-                )
-            )
+            advice = "Decide on the unknown ones with: manage.py dcr_reconcile --retry ID, or "
+            raise CommandError("\n".join([f"{text} Not so:", *lines, f"{advice}--forget ID"]))
         self.note(text)
 
 
