@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import responses
-from django.core.management import BaseCommand, load_command_class
+from django.core.management import BaseCommand, call_command, load_command_class
 from django.dispatch import Signal
 
 from django_dcr import exceptions, services, signals
@@ -33,6 +33,7 @@ README = DOCUMENTS["README.md"]
 SETTINGS = [name for name in vars(Settings) if name.startswith("DCR_")]
 COMMANDS = sorted(path.stem for path in (PACKAGE / "management/commands").glob("dcr_*.py"))
 ISSUER = "https://login.example.com/realms/shop"
+CALLBACK = "https://shop.example/callback"
 
 
 def section(title: str) -> str:
@@ -191,29 +192,48 @@ def test_the_settings_are_python() -> None:
     assert names["INSTALLED_APPS"] == ["django_dcr"]
 
 
-@pytest.mark.django_db
-def test_the_examples_register_and_use_a_client(mocked_responses: responses.RequestsMock) -> None:
+def stub_server(stubs: responses.RequestsMock, **issued: Any) -> None:
+    """Answer discovery, and one registration of the metadata that README asks for."""
     metadata = {
         "issuer": ISSUER,
         "registration_endpoint": f"{ISSUER}/register",
         "token_endpoint": f"{ISSUER}/token",
     }
     place = "https://login.example.com/.well-known/oauth-authorization-server/realms/shop"
-    mocked_responses.get(place, json=metadata)
-    issued = {"client_id": "shop", "client_secret": "a secret", "client_secret_expires_at": 0}
-    asked = {"client_name": "Shop (customer-42)"}
-    sends = responses.matchers.json_params_matcher(asked, strict_match=False)
-    mocked_responses.post(f"{ISSUER}/register", status=201, json=issued, match=[sends])
+    stubs.get(place, json=metadata)
+    client = {"client_id": "shop", "client_secret": "a secret", "client_secret_expires_at": 0}
+    asked = {"redirect_uris": [CALLBACK]}
+    sent = responses.matchers.json_params_matcher(asked, strict_match=False)
+    stubs.post(f"{ISSUER}/register", status=201, json={**client, **issued}, match=[sent])
+
+
+@pytest.mark.django_db
+def test_the_examples_register_and_use_a_client(mocked_responses: responses.RequestsMock) -> None:
+    stub_server(mocked_responses)
     names: dict[str, Any] = {"code": "a code"}
     exec(example("registration"), names)  # noqa: S102
-    assert ClientRegistration.objects.get().status == "active"
+    registration = ClientRegistration.objects.get()
+    assert (registration.status, registration.owner) == ("active", "customer-42")
+    assert registration.asked["client_name"] == "Shop (customer-42)"
 
-    form = {
-        "grant_type": "authorization_code",
-        "code": "a code",
-        "redirect_uri": "https://shop.example/callback",
-    }
-    sends = responses.matchers.urlencoded_params_matcher(form)
-    mocked_responses.post(f"{ISSUER}/token", json={"access_token": "x"}, match=[sends])
+    form = {"grant_type": "authorization_code", "code": "a code", "redirect_uri": CALLBACK}
+    sent = responses.matchers.urlencoded_params_matcher(form)
+    mocked_responses.post(f"{ISSUER}/token", json={"access_token": "x"}, match=[sent])
     exec(example("token"), names)  # noqa: S102
     assert names["answer"].json() == {"access_token": "x"}
+
+
+@pytest.mark.django_db
+def test_the_three_commands_register_show_and_revoke(
+    mocked_responses: responses.RequestsMock, capsys: pytest.CaptureFixture[str]
+) -> None:
+    uri = f"{ISSUER}/register/shop"
+    stub_server(mocked_responses, registration_client_uri=uri, registration_access_token="t")
+    mocked_responses.delete(uri, status=204)
+    lines = re.findall("manage.py (dcr_.+)", section("In three commands"))
+    states = []
+    for line in lines:
+        call_command(*shlex.split(line))
+        states.append(ClientRegistration.objects.get().status)
+    assert states == ["active", "active", "revoked"]
+    assert "customer-42" in capsys.readouterr().out

@@ -31,7 +31,7 @@ from django.urls import path
 from django_dcr import services
 from django_dcr.exceptions import RegistrationGoneError, RequestRejectedError, UnsupportedError
 from django_dcr.models import AuthorizationServer, ClientRegistration
-from tests.live.server import Server, require, serve
+from tests.live.server import Server, make_tables, require, serve
 
 if TYPE_CHECKING:
     from pytest_django import DjangoDbBlocker, Settings
@@ -43,19 +43,26 @@ TOKEN = "good-for-registering"
 
 
 @pytest.fixture(scope="session")
-def open_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A server where anyone may register."""
+def server_tables(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database file with a server's tables, to copy."""
     require()
-    file = tmp_path_factory.mktemp("open") / "server.sqlite3"
+    file = tmp_path_factory.mktemp("server") / "empty.sqlite3"
+    make_tables(file)
+    return file
+
+
+@pytest.fixture(scope="session")
+def open_server(server_tables: Path) -> Iterator[Server]:
+    """A server where anyone may register."""
+    file = shutil.copy(server_tables, server_tables.with_name("open.sqlite3"))
     with serve(file, permission="AllowAllDCRPermission") as server:
         yield server
 
 
 @pytest.fixture(scope="session")
-def closed_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def closed_server(server_tables: Path) -> Iterator[Server]:
     """A server where one needs an initial access token to register."""
-    require()
-    file = tmp_path_factory.mktemp("closed") / "server.sqlite3"
+    file = shutil.copy(server_tables, server_tables.with_name("closed.sqlite3"))
     with serve(file, permission="IsAuthenticatedDCRPermission") as server:
         yield server
 
@@ -80,17 +87,19 @@ def stored_in(file: Path, blocker: DjangoDbBlocker) -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def migrated(tmp_path_factory: pytest.TempPathFactory, django_db_blocker: DjangoDbBlocker) -> Path:
-    """A database file with tables, to copy."""
+def client_tables(
+    tmp_path_factory: pytest.TempPathFactory, django_db_blocker: DjangoDbBlocker
+) -> Path:
+    """A database file with a client's tables, to copy."""
     file = tmp_path_factory.mktemp("client") / "empty.sqlite3"
     with stored_in(file, django_db_blocker):
         return file
 
 
 @pytest.fixture
-def own(migrated: Path, tmp_path: Path) -> Path:
+def own(client_tables: Path, tmp_path: Path) -> Path:
     """A database file of the client's own."""
-    return Path(shutil.copy(migrated, tmp_path / "client.sqlite3"))
+    return Path(shutil.copy(client_tables, tmp_path / "client.sqlite3"))
 
 
 @contextmanager
@@ -422,6 +431,20 @@ def test_atomic_requests_are_refused_before_anything_is_sent(
     assert [client["client_id"] for client in server.clients()] == [row.client_id]
     # A hit only reads, and so works anywhere.
     assert site.get(f"/connect/{server.issuer}").content.decode() == row.client_id
+
+
+def test_the_admin_works_under_atomic_requests(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(connections.settings["default"], "ATOMIC_REQUESTS", True)
+    this = Admin(server.issuer)
+    this.discover()
+    this.register()
+    assert [client["name"] for client in server.clients()] == ["Shop"]
+    this.update(client_name="Shop and café")
+    assert [client["name"] for client in server.clients()] == ["Shop and café"]
+    this.revoke()
+    assert server.clients() == []
 
 
 @pytest.mark.parametrize(

@@ -84,21 +84,18 @@ class Server:
             return [dict(row) for row in connection.execute(statement, parameters)]
 
 
+def make_tables(database: Path) -> None:
+    """Make the server's tables in a new file."""
+    _django(_environment(database, ""), "migrate", "--verbosity", "0")
+
+
 @contextmanager
 def serve(database: Path, *, permission: str) -> Iterator[Server]:
-    """Make the database and serve from it, on a free port of this machine.
+    """Serve from a database that has the tables, on a free port of this machine.
 
     ``permission`` is the class of django-oauth-toolkit that says who may register.
     """
-    environment = {
-        **os.environ,
-        "DJANGO_SETTINGS_MODULE": oauth_toolkit.__name__,
-        "LIVE_DATABASE": str(database),
-        "LIVE_PERMISSION": permission,
-        "PYTHONPATH": str(ROOT),
-        "PYTHONUNBUFFERED": "1",
-    }
-    _django(environment, "migrate", "--verbosity", "0")
+    environment = _environment(database, permission)
     log = database.with_suffix(".log")
     command = [*DJANGO, "runserver", "--noreload", "--skip-checks", "127.0.0.1:0"]
     with (
@@ -115,6 +112,17 @@ def serve(database: Path, *, permission: str) -> Iterator[Server]:
             yield Server(place[1], environment)
         finally:
             process.terminate()
+
+
+def _environment(database: Path, permission: str) -> dict[str, str]:
+    return {
+        **os.environ,
+        "DJANGO_SETTINGS_MODULE": oauth_toolkit.__name__,
+        "LIVE_DATABASE": str(database),
+        "LIVE_PERMISSION": permission,
+        "PYTHONPATH": str(ROOT),
+        "PYTHONUNBUFFERED": "1",
+    }
 
 
 def _django(environment: dict[str, str], *arguments: str) -> None:
