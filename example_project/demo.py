@@ -91,7 +91,7 @@ def life(issuer: str) -> None:
     if manage("dcr_renew", "--issuer", issuer, may_refuse=True):
         check("the server issued a new one, and it is kept here", fits(revealed_secret()))
     else:
-        say("   This server never changes a secret, and the command says so.")
+        say("   No fault: this kind of server never changes a secret, and the command says so.")
         check("the old one is still kept, and still right", fits(secret))
 
     step("7. Remove the registration (RFC 7592)")
