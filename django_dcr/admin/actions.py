@@ -49,6 +49,7 @@ class ServiceAdmin(_ModelAdmin):
     action_max_rows = 50
     action_max_seconds = 20.0
 
+    actions: Sequence[str] = ()
     ordering = ["-pk"]
     show_full_result_count = False
     formfield_overrides = {
@@ -91,7 +92,7 @@ class ServiceAdmin(_ModelAdmin):
 
     def offers(self, row: Any) -> Iterable[str]:
         """Return the names of the actions that make sense for the row as it is."""
-        raise NotImplementedError
+        return self.actions
 
     def label(self, name: str) -> str:
         """Return what the action ``name`` is called on the pages."""

@@ -55,12 +55,11 @@ class AuthorizationServerForm(_ModelForm):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.initial["initial_access_token"] = ""
-        if "initial_access_token" in self.fields:
-            self.fields["initial_access_token"].help_text = (
-                _("One is stored, encrypted. Leave this blank to keep it.")
-                if self.instance.initial_access_token
-                else _("None is stored. Some servers want one from whoever registers a client.")
-            )
+        self.fields["initial_access_token"].help_text = (
+            _("One is stored, encrypted. Leave this blank to keep it.")
+            if self.instance.initial_access_token
+            else _("None is stored. Some servers want one from whoever registers a client.")
+        )
 
     @sensitive_variables()
     def clean(self) -> dict[str, Any]:

@@ -110,7 +110,7 @@ class ClientRegistrationAdmin(ServiceAdmin):
             return [(None, {"fields": ["server", "owner", "requested_metadata"]})]
         credentials = ["shown_client_id", "secret", "expiry", "issued", "access_token", "endpoint"]
         return [
-            (None, {"fields": ["server", "owner", "state", "error", "terms"]}),
+            (None, {"fields": ["server", "whose", "state", "error", "terms"]}),
             (_("Client metadata"), {"fields": ["requested_metadata", "comparison", "oddities"]}),
             (_("Credentials"), {"fields": credentials}),
             (_("This row"), {"fields": ["created_at", "updated_at"]}),
@@ -118,7 +118,7 @@ class ClientRegistrationAdmin(ServiceAdmin):
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
         # At another server, or another owner's, it would be another registration.
-        return [*self.readonly_fields, "server", "owner"] if obj else self.readonly_fields
+        return [*self.readonly_fields, "server", "whose"] if obj else self.readonly_fields
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
         super().save_model(request, obj, form, change)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from functools import partial
 from typing import Any
 
@@ -35,6 +34,7 @@ class AuthorizationServerAdmin(ServiceAdmin):
     list_filter = ["enabled", "fetched_at"]
     search_fields = ["issuer", "name"]
     readonly_fields = [
+        "token",
         "offer",
         "metadata_url",
         "fetched_at",
@@ -49,11 +49,13 @@ class AuthorizationServerAdmin(ServiceAdmin):
         return super().changeform_view(request, *args, **kwargs)
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
-        sending = ["client_metadata", "trusted_origins", "send_client_secret"]
-        edited = ["issuer", "name", "enabled", *sending, "initial_access_token"]
+        edited = ["issuer", "name", "enabled", "client_metadata", "trusted_origins"]
+        edited += ["send_client_secret", "initial_access_token"]
         if obj is None:
             return [(None, {"fields": edited})]
-        if obj.initial_access_token and self.has_change_permission(request, obj):
+        if not self.has_change_permission(request, obj):
+            edited[-1] = "token"
+        elif obj.initial_access_token:
             edited.append("remove_initial_access_token")
         document = ["error", "offer", "metadata_url", "fetched_at", "fresh_until"]
         return [
@@ -79,9 +81,6 @@ class AuthorizationServerAdmin(ServiceAdmin):
         level = min(outcome.level, messages.WARNING)
         self.message_user(request, clean(outcome.text, 500), level)
 
-    def offers(self, row: AuthorizationServer) -> Iterable[str]:
-        return ["discover"]
-
     @admin.action(permissions=["change"], description=_("Discover again"))
     def discover(self, request: HttpRequest, queryset: models.QuerySet[Any]) -> Any:
         done = gettext("Found out what the server offers.")
@@ -102,6 +101,10 @@ class AuthorizationServerAdmin(ServiceAdmin):
     @admin.display(description=_("last error"))
     def error(self, server: AuthorizationServer) -> str:
         return clean(server.last_error, 500) or wording.NOTHING
+
+    @admin.display(description=_("initial access token"))
+    def token(self, server: AuthorizationServer) -> str:
+        return wording.stored(server.initial_access_token)
 
     @admin.display(description=_("offer"))
     def offer(self, server: AuthorizationServer) -> str:
