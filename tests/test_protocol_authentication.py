@@ -52,7 +52,7 @@ def test_a_public_client_sends_its_id_and_never_a_secret():
 @pytest.mark.parametrize(
     ("secret", "method", "reason"),
     [
-        ("s", "private_key_jwt", "cannot authenticate by private_key_jwt"),
+        ("s", "private_key_jwt", 'cannot authenticate by "private_key_jwt"'),
         ("s", "client_secret_basic ", "cannot authenticate"),
         ("s", "", "cannot authenticate"),
         (None, "client_secret_basic", "needs a client secret"),

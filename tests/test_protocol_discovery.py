@@ -160,7 +160,7 @@ def test_metadata_without_an_issuer_member_is_refused():
 )
 def test_a_slash_that_alone_differs_is_named_with_the_remedy(stated, configured):
     """Fault 72: identical means identical, and the operator is told what to type."""
-    with pytest.raises(InvalidResponseError, match=f"exactly the issuer {stated}$"):
+    with pytest.raises(InvalidResponseError, match=f'exactly the issuer "{stated}"\\.$'):
         check_server_metadata({"issuer": stated}, issuer=configured)
 
 

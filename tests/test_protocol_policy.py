@@ -160,7 +160,7 @@ REFUSED = {
     "R-053 scheme only": (redirects("com.example:"), "no server may redirect to"),
     "R-053 after logout": (
         web(post_logout_redirect_uris=["http://app.example/"]),
-        "post_logout_redirect_uris has",
+        "In post_logout_redirect_uris, ",
     ),
     "R-054 both": (web(jwks={"keys": []}, jwks_uri="https://a.example/"), "cannot both be sent"),
     "R-129 no keys": (web(jwks={"kty": "RSA"}), "jwks must be an object such as"),

@@ -92,7 +92,7 @@ def test_each_status_becomes_its_kind_of_error(step, status, kind):
 def test_an_accepted_status_passes_and_another_raises():
     check_status(Answer(200), (200, 201), issuer=ISSUER, step="register")
     answer = Answer(400, b'{"error": "a_code"}')
-    with pytest.raises(RequestRejectedError, match="with 400 a_code; ask") as caught:
+    with pytest.raises(RequestRejectedError, match=r"with 400 a_code\. Ask") as caught:
         check_status(answer, (200, 201), issuer=ISSUER, step="register")
     assert (caught.value.issuer, caught.value.step) == (ISSUER, "register")
 
@@ -141,11 +141,11 @@ def test_a_redirect_without_location_is_an_error_too():
 
 
 CODES = {
-    "invalid_redirect_uri": "check redirect_uris",
-    "invalid_client_metadata": "check the client metadata",
-    "invalid_software_statement": "check software_statement",
-    "unapproved_software_statement": "ask the server's operator to approve",
-    "dynamic_client_registration_disabled": "ask the server's operator",
+    "invalid_redirect_uri": "Check redirect_uris",
+    "invalid_client_metadata": "Check the client metadata",
+    "invalid_software_statement": "Check software_statement",
+    "unapproved_software_statement": "Ask the server's operator to approve",
+    "dynamic_client_registration_disabled": "Ask the server's operator",
 }
 
 
@@ -156,13 +156,13 @@ def test_the_code_and_the_words_of_the_server_survive(code, advice):
     error = refused(400, body=body)
     assert isinstance(error, RequestRejectedError)
     assert (error.error, error.error_description) == (code, "No, thanks.")
-    assert f'with 400 {code}, in its words "No, thanks."; {advice}' in str(error)
+    assert f'with 400 {code}, in its words "No, thanks.". {advice}' in str(error)
     assert "javascript" not in str(error)
 
 
 def test_codes_are_compared_whole():
     """B25: invalid_client is not invalid_client_metadata."""
-    assert "check the client metadata" not in str(refused(400, body={"error": "invalid_client"}))
+    assert "Check the client metadata" not in str(refused(400, body={"error": "invalid_client"}))
 
 
 ADVICE = {
@@ -172,12 +172,12 @@ ADVICE = {
     (405, "delete"): r"does not offer this (delete)",
     (501, "update"): r"does not offer this (update)",
     (401, "read"): "refuses this registration's token or has forgotten the client",
-    (403, "read"): "ask the server's operator",
-    (401, "discover"): "ask the server's operator",
-    (404, "discover"): "ask the server's operator",
-    (429, "read"): "try again later",
-    (503, "register"): "try again later",
-    (500, "register"): "try again later",
+    (403, "read"): "Ask the server's operator",
+    (401, "discover"): "Ask the server's operator",
+    (404, "discover"): "Ask the server's operator",
+    (429, "read"): "Try again later",
+    (503, "register"): "Try again later",
+    (500, "register"): "Try again later",
 }
 
 
@@ -194,7 +194,7 @@ def test_the_time_to_wait_is_told():
     error = refused(429, Retry_After="30")
     assert isinstance(error, RequestRejectedError)
     assert error.retry_after == 30
-    assert str(error).endswith("wait 30 seconds, then try again")
+    assert str(error).endswith("Wait 30 seconds, then try again.")
 
 
 def http_date(seconds: float) -> str:
@@ -256,7 +256,7 @@ def test_a_body_of_junk_is_an_error_without_code(body):
     """R-077, B7, faults 47, 137 and 139."""
     error = refused(422, body=body)
     assert (error.error, error.error_description) == ("", "")
-    assert str(error) == "the server refused with 422; ask the server's operator what it accepts"
+    assert str(error) == "The server refused with 422. Ask the server's operator what it accepts."
 
 
 DESCRIPTIONS = {
@@ -278,7 +278,7 @@ def test_the_words_of_the_server_are_cleaned_and_capped(said, shown):
 
 def test_words_without_a_code_are_shown():
     error = refused(400, body={"error": 7, "error_description": "a"})
-    assert str(error).startswith('the server refused with 400, in its words "a"; ')
+    assert str(error).startswith('The server refused with 400, in its words "a". ')
 
 
 def test_a_code_is_cleaned():

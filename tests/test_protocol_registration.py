@@ -154,7 +154,7 @@ UNOFFERED = {
     "method": (
         {"token_endpoint_auth_method": "client_secret_post"},
         {"token_endpoint_auth_methods_supported": ["client_secret_basic"]},
-        "client_secret_post in token_endpoint_auth_method; it offers client_secret_basic",
+        "client_secret_post in token_endpoint_auth_method. Choose .* offers: client_secret_basic",
     ),
     "grant": (
         {"grant_types": ["authorization_code", "refresh_token"]},

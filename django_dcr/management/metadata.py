@@ -61,7 +61,7 @@ def read_document(file: str | None) -> dict[str, Any] | None:
     except InvalidResponseError as exc:
         reason = str(exc).partition(": ")[2]
         raise CommandError(
-            f"{clean(file)} does not hold one JSON object of client metadata: {reason}."
+            f"{clean(file)} does not hold one JSON object of client metadata: {reason}"
         ) from exc
 
 

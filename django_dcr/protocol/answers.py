@@ -61,7 +61,9 @@ def client_information(
     client_secret = reader.client_secret()
     expires_at = reader.timestamp("client_secret_expires_at")
     if client_secret is not None and document.get("client_secret_expires_at") is None:
-        reader.deviations.append("client_secret_expires_at is missing; the expiry is unknown")
+        reader.deviations.append(
+            "The member client_secret_expires_at is missing, so the expiry is unknown."
+        )
     issued_at = reader.timestamp("client_id_issued_at")
     uri = reader.registration_client_uri()
     token = reader.registration_access_token()
@@ -112,7 +114,7 @@ class _Reader:
             self.faults.append("client_secret is not usable text")
             return None
         if set(value) <= set("*•"):
-            self.deviations.append("client_secret is masked, so it counts as absent")
+            self.deviations.append("The member client_secret is masked, so it counts as absent.")
             return None
         return str(value)
 
@@ -134,7 +136,7 @@ class _Reader:
         try:
             urls.parse(value)
         except ValueError as exc:
-            self.deviations.append(f"registration_client_uri was dropped: it {exc}")
+            self.deviations.append(f"The member registration_client_uri was dropped: it {exc}.")
             return None
         return str(value)
 
@@ -144,22 +146,22 @@ class _Reader:
             return None
         seconds = _whole_number(value)
         if seconds is None or not 0 <= seconds <= MAX_TIMESTAMP:
-            self.deviations.append(f"{name} was dropped: it is no time in seconds")
+            self.deviations.append(f"The member {name} was dropped: it is no time in seconds.")
             return None
         if not isinstance(value, int):
-            self.deviations.append(f"{name} came as {type(value).__name__}")
+            self.deviations.append(f"The member {name} came as {type(value).__name__}.")
         return seconds
 
     def statement(self, sent: object) -> None:
         """Note a software statement that is not the one sent (RFC 7591 section 3.2.1)."""
         if self.document.get("software_statement") not in (None, sent):
-            self.deviations.append("software_statement came back changed")
+            self.deviations.append("The member software_statement came back changed.")
 
     def compare(self, requested: Mapping[str, Any], granted: Mapping[str, Any]) -> None:
         """Note where the answer falls behind what was requested (RFC 7591 section 3.2.1)."""
         for name in ("redirect_uris", "grant_types"):
             if not set(requested.get(name, ())) <= set(granted.get(name, ())):
-                self.deviations.append(f"{name} lacks what was requested")
+                self.deviations.append(f"The member {name} lacks what was requested.")
 
     def suffices(
         self, granted: Mapping[str, Any], secret: str | None, uri: str | None, token: str | None
@@ -169,11 +171,11 @@ class _Reader:
         if secret is None and method in SECRET_METHODS:
             self.faults.append(f"client_secret is missing, which {method} needs")
         if secret is not None and method == "none":
-            self.deviations.append("client_secret came although the client is public")
+            self.deviations.append("The member client_secret came although the client is public.")
         # OpenID Connect Registration section 3.2: both or neither.
         if (uri is None) != (token is None):
             missing = "registration_client_uri" if uri is None else "registration_access_token"
-            self.deviations.append(f"{missing} is missing, so this cannot be managed")
+            self.deviations.append(f"The member {missing} is missing, so this cannot be managed.")
 
 
 def _is_text(value: object, limit: int) -> bool:

@@ -6,6 +6,7 @@ import base64
 from urllib.parse import quote_plus
 
 from django_dcr.exceptions import UnsupportedError
+from django_dcr.text import clean
 
 
 def client_authentication(
@@ -21,10 +22,13 @@ def client_authentication(
         return {}, {"client_id": client_id}
     if method not in ("client_secret_basic", "client_secret_post"):
         raise UnsupportedError(
-            f"django-dcr cannot authenticate by {method}; the site itself has to"
+            f'This app cannot authenticate by "{clean(method, 100)}". Do so in the site itself.'
         )
     if client_secret is None:
-        raise UnsupportedError(f"{method} needs a client secret, and this registration has none")
+        raise UnsupportedError(
+            f"The method {method} needs a client secret, and this registration has none. "
+            "Renew it, or register anew."
+        )
     if method == "client_secret_post":
         return {}, {"client_id": client_id, "client_secret": client_secret}
     # Each part is form-urlencoded first, else a colon in the id would end it.

@@ -27,7 +27,7 @@ def check_issuer(issuer: str, *, allow_http: bool = False) -> None:
     if fault:
         # The issuer itself is not repeated: what stands before its @ may be a password.
         raise NotAllowedError(
-            f"the issuer {fault}; an issuer looks like {EXAMPLE_ISSUER}", step="discover"
+            f"The issuer {fault}. An issuer looks like {EXAMPLE_ISSUER}.", step="discover"
         )
 
 
@@ -84,15 +84,18 @@ def check_server_metadata(document: dict[str, Any], *, issuer: str) -> dict[str,
 
 def _mismatch(stated: object, issuer: str) -> str:
     if not isinstance(stated, str) or not stated:
-        return "the metadata names no issuer, so it must not be used; ask the server's operator"
+        return (
+            "The metadata names no issuer, so it must not be used. "
+            "Report this to the server's operator."
+        )
     if stated.removesuffix("/") == issuer.removesuffix("/"):
         return (
-            "the metadata's issuer differs in the slash at its end; "
-            f"add the server with exactly the issuer {clean(stated)}"
+            "The metadata's issuer differs in the slash at its end. "
+            f'Add the server with exactly the issuer "{clean(stated)}".'
         )
     return (
-        f'the metadata is of another issuer, "{clean(stated)}", so it must not be used; '
-        "if that is the server you mean, add it under exactly its own issuer"
+        f'The metadata is of another issuer, "{clean(stated)}", so it must not be used. '
+        "If that is the server you mean, add it under exactly its own issuer."
     )
 
 
@@ -111,10 +114,10 @@ def endpoint(
     url = metadata.get(name)
     if url is None:
         raise UnsupportedError(
-            f"this server offers no dynamic registration: its metadata has no {name}; "
-            "register by hand, or ask its operator to turn it on"
+            f"This server offers no dynamic registration: its metadata has no {name}. "
+            "Register by hand, or ask its operator to turn it on."
             if name == "registration_endpoint"
-            else f"this server's metadata has no {clean(name)}",
+            else f"This server's metadata has no {clean(name)}. Ask its operator to publish it.",
             issuer=issuer,
             step=step,
         )
@@ -132,20 +135,23 @@ def vouched(url: str, *, issuer: str, trusted_origins: Collection[str], step: st
         target = urls.parse(url)
     except ValueError as exc:
         raise InvalidResponseError(
-            f"an address that the server gave {exc}; ask its operator", issuer=issuer, step=step
+            f"The server gave an address that {exc}. Report this to its operator.",
+            issuer=issuer,
+            step=step,
         ) from exc
     home = urls.parse(issuer)
     if target.origin in {home.origin, *_origins(trusted_origins)}:
         return
     if target.scheme == "http" and home.scheme == "https":
         raise InvalidResponseError(
-            f"the server gave an address at {target.origin}, which is not https",
+            f"The server gave an address at {target.origin}, which is not https. "
+            "Report this to its operator.",
             issuer=issuer,
             step=step,
         )
     raise NotAllowedError(
-        f"the server gave an address at {target.origin}, which is not the issuer's origin; "
-        "an operator may add it to the server's trusted_origins",
+        f"The server gave an address at {target.origin}, which is not the issuer's origin. "
+        "If you trust it, add it to the server's trusted_origins.",
         issuer=issuer,
         step=step,
     )

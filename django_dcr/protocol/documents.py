@@ -34,7 +34,10 @@ def parse_object(body: bytes, *, issuer: str = "", step: str = "") -> dict[str, 
     # Raised outside of the handlers: their exceptions carry the whole document, with secrets.
     if not isinstance(value, dict):
         raise InvalidResponseError(
-            f"the answer is not the JSON object it should be: {reason}", issuer=issuer, step=step
+            "The answer is not the JSON object it should be. "
+            f"Report to the server's operator what is wrong: {reason}.",
+            issuer=issuer,
+            step=step,
         )
     return value
 

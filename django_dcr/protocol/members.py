@@ -109,7 +109,10 @@ def overlaid(*layers: Mapping[str, Any]) -> dict[str, Any]:
     members: dict[str, tuple[str, Any]] = {}
     for layer in layers:
         if not isinstance(layer, Mapping) or not all(isinstance(name, str) for name in layer):
-            raise NotAllowedError("client metadata is one JSON object whose names are text")
+            raise NotAllowedError(
+                "Client metadata must be one JSON object whose names are text, "
+                'such as {"client_name": "Shop"}.'
+            )
         members.update({folded(name): (name, value) for name, value in layer.items()})
     return {name: value for name, value in members.values() if not is_empty(value)}
 
@@ -127,7 +130,7 @@ def cleaned(document: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
             continue
         value, deviation = _typed(name, raw)
         if deviation:
-            deviations.append(f"{clean(name, 100)} {deviation}")
+            deviations.append(f"The member {clean(name, 100)} {deviation}.")
         if not is_empty(value):
             metadata[name] = value
     return metadata, deviations
@@ -175,4 +178,5 @@ def _list(value: Any) -> tuple[Any, str]:
     if not isinstance(value, list):
         return None, f"came as {type(value).__name__} and was dropped"
     kept = [item for item in value if isinstance(item, str) and item]
-    return kept, "" if len(kept) == len(value) else "held entries that are no strings; dropped"
+    odd = "held entries that are no strings, which were dropped"
+    return kept, "" if len(kept) == len(value) else odd

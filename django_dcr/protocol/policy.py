@@ -69,11 +69,11 @@ def application_type(metadata: Mapping[str, Any]) -> str:
 
 def _json(metadata: Mapping[str, Any]) -> Iterator[str]:
     if not isinstance(metadata, Mapping):
-        yield f"client metadata is a JSON object, not a {type(metadata).__name__}"
+        yield f"Client metadata must be a JSON object, not a {type(metadata).__name__}."
     elif not all(isinstance(name, str) and name for name in metadata):
-        yield "client metadata has a member whose name is not text; rename it"
+        yield "Client metadata has a member whose name is not text; rename it."
     elif not _is_storable(metadata):
-        yield "client metadata holds a value that is no JSON, or no database stores; remove it"
+        yield "Client metadata holds a value that is no JSON, or no database stores; remove it."
 
 
 def _is_storable(metadata: Mapping[str, Any]) -> bool:
@@ -86,16 +86,16 @@ def _is_storable(metadata: Mapping[str, Any]) -> bool:
 
 def _assigned(metadata: Mapping[str, Any]) -> Iterator[str]:
     for name in sorted(ASSIGNED_MEMBERS & metadata.keys()):
-        yield f"{name} is assigned by the server and cannot be asked for; leave it out"
+        yield f"The member {name} is assigned by the server and cannot be asked for; leave it out."
 
 
 def _types(metadata: Mapping[str, Any]) -> Iterator[str]:
     for name, value in metadata.items():
         wanted = type_of(name)
         if name == "scope" and not (isinstance(value, str) and _SCOPE.fullmatch(value)):
-            yield "scope must be one text of words with single blanks between them"
+            yield "The member scope must be one text of words with single blanks between them."
         elif wanted and not _has_type(value, wanted):
-            yield f"{clean(name, 100)} must be {_WORDS[wanted]}"
+            yield f"The member {clean(name, 100)} must be {_WORDS[wanted]}."
 
 
 def _has_type(value: object, wanted: type) -> bool:
@@ -110,7 +110,10 @@ def _language_tags(metadata: Mapping[str, Any]) -> Iterator[str]:
     for name in metadata:
         base, mark, tag = name.partition("#")
         if mark and not (base and _LANGUAGE_TAG.fullmatch(tag)):
-            yield f'{clean(name, 100)} has a malformed language tag; write "client_name#pt-BR"'
+            yield (
+                f"The member {clean(name, 100)} has a malformed language tag; "
+                'write "client_name#pt-BR".'
+            )
 
 
 def _grants(metadata: Mapping[str, Any]) -> Iterator[str]:
@@ -118,13 +121,13 @@ def _grants(metadata: Mapping[str, Any]) -> Iterator[str]:
     grants = grant_types(metadata)
     words = {word for kind in _response_types(metadata) for word in kind.split()}
     if "code" in words and "authorization_code" not in grants:
-        yield "response_types has code, so add authorization_code to grant_types"
+        yield "The member response_types has code, so add authorization_code to grant_types."
     if words & {"token", "id_token"} and "implicit" not in grants:
-        yield "response_types has token or id_token, so add implicit to grant_types"
+        yield "The member response_types has token or id_token, so add implicit to grant_types."
     if "authorization_code" in grants and "code" not in words:
-        yield "grant_types has authorization_code, so add code to response_types"
+        yield "The member grant_types has authorization_code, so add code to response_types."
     if "implicit" in grants and not words & {"token", "id_token"}:
-        yield "grant_types has implicit, so add token or id_token to response_types"
+        yield "The member grant_types has implicit, so add token or id_token to response_types."
 
 
 def grant_types(metadata: Mapping[str, Any]) -> list[str]:
@@ -139,7 +142,7 @@ def _response_types(metadata: Mapping[str, Any]) -> list[str]:
 
 def _password(metadata: Mapping[str, Any]) -> Iterator[str]:
     if "password" in grant_types(metadata):
-        yield "grant_types must not contain password (RFC 9700 section 2.4); remove it"
+        yield "The member grant_types must not contain password (RFC 9700 section 2.4); remove it."
 
 
 def _redirects(metadata: Mapping[str, Any]) -> Iterator[str]:
@@ -147,7 +150,7 @@ def _redirects(metadata: Mapping[str, Any]) -> Iterator[str]:
         for uri in metadata.get(name, ()):
             fault = _redirect_fault(uri)
             if fault:
-                yield f'{name} has "{clean(uri, 100)}", which {fault}'
+                yield f'In {name}, "{clean(uri, 100)}" {fault}.'
 
 
 def _redirect_fault(uri: str) -> str:
@@ -157,7 +160,7 @@ def _redirect_fault(uri: str) -> str:
     if not _is_web(uri):
         match = _PRIVATE_USE_URI.fullmatch(uri.lower())
         usable = match and not _FOREIGN_SCHEME.fullmatch(match[1])
-        return "" if usable else "no server may redirect to; use https"
+        return "" if usable else "is what no server may redirect to; use https"
     try:
         url = urls.parse(uri)
     except ValueError as exc:
@@ -174,7 +177,7 @@ def _is_web(uri: str) -> bool:
 def _redirecting(metadata: Mapping[str, Any]) -> Iterator[str]:
     redirecting = {"authorization_code", "implicit"} & set(grant_types(metadata))
     if redirecting and not metadata.get("redirect_uris"):
-        yield f"{min(redirecting)} needs redirect_uris; state at least one"
+        yield f"The grant type {min(redirecting)} needs redirect_uris; state at least one."
 
 
 def _kind_of_application(metadata: Mapping[str, Any]) -> Iterator[str]:
@@ -182,10 +185,12 @@ def _kind_of_application(metadata: Mapping[str, Any]) -> Iterator[str]:
     kind = application_type(metadata)
     https = [uri for uri in redirect_uris if _scheme(uri) == "https"]
     if kind == "native" and https:
-        yield 'application_type "native" has https redirect_uris; use "web", or http on loopback'
+        yield (
+            'The application_type "native" has https redirect_uris; use "web", or http on loopback.'
+        )
     local = [uri for uri in redirect_uris if uri not in https or urls.parse(uri).is_loopback]
     if kind == "web" and "implicit" in grant_types(metadata) and local:
-        yield 'the implicit grant of a "web" application needs https redirect_uris, not localhost'
+        yield 'The implicit grant of a "web" application needs https redirect_uris, not localhost.'
 
 
 def _uris(metadata: Mapping[str, Any]) -> Iterator[str]:
@@ -194,9 +199,12 @@ def _uris(metadata: Mapping[str, Any]) -> Iterator[str]:
         if base in _HTTPS_MEMBERS:
             for uri in [value] if isinstance(value, str) else value:
                 if _scheme(uri) != "https":
-                    yield f"{name} must be an absolute https URL"
+                    yield f"The member {clean(name, 100)} must be an absolute https URL."
         elif base in _LOGOUT_URIS and not _scheme(value):
-            yield f"{name} must be an absolute https URL, or http inside your own network"
+            yield (
+                f"The member {clean(name, 100)} must be an absolute https URL, "
+                "or http inside your own network."
+            )
 
 
 def _scheme(uri: str) -> str:
@@ -211,12 +219,12 @@ def _keys(metadata: Mapping[str, Any]) -> Iterator[str]:
     if "jwks" not in metadata:
         return
     if "jwks_uri" in metadata:
-        yield "jwks and jwks_uri cannot both be sent; keep jwks_uri"
+        yield "The members jwks and jwks_uri cannot both be sent; keep jwks_uri."
     keys = metadata["jwks"].get("keys")
     if not isinstance(keys, list) or not all(isinstance(key, dict) for key in keys):
-        yield 'jwks must be an object such as {"keys": [{"kty": "EC"}]}'
+        yield 'The member jwks must be an object such as {"keys": [{"kty": "EC"}]}.'
     elif any(PRIVATE_KEY_MEMBERS & key.keys() for key in keys):
-        yield "jwks holds a private key; send public keys only"
+        yield "The member jwks holds a private key; send public keys only."
 
 
 def _pairwise(metadata: Mapping[str, Any]) -> Iterator[str]:
@@ -225,12 +233,17 @@ def _pairwise(metadata: Mapping[str, Any]) -> Iterator[str]:
         return
     web = [uri for uri in metadata.get("redirect_uris", ()) if _is_web(uri)]
     if len({urls.parse(uri).host for uri in web}) > 1:
-        yield "pairwise subject_type and redirect_uris on several hosts need sector_identifier_uri"
+        yield (
+            "A pairwise subject_type and redirect_uris on several hosts need "
+            "sector_identifier_uri; state one."
+        )
 
 
 def _algorithm(metadata: Mapping[str, Any]) -> Iterator[str]:
     if metadata.get("token_endpoint_auth_signing_alg") == "none":
-        yield 'token_endpoint_auth_signing_alg must not be "none"; name a real algorithm'
+        yield (
+            'The member token_endpoint_auth_signing_alg must not be "none"; name a real algorithm.'
+        )
 
 
 _Rules = tuple[Callable[[Mapping[str, Any]], Iterator[str]], ...]

@@ -41,10 +41,10 @@ _CHALLENGE = re.compile(
     re.DOTALL,
 )
 _ADVICE = {
-    "invalid_redirect_uri": "check redirect_uris",
-    "invalid_client_metadata": "check the client metadata against what this server accepts",
-    "invalid_software_statement": "check software_statement",
-    "unapproved_software_statement": "ask the server's operator to approve software_statement",
+    "invalid_redirect_uri": "Check redirect_uris.",
+    "invalid_client_metadata": "Check the client metadata against what this server accepts.",
+    "invalid_software_statement": "Check software_statement.",
+    "unapproved_software_statement": "Ask the server's operator to approve software_statement.",
 }
 
 
@@ -87,7 +87,7 @@ def rejection(reply: Reply, *, issuer: str, step: str, secrets: Collection[str] 
     if 400 <= status < 500 or status == 503:
         return _refusal(reply, issuer, step, secrets)
     return InvalidResponseError(
-        f"the server answered with status {status:03}; try again later, or ask its operator",
+        f"The server answered with status {status:03}. Try again later, or ask its operator.",
         issuer=issuer,
         step=step,
         status=status,
@@ -100,18 +100,18 @@ def _redirect(reply: Reply) -> str:
     except ValueError:
         target = ""
     return (
-        f"the server answered {reply.status}, a redirect{target}, and none is followed; "
-        "ask its operator for the address that answers itself"
+        f"The server answered {reply.status}, a redirect{target}, and none is followed. "
+        "Ask its operator for the address that answers itself."
     )
 
 
 def _unsupported(status: int, step: str) -> str:
     if step == "register":
         return (
-            f"the server answered {status}: registration is not offered at its endpoint; "
-            "register by hand, or ask its operator to turn it on"
+            f"The server answered {status}: registration is not offered at its endpoint. "
+            "Register by hand, or ask its operator to turn it on."
         )
-    return f"the server answered {status}: it does not offer this ({step}); use its own console"
+    return f"The server answered {status}: it does not offer this ({step}). Use its own console."
 
 
 def _refusal(
@@ -126,7 +126,7 @@ def _refusal(
     words = f', in its words "{description}"' if description else ""
     advice = _advice(reply.status, step, error, wait)
     return (RegistrationGoneError if gone else RequestRejectedError)(
-        f"the server refused with {reply.status}{code}{words}; {advice}",
+        f"The server refused with {reply.status}{code}{words}. {advice}",
         issuer=issuer,
         step=step,
         status=reply.status,
@@ -212,11 +212,11 @@ def _advice(status: int, step: str, error: str, wait: int | None) -> str:
     if error in _ADVICE:
         return _ADVICE[error]
     if status in (429, 503):
-        return f"wait {wait} seconds, then try again" if wait else "try again later"
+        return f"Wait {wait} seconds, then try again." if wait else "Try again later."
     if step == "register" and status == 401:
-        return "it wants an initial access token that it still accepts; set one on the server"
+        return "It wants an initial access token that it still accepts; set one on the server."
     if step == "register" and status == 403:
-        return "it does not permit this registration; ask its operator, or give another token"
+        return "It does not permit this registration; ask its operator, or give another token."
     if step in ("read", "update", "delete") and status in (401, 404, 410):
-        return "it refuses this registration's token or has forgotten the client; register anew"
-    return "ask the server's operator what it accepts"
+        return "It refuses this registration's token or has forgotten the client; register anew."
+    return "Ask the server's operator what it accepts."

@@ -110,7 +110,8 @@ def _not_offered(
     name: str, value: str, offered: Iterable[str], server_metadata: Mapping[str, Any]
 ) -> UnsupportedError:
     return UnsupportedError(
-        f"this server does not offer {value} in {name}; it offers {clean(', '.join(offered))}",
+        f"This server does not offer {clean(value, 100)} in {name}. "
+        f"Choose from what it offers: {clean(', '.join(offered))}.",
         issuer=_issuer(server_metadata),
         step="register",
     )
@@ -133,8 +134,8 @@ def _authentication_method(request: Mapping[str, Any], server_metadata: Mapping[
         if method in (offered or ["client_secret_basic"]):
             return method
     raise UnsupportedError(
-        f"this server offers only {clean(', '.join(offered or ()))}; state {name} yourself, "
-        'such as "private_key_jwt" with a jwks_uri',
+        f"This server offers only {clean(', '.join(offered or ()))}. State {name} yourself, "
+        'such as "private_key_jwt" with a jwks_uri.',
         issuer=_issuer(server_metadata),
         step="register",
     )
@@ -228,18 +229,20 @@ def _claims(statement: object) -> dict[str, Any]:
 def warnings(metadata: Mapping[str, Any], server_metadata: Mapping[str, Any]) -> list[str]:
     """Return sentences on what may be sent, and yet is better changed."""
     sentences = [
-        f"the software statement says something else about {name}, and the statement wins"
+        f"The software statement says something else about {clean(name, 100)}, "
+        "and the statement wins; make them agree."
         for name in statement_conflicts(metadata)
     ]
     if "implicit" in grant_types(metadata):
-        sentences.append("the implicit grant is discouraged (RFC 9700 section 2.1.2); use code")
+        sentences.append("The implicit grant is discouraged (RFC 9700 section 2.1.2); use code.")
     method = metadata.get("token_endpoint_auth_method")
     algorithms = "token_endpoint_auth_signing_alg_values_supported"
     if method in _SIGNING_ALGORITHMS and not strings(server_metadata, algorithms):
-        sentences.append(f"the server does not state {algorithms}; agree on one with its operator")
+        sentences.append(f"The server does not state {algorithms}; agree on one with its operator.")
     names = {name.partition("#")[0] for name in metadata if "#" in name}
     sentences += [
-        f"{name} is sent in some languages only; state it without a tag too (RFC 7591 section 2.2)"
+        f"The member {clean(name, 100)} is sent in some languages only; state it without a tag "
+        "too (RFC 7591 section 2.2)."
         for name in sorted(names - metadata.keys())
     ]
     return sentences

@@ -76,7 +76,7 @@ class Command(DCRCommand):
         registration.clean()
         registration = _registered(registration, token, if_missing=if_missing)
         for warning in protocol.warnings(registration.asked, registration.server.metadata):
-            self.note(f"Warning: {warning}.")
+            self.note(f"Warning: {warning}")
         self.write_registration(registration)
 
 
