@@ -386,6 +386,11 @@ def test_a_client_deleted_behind_our_back_is_gone(server: Server, service: Any) 
     assert row.status == "gone"
     assert server.clients() == []
 
+    call_command("dcr_reconcile", "--retry", str(row.pk), stdout=StringIO(), stderr=StringIO())
+    successor = services.get_or_register(server.issuer)
+    assert successor.pk != row.pk
+    assert [client["client_id"] for client in server.clients()] == [successor.client_id]
+
 
 def test_revoking_what_was_deleted_already_needs_a_persons_word(server: Server) -> None:
     """R-105: 401 may also mean that only the token is dead."""
