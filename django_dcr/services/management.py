@@ -15,6 +15,7 @@ from django_dcr.models import ClientRegistration, Status
 from django_dcr.services.configuration import fetch, replace_metadata, send
 from django_dcr.services.discovery import discover
 from django_dcr.services.leases import announce, check_state, held, refuse_inside_atomic, take
+from django_dcr.services.registration import warn
 
 
 def read(registration: ClientRegistration) -> ClientRegistration:
@@ -41,6 +42,7 @@ def update(registration: ClientRegistration) -> ClientRegistration:
     server = discover(registration.server)
     asked = registration.asked
     request = protocol.registration_request(asked, server.metadata)
+    warn(server, request)
     wishes = registration.requested_metadata
     with held(registration, Status.ACTIVE, step="update", requested_metadata=wishes):
         replace_metadata(

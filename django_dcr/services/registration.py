@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from contextlib import suppress
+from typing import Any
 
 from django.db import DatabaseError, IntegrityError
 from django.views.decorators.debug import sensitive_variables
@@ -16,7 +18,7 @@ from django_dcr.exceptions import (
     NetworkError,
     NotAllowedError,
 )
-from django_dcr.models import ClientRegistration, Status
+from django_dcr.models import AuthorizationServer, ClientRegistration, Status
 from django_dcr.services.discovery import discover
 from django_dcr.services.leases import announce, conflict, refuse_inside_atomic, take
 
@@ -51,6 +53,7 @@ def register(
     token = initial_access_token
     if token is None and server.initial_access_token is not None:
         token = server.initial_access_token.reveal()
+    warn(server, asked)
     _commit_intent(registration)
     try:
         body = protocol.encode(asked)
@@ -64,6 +67,12 @@ def register(
     _adopt(registration, protocol.client_information(document, requested=asked))
     announce(signals.registered, registration)
     return registration
+
+
+def warn(server: AuthorizationServer, asked: Mapping[str, Any]) -> None:
+    """Log what may be asked of the server, and yet is better changed."""
+    for sentence in protocol.warnings(asked, server.metadata):
+        logger.warning("Before sending to %s: %s", server.issuer, sentence)
 
 
 def _commit_intent(registration: ClientRegistration) -> None:
