@@ -16,9 +16,10 @@ class Command(BaseCommand):
 
     def handle(self, *, port: int, **options: Any) -> None:
         call_command("migrate", verbosity=0)
-        self.stdout.write(f"The example site is at http://127.0.0.1:{port}/ (Ctrl-C stops it).")
+        self.stdout.write(f"The example site is at http://127.0.0.1:{port}/")
         self.stdout.write(f"Its admin is at http://127.0.0.1:{port}/admin/")
         self.stdout.write(self._admin())
+        self.stdout.write("Ctrl-C stops it; make run PORT=8001 takes another port.\n\n")
         call_command("runserver", f"127.0.0.1:{port}", use_reloader=False, verbosity=0)
 
     def _admin(self) -> str:
