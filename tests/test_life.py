@@ -11,7 +11,7 @@ import re
 import shutil
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -76,10 +76,9 @@ def stored_in(file: Path, blocker: DjangoDbBlocker) -> Iterator[None]:
     del connections["default"]
     ContentType.objects.clear_cache()
     try:
-        with blocker.unblock():
+        with blocker.unblock(), closing(connections["default"]):
             call_command("migrate", verbosity=0)
             yield
-            connections["default"].close()
     finally:
         connections.settings["default"] = settings
         connections["default"] = connection
