@@ -37,7 +37,7 @@ def discover(server: AuthorizationServer, *, refresh: bool = False) -> Authoriza
         raise
     if outage is not None:
         server.postpone(str(outage), seconds=_RETRY_AFTER)
-        if refresh or not server.metadata:
+        if refresh or not server.has_metadata:
             raise outage
         logger.warning("Serving the stored metadata of %s: %s", server, outage)
     return server
@@ -49,15 +49,17 @@ def _fetch(server: AuthorizationServer) -> DCRError | None:
     found: tuple[dict[str, Any], str, http.Reply] | None = None
     for url in protocol.well_known_urls(server.issuer):
         try:
-            metadata, reply = _ask(server, url)
-        except InvalidResponseError:
-            if found is None:
-                raise
-            continue
+            document, reply = _ask(server, url)
         except DCRError as exc:
             tried.append((url, exc))
             if exc.status is None:
                 break  # the host itself is in trouble, and the other places are there too
+            continue
+        try:
+            metadata = protocol.check_server_metadata(document, issuer=server.issuer)
+        except InvalidResponseError:
+            if found is None:
+                raise
             continue
         # A document that offers registration is worth looking on for; none is ever mixed.
         offers_registration = "registration_endpoint" in metadata
@@ -74,9 +76,9 @@ def _fetch(server: AuthorizationServer) -> DCRError | None:
 
 
 def _ask(server: AuthorizationServer, url: str) -> tuple[dict[str, Any], http.Reply]:
-    """Return the document of one place; InvalidResponseError means it is another issuer's."""
+    """Return the JSON object at one place, whoever wrote it."""
     issuer, step = server.issuer, "discover"
-    etag = server.etag if server.metadata and url == server.metadata_url else ""
+    etag = server.etag if server.has_metadata and url == server.metadata_url else ""
     headers = {"If-None-Match": etag} if etag else {}
     reply = http.send("GET", url, issuer=issuer, step=step, headers=headers)
     if etag and reply.status == 304:
@@ -87,7 +89,7 @@ def _ask(server: AuthorizationServer, url: str) -> tuple[dict[str, Any], http.Re
     except InvalidResponseError as exc:
         # Single-page applications answer any path with a page for people.
         raise UnsupportedError(str(exc), issuer=issuer, step=step, status=reply.status) from exc
-    return protocol.check_server_metadata(document, issuer=issuer), reply
+    return document, reply
 
 
 def _no_document(issuer: str, tried: list[tuple[str, DCRError]]) -> DCRError:
@@ -95,13 +97,11 @@ def _no_document(issuer: str, tried: list[tuple[str, DCRError]]) -> DCRError:
     if worst is not None and worst.status is None:
         return worst
     attempts = "; ".join(f"{url} {_outcome(exc)}" for url, exc in tried)
-    kind = UnsupportedError if worst is None else type(worst)
-    return kind(
+    error = worst or UnsupportedError(issuer=issuer, step="discover", status=tried[0][1].status)
+    error.args = (
         f"No metadata was found. Check that the issuer is spelt as the server does. {attempts}.",
-        issuer=issuer,
-        step="discover",
-        status=(worst or tried[0][1]).status,
     )
+    return error
 
 
 def _outcome(exc: DCRError) -> str:
