@@ -16,7 +16,7 @@ from datetime import datetime, timezone
 from itertools import islice
 from typing import Any
 
-from django.core.exceptions import ImproperlyConfigured, ValidationError
+from django.core.exceptions import ImproperlyConfigured
 from django.core.management import BaseCommand, CommandError
 from django.core.management.base import CommandParser
 from django.db import Error as DatabaseError
@@ -27,7 +27,7 @@ from django_dcr.models import ClientRegistration
 from django_dcr.text import clean
 
 #: What a command or a row may fail with; all else is a fault of this app.
-ERRORS = (DCRError, ValidationError, ImproperlyConfigured, DatabaseError)
+ERRORS = (DCRError, ImproperlyConfigured, DatabaseError)
 #: The exit status of an interrupted command: as a shell reports a process that SIGINT ended.
 INTERRUPTED = 130
 SECRETS = ("client_secret", "registration_access_token")
@@ -152,8 +152,6 @@ class DCRCommand(BaseCommand):
 
 def sentence(exc: Exception) -> str:
     """Return what to tell a person about one of ``ERRORS``."""
-    if isinstance(exc, ValidationError):
-        return clean(" ".join(exc.messages), 500)
     if isinstance(exc, DatabaseError):
         # Further lines may quote the row.
         reason = clean(str(exc).partition("\n")[0])

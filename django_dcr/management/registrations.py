@@ -52,6 +52,7 @@ class WorkCommand(DCRCommand):
             outcomes = self._outcomes(tally, act, stop)
             try:
                 self.write_registrations(outcomes)
+                self.stdout.flush()
             except BrokenPipeError:
                 discard_output()
                 deque(outcomes, maxlen=0)  # nobody reads on, and the work is still asked for

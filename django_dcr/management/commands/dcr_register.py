@@ -13,7 +13,13 @@ from django_dcr.exceptions import ConflictError
 from django_dcr.fields import digest
 from django_dcr.management import metadata as wishes
 from django_dcr.management.output import DCRCommand
-from django_dcr.models import AuthorizationServer, ClientRegistration, Status, check_issuer
+from django_dcr.models import (
+    AuthorizationServer,
+    ClientRegistration,
+    Status,
+    check_issuer,
+    check_owner,
+)
 from django_dcr.services import get_or_register, register
 from django_dcr.services.leases import check_state
 from django_dcr.text import clean
@@ -66,6 +72,7 @@ class Command(DCRCommand):
         if metadata == token_file == "-":
             raise CommandError("Only one of the two files can be standard input.")
         check_issuer(issuer)
+        check_owner(owner)
         registration = _live(issuer, owner)
         registration.requested_metadata = wishes.requested(
             registration.requested_metadata,
@@ -73,10 +80,8 @@ class Command(DCRCommand):
             wishes.read_changes(changes),
         )
         token = _initial_access_token(token_file)
-        registration.clean()
+        protocol.check_client_metadata(registration.asked)
         registration = _registered(registration, token, if_missing=if_missing)
-        for warning in protocol.warnings(registration.asked, registration.server.metadata):
-            self.note(f"Warning: {warning}")
         self.write_registration(registration)
 
 

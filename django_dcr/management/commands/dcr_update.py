@@ -3,6 +3,7 @@ from __future__ import annotations
 from argparse import ArgumentParser
 from typing import Any
 
+from django_dcr import protocol
 from django_dcr.management import metadata as wishes
 from django_dcr.management.registrations import RegistrationsCommand
 from django_dcr.models import ClientRegistration, Status
@@ -26,7 +27,7 @@ class Command(RegistrationsCommand):
         def act(registration: ClientRegistration) -> ClientRegistration:
             stored = registration.requested_metadata
             registration.requested_metadata = wishes.requested(stored, document, members)
-            registration.clean()
+            protocol.check_client_metadata(registration.asked)
             return update(registration)
 
         self.work(self.choose(options, Status.ACTIVE), act, done="updated")
