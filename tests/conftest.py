@@ -11,7 +11,10 @@ import responses
 from django.contrib.contenttypes.models import ContentType
 from django.core.management import call_command
 from django.db import connections
+from django.dispatch import Signal
 
+from django_dcr import signals
+from django_dcr.models import ClientRegistration
 from tests.authorization_server import AuthorizationServer
 
 if TYPE_CHECKING:
@@ -26,6 +29,23 @@ def mocked_responses(request: pytest.FixtureRequest) -> Iterator[responses.Reque
         return
     with responses.RequestsMock(assert_all_requests_are_fired=True) as stubs:
         yield stubs
+
+
+@pytest.fixture
+def heard() -> Iterator[list[Any]]:
+    """A list of the signals that were sent: name, row, and the status that was then committed."""
+    names = {signal: name for name, signal in vars(signals).items() if isinstance(signal, Signal)}
+    received: list[Any] = []
+
+    def receive(signal: Signal, registration: ClientRegistration, **extra: Any) -> None:
+        committed = ClientRegistration.objects.get(pk=registration.pk).status
+        received.append((names[signal], registration, committed))
+
+    for signal in names:
+        signal.connect(receive, sender=ClientRegistration)
+    yield received
+    for signal in names:
+        signal.disconnect(receive, sender=ClientRegistration)
 
 
 @pytest.fixture

@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
-from django.db import DatabaseError, IntegrityError
+from django.db import DatabaseError, IntegrityError, router, transaction
 from django.views.decorators.debug import sensitive_variables
 
 from django_dcr import http, protocol, signals
@@ -40,8 +41,9 @@ def register(
     before anything is sent, NotAllowedError, UnsupportedError, ConflictError, DecryptionError.
     """
     refuse_inside_atomic(STEP)
+    issuer = registration.server.issuer
+    protocol.check_client_metadata(registration.asked, issuer=issuer, step=STEP)
     server = discover(registration.server)
-    issuer = server.issuer
     asked = protocol.registration_request(registration.asked, server.metadata)
     endpoint = protocol.endpoint(
         server.metadata,
@@ -64,7 +66,11 @@ def register(
     except DCRError as exc:
         registration.fail(exc, _status_after(exc))
         raise
-    _adopt(registration, protocol.client_information(document, requested=asked))
+    issued = protocol.client_information(document, requested=asked)
+    if reply.status == 200:
+        oddity = "The server answered 200 instead of 201."
+        issued = replace(issued, deviations=(oddity, *issued.deviations))
+    _adopt(registration, issued)
     announce(signals.registered, registration)
     return registration
 
@@ -90,7 +96,8 @@ def _commit_intent(registration: ClientRegistration) -> None:
 
 def _insert(registration: ClientRegistration) -> None:
     try:
-        registration.save()
+        with transaction.atomic(using=router.db_for_write(ClientRegistration)):
+            registration.save()
     except IntegrityError as exc:
         raise ConflictError(
             "Another process has taken this registration in hand. Use the one that is stored.",
