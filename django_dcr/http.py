@@ -453,7 +453,6 @@ def _is_public(address: str) -> bool:
     return (
         parsed.is_global
         and not parsed.is_multicast
-        and not parsed.is_reserved
         and (parsed.version == 4 or parsed in _IPV6_UNICAST)
         and not any(parsed in block for block in _SPECIAL)
     )

@@ -258,6 +258,9 @@ CUT = b"HTTP/1.1 201 Created\r\nContent-Length: 99\r\n\r\n{}"
         pytest.param([read, answer(b"{}", "200", "RAW: a\rb")], MALFORMED, id="23: CR"),
         pytest.param([read, answer(b"{}", "200", "RAW: a\x1b[2J")], MALFORMED, id="23: escape"),
         pytest.param([read, answer(b"{}", "200", "RAW")], MALFORMED, id="23: no colon"),
+        pytest.param(
+            [read, OK + b"Content-Length: 2\r\nFrom RAW\r\n\r\n{}"], MALFORMED, id="23: mbox"
+        ),
         pytest.param([read, answer(b"{}", "200", ": RAW")], MALFORMED, id="23: no name"),
         pytest.param([read, answer(b"{}", "200", "RAW: a\r\n b")], MALFORMED, id="23: folded"),
     ],
@@ -590,11 +593,11 @@ def test_a_server_of_tls_1_1_is_refused(authority: Authority) -> None:
 @pytest.mark.parametrize(
     ("steps", "match"),
     [
-        pytest.param([answer(b"", "400 RAW")], TLS_FAILED, id="29: plain HTTP"),
+        pytest.param([answer(b"", "400 RAW"), silence], TLS_FAILED, id="29: plain HTTP"),
         pytest.param([reset], UNREACHABLE, id="29: RST in the handshake"),
         pytest.param([silence], TIMED_OUT, id="29: silence in the handshake"),
         pytest.param([drip(b"\x16\x03\x03\x10\x00" + bytes(99))], TIMED_OUT, id="29: a drip"),
-        pytest.param([b"\x15\x03\x03\x00\x02\x02\x28"], TLS_FAILED, id="29: an alert"),
+        pytest.param([b"\x15\x03\x03\x00\x02\x02\x28", silence], TLS_FAILED, id="29: an alert"),
     ],
 )
 def test_a_handshake_that_fails_sent_nothing(
@@ -797,9 +800,9 @@ def test_a_refused_connection_sent_nothing() -> None:
     assert not fails(f"http://127.0.0.1:{port}/", UNREACHABLE).sent
 
 
-@loopback
-def test_swallowed_syns_run_into_the_deadline() -> None:
-    """Fault 2: a full queue makes the kernel drop what comes."""
+@pytest.fixture
+def deaf_port() -> Iterator[int]:
+    """Yield a port with a full queue, where the kernel drops what comes."""
     with contextlib.ExitStack() as stack:
         full = stack.enter_context(socket.socket())
         full.bind(("127.0.0.1", 0))
@@ -808,7 +811,24 @@ def test_swallowed_syns_run_into_the_deadline() -> None:
             waiting = stack.enter_context(socket.socket())
             waiting.setblocking(False)
             waiting.connect_ex(full.getsockname())
-        assert not fails(f"http://127.0.0.1:{full.getsockname()[1]}/", TIMED_OUT).sent
+        yield full.getsockname()[1]
+
+
+@loopback
+def test_swallowed_syns_run_into_the_deadline(deaf_port: int) -> None:
+    """Fault 2."""
+    assert not fails(f"http://127.0.0.1:{deaf_port}/", TIMED_OUT).sent
+
+
+@loopback
+def test_an_address_that_swallows_syns_leaves_time_for_the_next(
+    deaf_port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fault 2."""
+    with Server(read, answer()) as server:
+        addresses = [*found("127.0.0.1")("", deaf_port), *found("127.0.0.1")("", server.port)]
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **kwargs: addresses)
+        assert post(server.url).body == b"{}"
 
 
 @loopback
@@ -994,6 +1014,19 @@ def test_a_tunnel_that_fails_sent_nothing(
 
 
 @loopback
+def test_a_late_tunnel_leaves_the_handshake_what_is_left(
+    authority: Authority, settings: Any
+) -> None:
+    settings.DCR_TIMEOUT = 1.5
+    with Server(read, pause(1.4), CONNECTED, silence) as proxy:
+        settings.DCR_PROXY = proxy.url
+        started = time.monotonic()
+        with pytest.raises(NetworkError, match=TIMED_OUT):
+            post("https://as.example/")
+        assert time.monotonic() - started < 2.5
+
+
+@loopback
 def test_a_deadline_holds_through_a_tunnel(authority: Authority, settings: Any) -> None:
     drips = [read, OK + b"\r\n", drip(b"{" * 99)]
     with (
@@ -1052,6 +1085,13 @@ def test_stubs_of_responses_are_read_like_servers(
     mocked_responses.post("https://as.example", json={"a": 1}, status=201, headers={"X-A": "b"})
     reply = post("https://as.example")
     assert (reply.status, reply.body, reply.headers["x-a"]) == (201, b'{"a": 1}', "b")
+
+
+def test_stubs_see_the_url_as_it_was_given(mocked_responses: responses.RequestsMock) -> None:
+    """R-092."""
+    mocked_responses.get(url := "https://as.example:443/a%2fb%7e?c=[d]", json={})
+    get(url)
+    assert mocked_responses.calls[0].request.url == url
 
 
 @pytest.mark.parametrize(
