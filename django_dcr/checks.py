@@ -13,7 +13,6 @@ The field's own dcr.E101 is in ``fields.py``.
 
 from __future__ import annotations
 
-import math
 import os
 import ssl
 from collections.abc import Callable
@@ -74,18 +73,17 @@ def _is_key(key: Any) -> bool:
     return True
 
 
-def _is_number(value: object) -> bool:
-    # True is an int to isinstance().
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+def _is_number(value: Any) -> bool:
+    # True is an int to isinstance(). Beyond a billion no deadline can be computed, nor with NaN.
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value <= 10**9
 
 
 def _is_positive(value: Any) -> bool:
-    return _is_number(value) and 0 < value < 10**9
+    return _is_number(value) and value > 0
 
 
 def _is_duration(value: Any) -> bool:
-    seconds = value.total_seconds() if isinstance(value, timedelta) else value
-    return _is_number(seconds) and 0 <= seconds < 10**9
+    return _is_number(value.total_seconds() if isinstance(value, timedelta) else value)
 
 
 def _is_list_of_texts(value: object) -> bool:
@@ -104,10 +102,7 @@ _TYPES: dict[str, tuple[Callable[[Any], bool], str]] = {
         lambda value: isinstance(value, int) and _is_positive(value),
         "a whole number of bytes above 0",
     ),
-    "DCR_METADATA_TTL": (
-        lambda value: _is_number(value) and _is_duration(value),
-        "a number of seconds, 0 or more",
-    ),
+    "DCR_METADATA_TTL": (_is_number, "a number of seconds, 0 or more"),
     "DCR_PROXY": (lambda value: isinstance(value, str), "a URL, or empty"),
     "DCR_RENEW_BEFORE": (_is_duration, "a timedelta or a number of seconds, 0 or more"),
     "DCR_TIMEOUT": (_is_positive, "a number of seconds above 0"),
@@ -223,12 +218,15 @@ def check_names(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
     return [
         checks.Warning(
             f"{name} is no setting of django-dcr, and does nothing.",
-            hint="".join(f"Did you mean {near}?" for near in get_close_matches(name, known, n=1))
-            or "Remove it, or check its spelling.",
+            hint=_advice(get_close_matches(name, known, n=1, cutoff=0.8)),
             id="dcr.W001",
         )
         for name in sorted(unknown)
     ]
+
+
+def _advice(nearest: list[str]) -> str:
+    return f"Did you mean {nearest[0]}?" if nearest else "Remove it, or check its spelling."
 
 
 @register("django_dcr")
