@@ -215,8 +215,12 @@ class ClientRegistrationQuerySet(SecretQuerySet["ClientRegistration"]):
 
     def expiring(self, before: datetime) -> ClientRegistrationQuerySet:
         """Live, active registrations whose secret expires before that moment."""
-        return self.live().active().filter(
-            client_secret_expires_at__gt=0, client_secret_expires_at__lt=int(before.timestamp())
+        return (
+            self.live()
+            .active()
+            .filter(
+                client_secret_expires_at__gt=0, client_secret_expires_at__lt=int(before.timestamp())
+            )
         )
 
     def unsettled(self) -> ClientRegistrationQuerySet:
@@ -308,6 +312,13 @@ class ClientRegistration(models.Model):
     def __str__(self) -> str:
         return f"{text.clean(self.owner) or 'this site'} at {self.server.issuer}"
 
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        """Save; raises NotAllowedError where the server's issuer is not the client's any more."""
+        # Digested anew, the credentials would pass for those of the other issuer.
+        if self.client_digest not in (None, digest(self.server.issuer, self.client_id)):
+            raise NotAllowedError(self.detached, issuer=self.server.issuer)
+        super().save(*args, **kwargs)
+
     def _key_parts(self) -> tuple[str, ...]:
         return self.server.issuer, self.owner
 
@@ -357,6 +368,14 @@ class ClientRegistration(models.Model):
         return bool(self.key_digest == digest(*self._key_parts()))
 
     @property
+    def detached(self) -> str:
+        """The sentence to refuse with where ``belongs_to_server`` is not the case."""
+        return (
+            f"The issuer of registration {self.pk} was changed after it was registered, and its "
+            "credentials must not go to another server. Restore the issuer."
+        )
+
+    @property
     def secret_expiry(self) -> datetime | None:
         """When the client secret expires; None for never and for unknown."""
         if not self.client_secret_expires_at:
@@ -404,7 +423,7 @@ class ClientRegistration(models.Model):
     def release(self) -> None:
         """Give the lease back, unless writing an outcome has done so."""
         if self.lease:
-            self._write(release=True)
+            self._write(self._mine(), release=True)
 
     # -- changes of state ------------------------------------------------------------------
 
@@ -424,6 +443,9 @@ class ClientRegistration(models.Model):
         saved even without the lease.
         """
         values = self._issued(information)
+        fence = self._mine()
+        if turned is not None:
+            fence |= holding("registration_access_token", turned)
         if metadata is not None:
             values |= {
                 "status": Status.ACTIVE,
@@ -431,7 +453,7 @@ class ClientRegistration(models.Model):
                 "deviations": list(information.deviations),
                 "last_error": "",
             }
-        return self._write(release=release, turned=turned, **values)
+        return self._write(fence, release=release, **values)
 
     def _issued(self, information: protocol.ClientInformation) -> dict[str, Any]:
         issued = {name: getattr(information, name) for name in _ISSUED}
@@ -475,21 +497,27 @@ class ClientRegistration(models.Model):
             return False
 
     def fail(self, error: object, status: str | None = None) -> bool:
-        """Record an error, with the state it leaves the row in, and give the lease back."""
+        """Record an error, with the state it leaves the row in, and give the lease back.
+
+        Returns False, having changed nothing, where another process has taken the row over.
+        """
         values: dict[str, Any] = {"last_error": str(error)}
+        fence = self._mine()
         if status is not None:
             values["status"] = status
         if status == Status.GONE:
             values |= {"live": None, "client_digest": None}
+            # Who slept too long may have stored a newer token than the one that was refused.
+            fence &= holding("registration_access_token", self.registration_access_token)
         if status in (Status.DRAFT, Status.REJECTED):
             values |= _NO_CREDENTIALS
-        return self._write(release=True, **values)
+        return self._write(fence, release=True, **values)
 
     def clear(self, note: str = "") -> bool:
         """Wipe the credentials and close the row (RFC 7592 section 2.3)."""
         values = {**_NO_CREDENTIALS, "status": Status.REVOKED, "live": None, "last_error": note}
         values.pop("client_id")  # names the tombstone, and opens nothing
-        return self._write(release=True, **values)
+        return self._write(self._mine(), release=True, **values)
 
     def successor(self) -> ClientRegistration:
         """Create a draft that takes over the key of this row, which stays as a record."""
@@ -509,7 +537,7 @@ class ClientRegistration(models.Model):
         """
         client_digest = digest(self.server.issuer, self.client_id)
         with transaction.atomic(using=self._alias):
-            if not predecessor._held().update(**_REPLACED):
+            if not predecessor._row().filter(predecessor._mine()).update(**_REPLACED):
                 return False
             self._row().update(live=True, client_digest=client_digest)
         self.live, self.client_digest = True, client_digest
@@ -525,11 +553,11 @@ class ClientRegistration(models.Model):
     def _row(self) -> ClientRegistrationQuerySet:
         return type(self).objects.using(self._alias).filter(pk=self.pk)
 
-    def _held(self) -> ClientRegistrationQuerySet:
-        return self._row().filter(lease=self.lease)
+    def _mine(self) -> models.Q:
+        return models.Q(lease=self.lease)
 
-    def _write(self, *, release: bool = False, turned: Secret | None = None, **values: Any) -> bool:
-        """Write under the lease; retry once where the connection died while HTTP went on."""
+    def _write(self, fence: models.Q, *, release: bool = False, **values: Any) -> bool:
+        """Write where ``fence`` holds; retry once where the connection died while HTTP went on."""
         if release:
             values |= {"lease": "", "lease_until": None}
         values["updated_at"] = timezone.now()
@@ -537,7 +565,7 @@ class ClientRegistration(models.Model):
             field = self._meta.get_field(name)
             if isinstance(field, SecretField):
                 values[name] = field.sealed(value)  # once, so that row and attribute agree
-        rows = self._row().filter(self._fence(turned))
+        rows = self._row().filter(fence)
         try:
             written = _committed(rows, values)
         except (OperationalError, InterfaceError):
@@ -551,12 +579,6 @@ class ClientRegistration(models.Model):
             for name, value in values.items():
                 setattr(self, name, value)
         return written
-
-    def _fence(self, turned: Secret | None) -> models.Q:
-        mine = models.Q(lease=self.lease)
-        if turned is None:
-            return mine
-        return mine | holding("registration_access_token", turned)
 
 
 def _committed(rows: models.QuerySet[ClientRegistration], values: dict[str, Any]) -> bool:

@@ -24,7 +24,7 @@ from django_dcr.protocol.discovery import (
     well_known_urls,
 )
 from django_dcr.protocol.documents import encode, parse_object, storable
-from django_dcr.protocol.members import METADATA_MEMBERS
+from django_dcr.protocol.members import METADATA_MEMBERS, overlaid
 from django_dcr.protocol.policy import check_client_metadata
 from django_dcr.protocol.refusals import Reply, check_status, rejection
 from django_dcr.protocol.registration import (
@@ -55,6 +55,7 @@ __all__ = [
     "encode",
     "endpoint",
     "freshness",
+    "overlaid",
     "parse_object",
     "registration_request",
     "rejection",

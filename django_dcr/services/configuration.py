@@ -110,12 +110,7 @@ def send(
             step=step,
         )
     if not registration.belongs_to_server:
-        raise NotAllowedError(
-            f"The issuer of registration {registration.pk} was changed after it was registered, "
-            "and its token must not go to another server. Restore the issuer.",
-            issuer=server.issuer,
-            step=step,
-        )
+        raise NotAllowedError(registration.detached, issuer=server.issuer, step=step)
     issuer, bearer = server.issuer, token.reveal()
     protocol.vouched(uri, issuer=issuer, trusted_origins=server.trusted_origins, step=step)
     payload = None if body is None else protocol.encode(body)
@@ -149,7 +144,7 @@ def _store(
         "client_secret", information.client_secret
     )
     # Members that an answer leaves out are as they were asked (RFC 7591 section 3.2.1).
-    metadata = None if information.faults else {**known, **information.metadata}
+    metadata = None if information.faults else protocol.overlaid(known, information.metadata)
     release = release and metadata is not None
     if not registration.store(information, metadata=metadata, turned=turned, release=release):
         raise conflict(registration, "was taken over while this process waited", step)

@@ -80,8 +80,8 @@ def held(
     try:
         yield
     except RegistrationGoneError as exc:
-        registration.fail(exc, Status.GONE)
-        announce(signals.gone, registration)
+        if registration.fail(exc, Status.GONE):
+            announce(signals.gone, registration)
         raise
     except DCRError as exc:
         registration.fail(exc)

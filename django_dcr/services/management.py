@@ -14,7 +14,14 @@ from django_dcr.exceptions import (
 from django_dcr.models import ClientRegistration, Status
 from django_dcr.services.configuration import fetch, replace_metadata, send
 from django_dcr.services.discovery import discover
-from django_dcr.services.leases import announce, check_state, held, refuse_inside_atomic, take
+from django_dcr.services.leases import (
+    announce,
+    check_state,
+    conflict,
+    held,
+    refuse_inside_atomic,
+    take,
+)
 from django_dcr.services.registration import warn
 
 
@@ -66,6 +73,7 @@ def revoke(registration: ClientRegistration, *, forget: bool = False) -> ClientR
     ConflictError, and NetworkError, after which the deletion may be repeated.
     """
     refuse_inside_atomic("delete")
+    registration.reload()  # closing by what was so a while ago could lose a client
     note = ""
     if registration.is_manageable and registration.status in _DELETABLE:
         try:
@@ -79,7 +87,7 @@ def revoke(registration: ClientRegistration, *, forget: bool = False) -> ClientR
     elif registration.status not in (Status.DRAFT, Status.REJECTED):
         _check_forgettable(registration, forget)
         note = "Closed here only, the server may still hold the client."
-    _close(registration, note, *_CLOSABLE)
+    _close(registration, note, Status(registration.status))
     return registration
 
 
@@ -111,7 +119,8 @@ def _delete(registration: ClientRegistration) -> ClientRegistration:
     except DCRError as exc:
         registration.fail(exc, _status_after(exc, Status(before)))
         raise
-    registration.clear()
+    if not registration.clear():
+        raise conflict(registration, "was taken over while this process waited", "delete")
     announce(signals.revoked, registration)
     return registration
 
@@ -138,13 +147,15 @@ def _still_known(registration: ClientRegistration, exc: RegistrationGoneError) -
     still answer a read.
     """
     if exc.status == 401:
-        registration.fail(exc, Status.GONE)
-        announce(signals.gone, registration)
+        if registration.fail(exc, Status.GONE):
+            announce(signals.gone, registration)
         return True
     try:
-        send("GET", registration, step="delete", accepted={200})
-    except DCRError:
-        return False
+        fetch(registration, step="delete")  # which may turn the token
+    except DCRError as second:
+        answered = isinstance(second, InvalidResponseError) and second.status is None
+        if not answered:
+            return False
     error = UnsupportedError(
         f"The server knows registration {registration.pk} and deletes no clients. Delete it "
         f"there by hand, then close it with: manage.py dcr_revoke {registration.pk} --forget",
@@ -165,7 +176,7 @@ def _status_after(exc: DCRError, before: Status) -> Status:
     return Status.ACTIVE if before == Status.REVOKING else before
 
 
-def _close(registration: ClientRegistration, note: str, *statuses: Status) -> None:
-    take(registration, *statuses, step="delete")
+def _close(registration: ClientRegistration, note: str, status: Status) -> None:
+    take(registration, status, step="delete")
     registration.clear(note)
     announce(signals.revoked, registration)
