@@ -1136,7 +1136,7 @@ def test_a_pipe_that_is_closed_early_leaves_no_traceback(
     database_file: Path, tmp_path: Path
 ) -> None:
     """L28."""
-    make_registration()
+    make_registrations(300)  # more than a pipe's buffer holds back
     process = spawn(tmp_path, "dcr_list")
     assert process.stdout
     process.stdout.close()

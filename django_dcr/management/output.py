@@ -71,9 +71,9 @@ class DCRCommand(BaseCommand):
         try:
             output = super().execute(*args, **options)
             self.stdout.flush()
+            return output
         except BrokenPipeError:
             discard_output()
-            sys.exit(1)
         except KeyboardInterrupt:
             raise CommandError(
                 "Interrupted. What was under way is recorded; settle it with: "
@@ -82,7 +82,8 @@ class DCRCommand(BaseCommand):
             ) from None
         except ERRORS as exc:
             raise CommandError(sentence(exc)) from exc
-        return output
+        # Out here the list that was cut short is gone, and its cursor closed with it.
+        sys.exit(1)
 
     def write(self, text: str, ending: str = "\n") -> None:
         """Print on standard output, around a progress bar and whatever the encoding."""
