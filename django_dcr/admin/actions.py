@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from django.contrib import admin, messages
 from django.contrib.admin import helpers
 from django.contrib.admin.utils import quote
+from django.contrib.admin.widgets import AdminTextareaWidget, AdminTextInputWidget
 from django.core.exceptions import PermissionDenied
 from django.db import models, transaction
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
@@ -31,9 +32,9 @@ else:  # generic for type checkers only
 
 #: The form field that says: back to the page of the row.
 FROM_PAGE = "_from_page"
-# More messages, or longer ones, would not fit a cookie.
+# More messages, or longer ones in all, would not fit a cookie.
 _MAX_MESSAGES = 10
-_MAX_MESSAGE_LENGTH = 120
+_MAX_LENGTH = 1200
 
 
 class _Outcome(NamedTuple):
@@ -53,7 +54,12 @@ class ServiceAdmin(_ModelAdmin):
     ordering = ["-pk"]
     show_full_result_count = False
     formfield_overrides = {
-        models.JSONField: {"form_class": IndentedJSONField, "show_hidden_initial": False}
+        models.TextField: {"widget": AdminTextInputWidget(attrs={"class": "vTextField dcr-wide"})},
+        models.JSONField: {
+            "form_class": IndentedJSONField,
+            "widget": AdminTextareaWidget(attrs={"rows": 8, "spellcheck": "false"}),
+            "show_hidden_initial": False,
+        },
     }
 
     class Media:
@@ -169,11 +175,11 @@ class ServiceAdmin(_ModelAdmin):
     ) -> None:
         """Tell the worst first: one message a row for some, and the rest by their numbers."""
         outcomes = sorted(outcomes, key=lambda outcome: -outcome.level)
-        length = 500 if len(outcomes) == 1 else _MAX_MESSAGE_LENGTH
-        for row, level, text in outcomes[:_MAX_MESSAGES]:
+        shown, more = outcomes[:_MAX_MESSAGES], outcomes[_MAX_MESSAGES:]
+        for row, level, text in shown:
+            length = min(500, _MAX_LENGTH // len(shown))
             values = {"row": clean(row, 80), "outcome": clean(text, length)}
             self.message_user(request, _("“%(row)s”: %(outcome)s") % values, level)
-        more = outcomes[_MAX_MESSAGES:]
         failed = [outcome.row for outcome in more if outcome.level == messages.ERROR]
         done = [outcome.row for outcome in more if outcome.level != messages.ERROR]
         unbegun = _("The time was up before these were begun; select them again: %(ids)s.")

@@ -46,7 +46,9 @@ class AuthorizationServerForm(_ModelForm):
         label=_("Initial access token"),
         required=False,
         validators=[RegexValidator("^[!-~]+$", _("A token has plain characters and no blanks."))],
-        widget=forms.PasswordInput(attrs={"autocomplete": "new-password", "class": "vTextField"}),
+        widget=forms.PasswordInput(
+            attrs={"autocomplete": "new-password", "class": "vTextField dcr-wide"}
+        ),
     )
     remove_initial_access_token = forms.BooleanField(
         label=_("Remove the stored initial access token"), required=False

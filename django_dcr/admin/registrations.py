@@ -14,6 +14,7 @@ from django.db import models
 from django.http import HttpRequest, HttpResponse
 from django.template.loader import render_to_string
 from django.template.response import TemplateResponse
+from django.utils.html import format_html
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
@@ -85,7 +86,7 @@ class ClientRegistrationAdmin(ServiceAdmin):
 
     actions = ["register", "read", "update", "renew", "revoke", "forget"]
     autocomplete_fields = ["server"]
-    list_display = ["issuer", "whose", "status", "short_client_id", "expiry", "differences"]
+    list_display = ["issuer", "whose", "status", "short_client_id", "expiry", "drifted"]
     list_filter = ["status", ExpiryFilter, ServerFilter]
     list_select_related = ["server"]
     search_fields = ["owner", "server__issuer", "server__name", "client_id"]
@@ -199,8 +200,12 @@ class ClientRegistrationAdmin(ServiceAdmin):
     def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
         """Protect the rows whose client may exist at the server: nothing else knows of it."""
         deleted, counts, forbidden, protected = super().get_deleted_objects(objs, request)
-        kept = [wording.protected(row) for row in objs if row.status not in _DELETABLE]
-        return deleted, counts, forbidden, [*protected, *kept]
+        for row in objs:
+            if row.status not in _DELETABLE:
+                page = self.url("change", quote(row.pk))
+                reason = wording.protected(row)
+                protected = [*protected, format_html('<a href="{}">{}</a>', page, reason)]
+        return deleted, counts, forbidden, protected
 
     def delete_model(self, request: HttpRequest, obj: Any) -> None:
         self.delete_queryset(request, ClientRegistration.objects.filter(pk=obj.pk))
@@ -211,7 +216,7 @@ class ClientRegistrationAdmin(ServiceAdmin):
 
     # -- what is shown -------------------------------------------------------------------------
 
-    @admin.display(description=_("authorization server"), ordering="server__issuer")
+    @admin.display(description=_("server"), ordering="server__issuer")
     def issuer(self, registration: ClientRegistration) -> str:
         return clean(registration.server.issuer, 80)
 
@@ -221,14 +226,14 @@ class ClientRegistrationAdmin(ServiceAdmin):
 
     @admin.display(description=_("client ID"), ordering="client_id")
     def short_client_id(self, registration: ClientRegistration) -> str:
-        return clean(registration.client_id, 24) or wording.NOTHING
+        return clean(registration.client_id, 12) or wording.NOTHING
 
-    @admin.display(description=_("secret expires"), ordering="client_secret_expires_at")
+    @admin.display(description=_("expires"), ordering="client_secret_expires_at")
     def expiry(self, registration: ClientRegistration) -> str:
         return wording.expiry(registration)
 
-    @admin.display(description=_("differences"))
-    def differences(self, registration: ClientRegistration) -> str:
+    @admin.display(description=_("drift"))
+    def drifted(self, registration: ClientRegistration) -> str:
         if not registration.metadata:
             return wording.NOTHING
         try:

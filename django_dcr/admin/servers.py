@@ -31,7 +31,7 @@ class AuthorizationServerAdmin(ServiceAdmin):
     form = AuthorizationServerForm
     actions = ["discover"]
     list_display = ["shown_issuer", "name", "enabled", "registers", "fetched_at", "short_error"]
-    list_filter = ["enabled", "fetched_at"]
+    list_filter = ["enabled"]
     search_fields = ["issuer", "name"]
     readonly_fields = [
         "token",
@@ -90,13 +90,13 @@ class AuthorizationServerAdmin(ServiceAdmin):
     def shown_issuer(self, server: AuthorizationServer) -> str:
         return clean(server.issuer, 100)
 
-    @admin.display(description=_("registers clients"), boolean=True)
+    @admin.display(description=_("registers"), boolean=True)
     def registers(self, server: AuthorizationServer) -> bool | None:
         return "registration_endpoint" in server.metadata if server.metadata else None
 
     @admin.display(description=_("last error"))
     def short_error(self, server: AuthorizationServer) -> str:
-        return clean(server.last_error, 80) or wording.NOTHING
+        return clean(server.last_error, 60) or wording.NOTHING
 
     @admin.display(description=_("last error"))
     def error(self, server: AuthorizationServer) -> str:

@@ -63,8 +63,9 @@ def stored(secret: object) -> str:
 def prospect(registration: ClientRegistration, *, forget: bool) -> str:
     """Return what revoking or forgetting would do to a registration, and at which server."""
     values = {
+        "status": registration.get_status_display(),
         "issuer": clean(registration.server.issuer, 200),
-        "client": clean(registration.client_id, 100) or _("without a known ID"),
+        "client": clean(registration.client_id, 100) or _("of unknown ID"),
     }
     return _fate(registration, forget) % values
 
@@ -74,7 +75,7 @@ def _fate(registration: ClientRegistration, forget: bool) -> str:
     if status in (Status.DRAFT, Status.REJECTED):
         return _("%(issuer)s holds no client of this row. It is closed here, nothing is sent.")
     if status in (Status.REGISTERING, Status.REVOKED):
-        return _("This will be refused: it is being registered, or closed already.")
+        return _("This will be refused, for its status is “%(status)s”.")
     if status == Status.GONE or not registration.is_manageable:
         if forget:
             return _(
@@ -96,7 +97,7 @@ def _fate(registration: ClientRegistration, forget: bool) -> str:
 
 def protected(registration: ClientRegistration) -> str:
     """Return why a row cannot be deleted now."""
-    return _("%(row)s (%(status)s): revoke or forget it first, since its server may hold it.") % {
+    return _("%(row)s (%(status)s): revoke or forget it first") % {
         "row": clean(registration, 200),
         "status": registration.get_status_display(),
     }
@@ -138,10 +139,10 @@ def offer(server: AuthorizationServer) -> list[tuple[str, list[str]]]:
     return [
         *((clean(name, 100), _lines(metadata[name])) for name in endpoints),
         # What is left out means this (RFC 8414 section 2).
-        (_("client authentication"), _lines(methods)),
-        (_("grant types"), _lines(grants)),
-        (_("response types"), _lines(metadata.get("response_types_supported"))),
-        (_("scopes"), _lines(metadata.get("scopes_supported"))),
+        (_("Client authentication"), _lines(methods)),
+        (_("Grant types"), _lines(grants)),
+        (_("Response types"), _lines(metadata.get("response_types_supported"))),
+        (_("Scopes"), _lines(metadata.get("scopes_supported"))),
         (_("PKCE with S256"), [_("yes") if server.supports_pkce else _("no")]),
         *terms(server),
     ]
@@ -152,7 +153,7 @@ def terms(server: AuthorizationServer) -> Iterator[tuple[str, list[str]]]:
 
     As text: a link that a server wrote may lead anywhere.
     """
-    labels = {"op_policy_uri": _("policy"), "op_tos_uri": _("terms of service")}
+    labels = {"op_policy_uri": _("Policy"), "op_tos_uri": _("Terms of service")}
     for name, label in labels.items():
         if server.metadata.get(name):
             yield label, _lines(server.metadata[name])
