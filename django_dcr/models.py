@@ -537,7 +537,7 @@ class ClientRegistration(models.Model):
         """
         client_digest = digest(self.server.issuer, self.client_id)
         with transaction.atomic(using=self._alias):
-            if not predecessor._row().filter(predecessor._mine()).update(**_REPLACED):
+            if not predecessor._row().filter(predecessor._mine(), live=True).update(**_REPLACED):
                 return False
             self._row().update(live=True, client_digest=client_digest)
         self.live, self.client_digest = True, client_digest

@@ -988,7 +988,9 @@ def test_a_client_that_is_not_found_counts_as_deleted(
     """Faults 49, 129, R-107: after a look whether it is the method that is not found."""
     mocked_responses.delete(URI, status=status)
     mocked_responses.get(URI, status=second)
-    assert revoke(make_registration()).status == "revoked"
+    row = revoke(make_registration())
+    assert stored(row).status == "revoked"
+    assert stored(row).last_error.startswith("Counted as deleted: ")
 
 
 @database

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from django_dcr import http, protocol, signals
 from django_dcr.exceptions import (
     ConflictError,
@@ -91,6 +93,17 @@ def revoke(registration: ClientRegistration, *, forget: bool = False) -> ClientR
     return registration
 
 
+def retire(registration: ClientRegistration) -> None:
+    """Delete a client that was replaced, and close its row where the server refuses that.
+
+    A row that stays "revoking", for lack of an answer, is left to ``reconcile()``.
+    """
+    with suppress(DCRError):
+        revoke(registration, forget=not registration.is_manageable)
+    if registration.status not in (Status.REVOKED, Status.REVOKING):
+        revoke(registration, forget=True)
+
+
 _DELETABLE = (Status.ACTIVE, Status.REVOKING, Status.UNKNOWN)
 _CLOSABLE = (*_DELETABLE, Status.DRAFT, Status.REJECTED, Status.GONE)
 
@@ -108,7 +121,7 @@ def _check_forgettable(registration: ClientRegistration, forget: bool) -> None:
 
 
 def _delete(registration: ClientRegistration) -> ClientRegistration:
-    before = registration.status
+    before, note = registration.status, ""
     take(registration, *_DELETABLE, step="delete", status=Status.REVOKING)
     try:
         reply = send("DELETE", registration, step="delete", accepted={200, 202, 204})
@@ -116,10 +129,11 @@ def _delete(registration: ClientRegistration) -> ClientRegistration:
     except RegistrationGoneError as exc:
         if before != Status.REVOKING and _still_known(registration, exc):
             raise
+        note = f"Counted as deleted: {exc}"
     except DCRError as exc:
         registration.fail(exc, _status_after(exc, Status(before)))
         raise
-    if not registration.clear():
+    if not registration.clear(note):
         raise conflict(registration, "was taken over while this process waited", "delete")
     announce(signals.revoked, registration)
     return registration

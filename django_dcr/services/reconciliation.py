@@ -9,7 +9,7 @@ from django.db import IntegrityError
 from django_dcr.exceptions import DCRError
 from django_dcr.models import ClientRegistration, Status
 from django_dcr.services.leases import check_state, conflict, refuse_inside_atomic
-from django_dcr.services.management import revoke
+from django_dcr.services.management import retire, revoke
 from django_dcr.services.registration import STEP, register
 
 
@@ -25,8 +25,10 @@ def reconcile() -> list[ClientRegistration]:
     rows = list(ClientRegistration.objects.unsettled().select_related("server").order_by("pk"))
     for registration in rows:
         settle(registration)
-        if registration.is_manageable:
-            with suppress(DCRError):  # the row says why
+        with suppress(DCRError):  # the row says why
+            if registration.status == Status.REVOKING and not registration.live:
+                retire(registration)
+            elif registration.is_manageable:
                 revoke(registration)
     return rows
 

@@ -27,6 +27,11 @@ logger = logging.getLogger("django_dcr")
 
 STEP = "register"
 
+COLLISION = (
+    "The server answered with a client that another registration holds already. Nothing was "
+    "changed; report this to the server's operator."
+)
+
 
 @sensitive_variables()
 def register(
@@ -145,12 +150,7 @@ def _not_stored(
     """Undo the registration, unless the server gave us a client that another row holds."""
     issuer = registration.server.issuer
     if isinstance(cause, IntegrityError) and registration.has_twin(issued.client_id):
-        error = InvalidResponseError(
-            "The server answered with a client that another registration holds already. "
-            "Nothing was changed; report this to the server's operator.",
-            issuer=issuer,
-            step=STEP,
-        )
+        error = InvalidResponseError(COLLISION, issuer=issuer, step=STEP)
         registration.fail(error, Status.REJECTED)
         raise error from cause
     status = _delete_spare(registration, issued)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from contextlib import suppress
 
+from django.db import IntegrityError
+
 from django_dcr import signals
-from django_dcr.exceptions import UnsupportedError
+from django_dcr.exceptions import InvalidResponseError, UnsupportedError
 from django_dcr.models import ClientRegistration, Status
 from django_dcr.services.configuration import replace_metadata
 from django_dcr.services.discovery import discover
 from django_dcr.services.leases import announce, conflict, held, refuse_inside_atomic
-from django_dcr.services.management import revoke
-from django_dcr.services.registration import register
+from django_dcr.services.management import retire
+from django_dcr.services.registration import COLLISION, register
 
 STEP = "update"
 
@@ -31,14 +33,14 @@ def renew(registration: ClientRegistration) -> ClientRegistration:
     with held(registration, Status.ACTIVE, step=STEP):
         if registration.client_secret != seen:
             return registration  # another process has renewed it a moment ago
-        successor = registration
-        if not _renewed_in_place(registration):
-            successor = _successor(registration)
+        renewed = _renewed_in_place(registration)
+        successor = registration if renewed else _successor(registration)
     if successor is registration:
         announce(signals.renewed, registration)
     else:
         announce(signals.renewed, successor, replaced=registration)
-        revoke(registration, forget=True)
+        if registration.status == Status.REVOKING:
+            retire(registration)
     return successor
 
 
@@ -59,17 +61,40 @@ def _successor(registration: ClientRegistration) -> ClientRegistration:
             issuer=registration.server.issuer,
             step=STEP,
         )
-    siblings = ClientRegistration.objects.for_key(registration.server.issuer, registration.owner)
-    doubtful = siblings.filter(
-        pk__gt=registration.pk, status__in=[Status.REGISTERING, Status.UNKNOWN]
-    ).first()
-    if doubtful is not None:
+    successor = _left_behind(registration) or _registered_anew(registration)
+    try:
+        replaced = successor.replace(registration)
+    except IntegrityError as exc:
+        error = InvalidResponseError(COLLISION, issuer=registration.server.issuer, step=STEP)
+        successor.delete()  # and never its client, which is another registration's
+        raise error from exc
+    if not replaced:
+        raise conflict(registration, "was taken over while this process waited", STEP)
+    if successor.client_id == registration.client_id:
+        # The server has renewed the very client, and to delete it would delete the successor.
+        registration.clear(f"Registration {successor.pk} holds this client now.")
+    return successor
+
+
+def _left_behind(registration: ClientRegistration) -> ClientRegistration | None:
+    """Return the new client that an interrupted renewal has registered already."""
+    rows = ClientRegistration.objects.for_key(registration.server.issuer, registration.owner)
+    unfinished = [Status.REGISTERING, Status.UNKNOWN, Status.ACTIVE]
+    left = rows.filter(pk__gt=registration.pk, live=None, status__in=unfinished).first()
+    if left is None or (left.status == Status.ACTIVE and left.secret_has_expired):
+        return None
+    if left.status != Status.ACTIVE:
         raise conflict(
             registration,
-            f"was being replaced by registration {doubtful.pk}, whose answer was lost; close "
-            f"that with: manage.py dcr_revoke {doubtful.pk} --forget, and renew again",
+            f"was being replaced by registration {left.pk}, whose answer was lost; close that "
+            f"with: manage.py dcr_revoke {left.pk} --forget, and renew again",
             STEP,
         )
+    left.server = registration.server
+    return left
+
+
+def _registered_anew(registration: ClientRegistration) -> ClientRegistration:
     successor = ClientRegistration.objects.create(
         server=registration.server,
         owner=registration.owner,
@@ -77,9 +102,7 @@ def _successor(registration: ClientRegistration) -> ClientRegistration:
         live=None,
     )
     try:
-        register(successor)
+        return register(successor)
     finally:
         if successor.status in (Status.DRAFT, Status.REJECTED):
             successor.delete()  # it never came to be, and the old row says why
-    successor.replace(registration)
-    return successor
