@@ -1,0 +1,101 @@
+"""An authorization server as a process of its own, slow and faulty as it is told to be.
+
+It answers ``/inspect/...`` and ``/configure`` for the tests, promptly and without faults.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import sys
+import time
+from collections import Counter
+from http.server import BaseHTTPRequestHandler
+from typing import Any
+
+from tests.authorization_server import AuthorizationServer
+
+#: What a faulty server does; all but the first after it has done what was asked.
+FAULTS = ("ignore", "hang up", "cut", "fail", "garbage", "wrong")
+
+
+class FaultyServer(AuthorizationServer):
+    daemon_threads = True
+    request_queue_size = 128
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.RequestHandlerClass = _Handler
+        #: Seconds from doing what was asked to the answer: at least, at most.
+        self.latency = [0.0, 0.0]
+        #: The share of answers that are wrong.
+        self.fault_rate = 0.0
+        #: POSTs by the client_name they asked for.
+        self.posts: Counter[str] = Counter()
+        self.methods: Counter[str] = Counter()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Keep quiet: those who ask are killed now and then."""
+
+    def perform(self, method: str, path: str, token: str, wishes: Any) -> tuple[int, Any]:
+        with self.lock:
+            self.methods[method] += 1
+            if method == "POST":
+                self.posts[wishes["client_name"]] += 1
+        if path.startswith("/.well-known/"):
+            return 200, self.metadata()
+        if method == "POST":
+            return 201, self.register(wishes)
+        return self.manage(method, path.split("/")[-1], token, wishes)
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: FaultyServer
+
+    def do_GET(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        wishes = json.loads(body) if body else {}
+        if self.path == "/configure":
+            vars(self.server).update(wishes)
+            self._answer(200, {})
+        elif self.path.startswith("/inspect/"):
+            with self.server.lock:
+                self._answer(200, getattr(self.server, self.path.removeprefix("/inspect/")))
+        else:
+            self._exchange(wishes)
+
+    do_POST = do_PUT = do_DELETE = do_GET
+
+    def _exchange(self, wishes: Any) -> None:
+        server = self.server
+        fault = random.choice(FAULTS) if random.random() < server.fault_rate else ""
+        token = self.headers.get("Authorization", "").removeprefix("Bearer ")
+        if fault == "ignore":
+            return
+        status, document = server.perform(self.command, self.path, token, wishes)
+        if "register" in self.path:
+            time.sleep(random.uniform(*server.latency))
+        if fault == "fail":
+            status, document = 500, {}
+        elif fault == "wrong":
+            document = {**document, "client_id": "another"} if status == 200 else []
+        if fault != "hang up":
+            self._answer(status, document, fault)
+
+    def _answer(self, status: int, document: Any, fault: str = "") -> None:
+        body = b"" if status == 204 else json.dumps(document).encode()
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if fault == "garbage":
+            body = random.randbytes(len(body))
+        self.wfile.write(body[: len(body) // 2] if fault == "cut" else body)
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
+        """Keep quiet."""
+
+
+if __name__ == "__main__":
+    with FaultyServer() as running:
+        print(running.issuer, flush=True)
+        sys.stdin.read()  # until the tests are done

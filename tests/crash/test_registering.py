@@ -1,0 +1,148 @@
+"""Many processes register, and are killed or stopped while they do."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections import Counter
+from signal import SIGCONT, SIGSTOP
+from typing import Any
+
+import pytest
+
+from django_dcr.models import ClientRegistration, Status
+from tests.crash.processes import Site, Worker, moments, wait_until
+
+pytestmark = pytest.mark.network
+
+
+def test_bulk_registration_that_is_killed_again_and_again_loses_no_client(site: Site) -> None:
+    """L6, promise 1: 1,000 keys, 4 workers, SIGKILL at 50 random moments."""
+    keys, kills = site.size(short=60, full=1000), site.size(short=6, full=50)
+    site.server.configure(latency=[0.0, 0.1])
+    settings = {"DCR_TIMEOUT": 1, "DCR_LEASE": 2}
+    shares = [[f"key {n}" for n in range(first, keys, 4)] for first in range(4)]
+    crew = site.workers(4, **settings)
+    for worker, share in zip(crew, shares, strict=True):
+        worker.start("get_or_register_many", owners=share)
+    killed = 0
+    for moment in moments(kills, keys * 3 // 4):
+        wait_until(lambda moment=moment: site.server.count("POST") > moment)
+        time.sleep(random.uniform(0, 0.1))
+        place = random.choice([n for n, worker in enumerate(crew) if worker.is_working])
+        crew[place].kill()
+        killed += 1
+        crew[place] = site.worker(**settings)
+        crew[place].start("get_or_register_many", owners=shares[place])
+    failed = sum((Counter(worker.result()["value"]) for worker in crew), Counter())
+    assert killed == kills
+    assert set(failed) <= {"ConflictError"}  # what a killed process left in doubt
+    person = crew[0]
+    time.sleep(2)  # the last leases
+    person.do("reconcile")
+    unknown = ClientRegistration.objects.filter(status=Status.UNKNOWN).count()
+    decisions = person.do("decide")
+    assert decisions == unknown <= kills
+    assert_everything_is_known(site)
+    live = ClientRegistration.objects.live()
+    assert live.active().count() == live.count() == keys
+    before = list(ClientRegistration.objects.order_by("pk").values())
+    assert person.do("reconcile") == []
+    assert list(ClientRegistration.objects.order_by("pk").values()) == before
+    print(f"{keys} keys, {killed} kills, {unknown} unknown, {site.server.count('POST')} POSTs")
+
+
+def assert_everything_is_known(site: Site) -> None:
+    """Every client has a row, by its client_id or as an attempt that was never answered."""
+    clients: dict[str, Any] = site.server.inspect("clients")
+    rows = ClientRegistration.objects.all()
+    active = dict(rows.active().values_list("client_id", "owner"))
+    assert set(active) <= set(clients)
+    named = set(rows.exclude(client_id="").values_list("client_id", flat=True))
+    nameless = Counter(client["client_name"] for id, client in clients.items() if id not in named)
+    doubtful = rows.filter(client_id="").exclude(status__in=[Status.DRAFT, Status.REJECTED])
+    assert nameless <= Counter(doubtful.values_list("owner", flat=True))
+
+
+def released_together(crew: list[Worker], owner: str) -> list[dict[str, Any]]:
+    at = time.monotonic() + 0.05
+    for worker in crew:
+        worker.start("get_or_register", at=at, owner=owner)
+    return [worker.result() for worker in crew]
+
+
+def test_processes_that_meet_at_one_key_make_one_client(site: Site) -> None:
+    """L8: 16 processes, 200 rounds."""
+    latency = 0.05
+    site.server.configure(latency=[latency, latency])
+    crew = site.workers(site.size(short=8, full=16))
+    longest = 0.0
+    for number in range(site.size(short=10, full=200)):
+        outcomes = released_together(crew, f"round {number}")
+        assert len({outcome.get("value") for outcome in outcomes}) == 1, outcomes
+        assert "value" in outcomes[0], outcomes
+        longest = max(longest, *(outcome["took"] for outcome in outcomes))
+    assert set(site.server.inspect("posts").values()) == {1}
+    assert longest < latency + 2
+    print(f"longest wait {longest:.2f} s")
+
+
+def start_holder(site: Site, owner: str, **settings: Any) -> Worker:
+    """Start a process that has posted and waits for the answer."""
+    holder = site.worker(**settings)
+    posts = site.server.count("POST")
+    holder.start("get_or_register", owner=owner)
+    wait_until(lambda: site.server.count("POST") > posts)
+    return holder
+
+
+def test_a_killed_holder_costs_one_decision_and_one_more_client(site: Site) -> None:
+    """L9: the lease runs out, the attempt is recorded, and only a person repeats it."""
+    site.server.configure(latency=[1.0, 1.0])
+    settings = {"DCR_TIMEOUT": 3, "DCR_LEASE": 2}
+    crew = site.workers(site.size(short=4, full=15), **settings)
+    for number in range(site.size(short=1, full=5)):
+        owner = f"round {number}"
+        start_holder(site, owner, **settings).kill()
+        outcomes = released_together(crew, owner)
+        assert {outcome.get("error") for outcome in outcomes} == {"ConflictError"}, outcomes
+        assert site.server.inspect("posts")[owner] == 1
+        assert crew[0].do("decide") == 1
+        assert len({outcome["value"] for outcome in released_together(crew, owner)}) == 1
+        assert site.server.inspect("posts")[owner] == 2
+        rows = ClientRegistration.objects.filter(owner=owner)
+        assert sorted(rows.values_list("status", "live")) == [("active", True), ("unknown", None)]
+    assert_everything_is_known(site)
+
+
+@pytest.mark.parametrize(
+    ("timeout", "latency", "ends_with"),
+    [
+        pytest.param(20, 0.5, "ConflictError", id="it reads the answer"),
+        pytest.param(2, 9, "NetworkError", id="its time is up"),
+    ],
+)
+def test_a_holder_that_sleeps_beyond_its_lease_overwrites_nothing(
+    site: Site, timeout: float, latency: float, ends_with: str
+) -> None:
+    """L10: fencing."""
+    settings = {"DCR_TIMEOUT": timeout, "DCR_LEASE": 1}
+    crew = site.workers(site.size(short=4, full=15), **settings)
+    for number in range(site.size(short=1, full=3)):
+        owner = f"round {number}"
+        site.server.configure(latency=[latency, latency])
+        holder = start_holder(site, owner, **settings)
+        holder.signal(SIGSTOP)
+        site.server.configure(latency=[0, 0])
+        outcomes = released_together(crew, owner)
+        assert {outcome.get("error") for outcome in outcomes} == {"ConflictError"}, outcomes
+        assert crew[0].do("decide") == 1
+        before = list(ClientRegistration.objects.filter(owner=owner, live=True).values())
+        time.sleep(2)
+        holder.signal(SIGCONT)
+        assert holder.result()["error"] == ends_with
+        assert list(ClientRegistration.objects.filter(owner=owner, live=True).values()) == before
+        assert site.server.inspect("posts")[owner] == 2
+    assert_everything_is_known(site)
+    if ends_with == "ConflictError":  # the spare clients were deleted
+        assert len(site.server.inspect("clients")) == ClientRegistration.objects.live().count()

@@ -1,0 +1,199 @@
+"""A process of a site: it receives jobs and sends back what came of each.
+
+An error that is neither this app's nor the database's is a crash.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+import traceback
+from collections import Counter
+from multiprocessing.connection import Connection
+from typing import Any
+
+import django
+import environ
+from django.conf import settings
+
+os.environ["DJANGO_SETTINGS_MODULE"] = "tests.settings"
+django.setup()
+
+from django.db import DatabaseError, connections, transaction  # noqa: E402
+
+from django_dcr import services  # noqa: E402
+from django_dcr.exceptions import DCRError  # noqa: E402
+from django_dcr.models import ClientRegistration, Status  # noqa: E402
+
+ISSUER = ""  # of the only server; main() sets it
+
+
+def get_or_register(owner: str) -> str:
+    return services.get_or_register(ISSUER, owner).client_id
+
+
+def get_or_register_many(owners: list[str]) -> Counter[str]:
+    """Register a bulk; returns how many rows failed of what."""
+    failed: Counter[str] = Counter()
+    for owner in owners:
+        try:
+            services.get_or_register(ISSUER, owner)
+        except DCRError as exc:
+            failed[type(exc).__name__] += 1
+    return failed
+
+
+def register_inside_atomic(owner: str) -> None:
+    with transaction.atomic():
+        services.get_or_register(ISSUER, owner)
+
+
+def reconcile() -> list[int]:
+    return [row.pk for row in services.reconcile()]
+
+
+def decide() -> int:
+    """Try again what is unknown or gone, as a person may; returns how many rows that were."""
+    lost = ClientRegistration.objects.filter(status__in=[Status.UNKNOWN, Status.GONE])
+    waiting = [row for row in lost.select_related("server") if not _has_newer(row)]
+    for row in waiting:
+        services.retry(row)
+    return len(waiting)
+
+
+def _has_newer(row: ClientRegistration) -> bool:
+    return ClientRegistration.objects.filter(key_digest=row.key_digest, pk__gt=row.pk).exists()
+
+
+def update_many(owner: str, times: int) -> Counter[str]:
+    """Update one registration again and again; returns how that ended, each time."""
+    ended: Counter[str] = Counter()
+    rows = ClientRegistration.objects.select_related("server").filter(owner=owner)
+    while times:
+        row = rows.live().active().first()
+        if row is None:
+            time.sleep(0.1)  # until a person has decided
+            continue
+        times -= 1
+        row.requested_metadata = {"software_version": f"{os.getpid()}-{times}"}
+        try:
+            services.update(row)
+            ended["done"] += 1
+        except DCRError as exc:
+            ended[type(exc).__name__] += 1
+    return ended
+
+
+def read_all() -> Counter[str]:
+    """Read every active registration; returns how that ended."""
+    ended: Counter[str] = Counter()
+    for row in ClientRegistration.objects.active().select_related("server"):
+        try:
+            services.read(row)
+            ended["done"] += 1
+        except DCRError as exc:
+            ended[type(exc).__name__] += 1
+    return ended
+
+
+def churn(seconds: float, keys: int) -> dict[str, Any]:
+    """Do anything to any of the keys; returns how that ended, and bytes of memory grown by."""
+    ended: Counter[str] = Counter()
+    deadline, before = time.monotonic() + seconds, 0
+    while time.monotonic() < deadline:
+        act = random.choice(list(ACTS))
+        try:
+            ACTS[act](f"key {random.randrange(keys)}")
+            ended[f"{act}: done"] += 1
+        except DCRError as exc:
+            ended[f"{act}: {type(exc).__name__}"] += 1
+        if ended.total() == 50:
+            before = _memory()
+    return {"ended": ended, "grown": _memory() - before}
+
+
+def _live(owner: str) -> ClientRegistration:
+    return services.get_or_register(ISSUER, owner)
+
+
+def _update(owner: str) -> None:
+    row = _live(owner)
+    row.requested_metadata = {"software_version": str(random.random())}
+    services.update(row)
+
+
+def _decide(owner: str) -> None:
+    """What a person does with a registration in doubt: mostly try again, sometimes forget."""
+    lost = ClientRegistration.objects.for_key(ISSUER, owner).filter(
+        status__in=[Status.UNKNOWN, Status.GONE]
+    )
+    row = lost.select_related("server").last()
+    if row is not None and not _has_newer(row):
+        if random.random() < 0.2:
+            services.revoke(row, forget=True)
+        else:
+            services.retry(row)
+
+
+ACTS = {
+    "get": _live,
+    "read": lambda owner: services.read(_live(owner)),
+    "update": _update,
+    "renew": lambda owner: services.renew(_live(owner)),
+    "revoke": lambda owner: services.revoke(_live(owner)),
+    "decide": _decide,
+    "reconcile": lambda owner: random.random() < 0.1 and services.reconcile(),
+}
+
+
+def _memory() -> int:
+    with open("/proc/self/statm") as statm:
+        return int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+JOBS = {
+    job.__name__: job
+    for job in (
+        get_or_register,
+        get_or_register_many,
+        register_inside_atomic,
+        reconcile,
+        decide,
+        update_many,
+        read_all,
+        churn,
+    )
+}
+
+
+def main(pipe: Connection, database: str, issuer: str, changes: dict[str, Any]) -> None:
+    """Do jobs until the pipe is closed."""
+    globals()["ISSUER"] = issuer
+    use_database(database)
+    for name, value in changes.items():
+        setattr(settings, name, value)
+    try:
+        while True:
+            pipe.send(_done(**pipe.recv()))
+    except EOFError:
+        pass
+    except Exception:  # noqa: BLE001
+        pipe.send({"crash": traceback.format_exc()})
+
+
+def use_database(url: str) -> None:
+    """Forget the present connection, and make the next one there."""
+    elsewhere = connections["default"].settings_dict
+    del connections["default"]
+    connections.settings["default"] = {**elsewhere, **environ.Env.db_url_config(url)}
+
+
+def _done(job: str, at: float, **arguments: Any) -> dict[str, Any]:
+    time.sleep(max(0, at - time.monotonic()))
+    started = time.monotonic()
+    try:
+        outcome = {"value": JOBS[job](**arguments)}
+    except (DCRError, DatabaseError) as exc:
+        outcome = {"error": type(exc).__name__, "text": str(exc)}
+    return {**outcome, "took": time.monotonic() - started}
