@@ -28,8 +28,9 @@ from django.core.management import call_command
 from django.core.servers.basehttp import ThreadedWSGIServer, WSGIRequestHandler
 from django.core.wsgi import get_wsgi_application
 from django.db import connection
+from django.db.models import QuerySet
 
-MANAGE = Path(__file__).with_name("manage.py")
+MANAGE = str(Path(__file__).with_name("manage.py"))
 
 
 class DemoError(Exception):
@@ -127,7 +128,7 @@ def check(claim: str, holds: bool) -> None:
 
 def clients() -> list[Any]:
     """What the server holds, from its own table."""
-    return list(apps.get_model("oauth2_provider.Application").objects.all())
+    return list(rows("oauth2_provider", "Application"))
 
 
 def names() -> list[str]:
@@ -136,8 +137,12 @@ def names() -> list[str]:
 
 def tokens() -> list[str]:
     """The registration access tokens at the server (their checksums), from its own table."""
-    rows = apps.get_model("oauth2_provider.AccessToken").objects
-    return list(rows.values_list("token_checksum", flat=True))
+    return list(rows("oauth2_provider", "AccessToken").values_list("token_checksum", flat=True))
+
+
+def rows(app: str, model: str) -> QuerySet[Any]:
+    # By name: models cannot be imported before prepare() has said which settings to use.
+    return apps.get_app_config(app).get_model(model)._default_manager.all()
 
 
 def fits(secret: str) -> bool:
@@ -146,7 +151,7 @@ def fits(secret: str) -> bool:
 
 
 def registration_id() -> str:
-    return str(apps.get_model("django_dcr.ClientRegistration").objects.get().pk)
+    return str(rows("django_dcr", "ClientRegistration").get().pk)
 
 
 def revealed_secret() -> str:
