@@ -44,10 +44,10 @@ def main() -> int:
         try:
             with serve() as issuer:
                 life(issuer)
-        except DemoError as error:
-            say(f"\nFAILED: {error}")
-            say("What to do: the last command above and its message say what went wrong.")
-            say("Try the same by hand: `make run`, then that command in a second terminal.")
+        except (DemoError, subprocess.CalledProcessError) as error:
+            say(f"\nFAILED in the last step above: {error}")
+            say("What to do: read what its last command says. To try that command by hand,")
+            say("start the site with make run and use a second terminal.")
             return 1
         finally:
             connection.close()
@@ -160,12 +160,21 @@ def revealed_secret() -> str:
 
 
 def prepare(database: Path) -> None:
-    """Point the site, here and in the commands' processes, at a fresh database and new keys."""
+    """Point the site, here and in the commands' processes, at a fresh database and new keys.
+
+    What is set here wins over a file ``.env``.
+    """
     os.environ.update(
         DJANGO_SETTINGS_MODULE="example.settings",
-        DATABASE_URL=f"sqlite:///{database}",
+        DEBUG="True",
         SECRET_KEY=secrets.token_urlsafe(),
+        ALLOWED_HOSTS="127.0.0.1",
+        DATABASE_URL=f"sqlite:///{database}",
+        OPEN_REGISTRATION="True",
         DCR_ENCRYPTION_KEYS=Fernet.generate_key().decode(),
+        DCR_ALLOWED_ISSUERS="",
+        DCR_INTERNAL_ORIGINS="http://127.0.0.1",
+        DCR_PROXY="",
     )
     django.setup()
     call_command("migrate", verbosity=0)
