@@ -1,15 +1,14 @@
 """The only door to the network: one request, one bounded answer, errors of this app only.
 
-``requests`` prepares and parses; the classes at the end of this file decide where a connection
-may go and how long, and how many bytes, it may go on for. No ``requests.Session`` is used: what
-it adds (cookies, ``.netrc``, proxies from the environment, redirects) must not happen here.
+``requests`` prepares and parses, in one remembered session a thread without cookies, ``.netrc``,
+proxies from the environment and redirects. The classes at the end of this file decide where a
+connection may go and how long, and how many bytes, it may go on for.
 """
 
 from __future__ import annotations
 
 import functools
 import http.client
-import ipaddress
 import logging
 import os
 import queue
@@ -21,6 +20,7 @@ import time
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from http.cookiejar import DefaultCookiePolicy
 from typing import Any
 
 import requests
@@ -31,6 +31,7 @@ from requests.adapters import HTTPAdapter
 from requests.utils import DEFAULT_CA_BUNDLE_PATH as _CERTIFI
 
 from django_dcr import __version__, urls
+from django_dcr.addresses import is_address, is_public
 from django_dcr.conf import conf
 from django_dcr.exceptions import NetworkError, NotAllowedError
 
@@ -138,7 +139,7 @@ def _allowed(url: str, issuer: str, step: str) -> urls.URL:
         message = f"Port {target.port} is not allowed{hint}"
         raise NotAllowedError(message, issuer=issuer, step=step)
     # Also where a proxy resolves names, and would find the internal one for "vault".
-    if not (_is_public(target.host) if _is_address(target.host) else "." in target.host):
+    if not (is_public(target.host) if is_address(target.host) else "." in target.host):
         raise NetworkError(_UNREACHABLE, issuer=issuer, step=step, sent=False)
     return target
 
@@ -166,10 +167,15 @@ def _prepare(
 
 @sensitive_variables()
 def _perform(exchange: _Exchange, request: requests.PreparedRequest) -> Reply:
-    adapter = _adapter()
     proxies = {"http": conf.DCR_PROXY, "https": conf.DCR_PROXY} if conf.DCR_PROXY else None
     exchange.sent = True  # and no longer certain not to be, unless connecting fails
-    response = adapter.send(request, stream=True, timeout=conf.DCR_TIMEOUT, proxies=proxies)
+    response = _session().send(
+        request,
+        stream=True,
+        allow_redirects=False,
+        timeout=conf.DCR_TIMEOUT,
+        proxies=proxies or {},
+    )
     with response:  # which closes the connection if the body is not read to its end
         exchange.status = status = response.status_code
         headers = CaseInsensitiveMapping(response.headers)
@@ -236,23 +242,39 @@ class _Exchange:
 
 
 class _Thread(threading.local):
-    """One adapter per thread: neither ``requests`` nor a socket may be shared between them."""
+    """One session per thread: neither ``requests`` nor a socket may be shared between them."""
 
     exchange: _Exchange
-    adapter: _Adapter
+    session: _Session
     made_for: tuple[object, ...] = ()
 
 
 _thread = _Thread()
 
 
-def _adapter() -> _Adapter:
+def _session() -> _Session:
     # A child process must not speak on its parent's connections, nor one made under other rules.
     rules = (os.getpid(), conf.DCR_CA_BUNDLE, *conf.DCR_INTERNAL_ORIGINS)
     if _thread.made_for != rules:
-        _thread.adapter = _Adapter(pool_connections=16, pool_maxsize=1)
+        _thread.session = _Session()
         _thread.made_for = rules
-    return _thread.adapter
+    return _thread.session
+
+
+class _Session(requests.Session):
+    """A remembered session that remembers connections, and nothing that a server says."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.trust_env = False  # no .netrc, no proxies and authorities from the environment
+        self.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
+        adapter = _Adapter(pool_connections=16, pool_maxsize=1)
+        self.mount("https://", adapter)
+        self.mount("http://", adapter)
+
+    def get_redirect_target(self, resp: requests.Response) -> str | None:
+        """See no redirect: even when none is followed, requests would read its whole body."""
+        return None
 
 
 @functools.lru_cache(maxsize=4)
@@ -359,9 +381,9 @@ class _Connection(urllib3.connection.HTTPConnection):
         exchange = _thread.exchange
         trusted = exchange.internal or self.proxy is not None
         # The final dot keeps the resolver from trying its search domains.
-        absolute = trusted or _is_address(self.host)
+        absolute = trusted or is_address(self.host)
         found = _resolve(self.host if absolute else f"{self.host}.", self.port, exchange)
-        if not trusted and not all(_is_public(str(entry[4][0])) for entry in found):
+        if not trusted and not all(is_public(str(entry[4][0])) for entry in found):
             raise NetworkError(_UNREACHABLE)
         return _connect(found[:_ADDRESSES_TRIED], exchange)
 
@@ -422,37 +444,3 @@ def _connect(found: list[Any], exchange: _Exchange) -> socket.socket:
             return connection
     exchange.seconds_left()  # raises where it was the time that ran out
     raise NetworkError(_UNREACHABLE)
-
-
-_IPV6_UNICAST = ipaddress.IPv6Network("2000::/3")
-# What is_global leaves out in one Python version or another (IANA special-purpose registries).
-_SPECIAL = [
-    ipaddress.ip_network(block)
-    for block in (
-        "192.0.0.0/24",  # protocol assignments
-        "192.88.99.0/24",  # 6to4 relays
-        "2001::/23",  # Teredo, benchmarking, ORCHID
-        "2001:db8::/32",  # documentation
-        "2002::/16",  # 6to4
-        "3fff::/20",  # documentation
-    )
-]
-
-
-def _is_address(host: str) -> bool:
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True
-
-
-def _is_public(address: str) -> bool:
-    parsed = ipaddress.ip_address(address)
-    # Mapped, compatible and NAT64 addresses are outside of 2000::/3.
-    return (
-        parsed.is_global
-        and not parsed.is_multicast
-        and (parsed.version == 4 or parsed in _IPV6_UNICAST)
-        and not any(parsed in block for block in _SPECIAL)
-    )
