@@ -26,7 +26,7 @@ def name_of(requirement: str) -> str:
 
 REQUIREMENTS = {
     "install_requires": lines("options", "install_requires"),
-    **{extra: lines("options.extras_require", extra) for extra in ("example", "test", "dev")},
+    **{extra: lines("options.extras_require", extra) for extra in CONFIG["options.extras_require"]},
 }
 
 
