@@ -316,7 +316,7 @@ class ClientRegistration(models.Model):
         """Save; raises NotAllowedError where the server's issuer is not the client's any more."""
         # Digested anew, the credentials would pass for those of the other issuer.
         if self.client_digest not in (None, digest(self.server.issuer, self.client_id)):
-            raise NotAllowedError(self.detached, issuer=self.server.issuer)
+            self.check_attached()
         super().save(*args, **kwargs)
 
     def _key_parts(self) -> tuple[str, ...]:
@@ -367,13 +367,15 @@ class ClientRegistration(models.Model):
         """Whether the server row still names the issuer that this was registered at."""
         return bool(self.key_digest == digest(*self._key_parts()))
 
-    @property
-    def detached(self) -> str:
-        """The sentence to refuse with where ``belongs_to_server`` is not the case."""
-        return (
-            f"The issuer of registration {self.pk} was changed after it was registered, and its "
-            "credentials must not go to another server. Restore the issuer."
-        )
+    def check_attached(self, step: str = "") -> None:
+        """Raise NotAllowedError unless ``belongs_to_server``, or nothing is stored yet."""
+        if self.pk is not None and not self.belongs_to_server:
+            raise NotAllowedError(
+                f"The issuer of registration {self.pk} was changed after it was registered, and "
+                "its credentials must not go to another server. Restore the issuer.",
+                issuer=self.server.issuer,
+                step=step,
+            )
 
     @property
     def secret_expiry(self) -> datetime | None:

@@ -1,13 +1,19 @@
-"""One server, its documents, and rows as the services leave them."""
+"""One server, its documents, rows as the services leave them, and threads that meet there."""
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
 
+from django.db import connections
 from django.utils import timezone
 
+from django_dcr.exceptions import DCRError
 from django_dcr.models import AuthorizationServer, ClientRegistration
+from tests.authorization_server import AuthorizationServer as FakeServer
 
 ISSUER = "https://as.example/tenant"
 WELL_KNOWN = "https://as.example/.well-known/oauth-authorization-server/tenant"
@@ -73,6 +79,39 @@ def make_registration(**values: Any) -> ClientRegistration:
     return make_draft(**{**issued, **values})
 
 
+def make_registration_at(server: FakeServer, **values: Any) -> ClientRegistration:
+    """A saved registration that the server on a loopback socket knows."""
+    issued = server.register(dict(GRANTED))
+    row = AuthorizationServer.objects.filter(issuer=server.issuer).first() or make_server(
+        issuer=server.issuer, metadata=server.metadata()
+    )
+    names = (
+        "client_id",
+        "client_secret",
+        "client_secret_expires_at",
+        "registration_client_uri",
+        "registration_access_token",
+    )
+    return make_registration(server=row, **{**{name: issued[name] for name in names}, **values})
+
+
 def stored(registration: ClientRegistration) -> ClientRegistration:
     """The row as another process finds it."""
     return ClientRegistration.objects.get(pk=registration.pk)
+
+
+def in_threads(*calls: Callable[[], Any]) -> list[Any]:
+    """Make all calls at once, each with a connection of its own; return results and errors."""
+    start = threading.Barrier(len(calls))
+
+    def run(call: Callable[[], Any]) -> Any:
+        start.wait()
+        try:
+            return call()
+        except DCRError as error:
+            return error
+        finally:
+            connections.close_all()
+
+    with ThreadPoolExecutor(len(calls)) as pool:
+        return list(pool.map(run, calls))

@@ -34,6 +34,7 @@ from tests.factories import (
     client_information,
     make_draft,
     make_registration,
+    make_registration_at,
     make_server,
     server_metadata,
     stored,
@@ -818,11 +819,11 @@ def test_an_update_works_where_registration_is_offered_no_more(mocked_responses:
 def test_updating_costs_two_requests_and_few_queries(
     mocked_responses: Stubs, django_assert_num_queries: Any
 ) -> None:
-    """As a read (seven), and once more an answer (three)."""
+    """As a read (seven), once more an answer (three), and the wishes."""
     for method in ("GET", "PUT"):
         mocked_responses.add(method, URI, json=client_information())
     row = ClientRegistration.objects.select_related("server").get(pk=make_registration().pk)
-    with django_assert_num_queries(10):
+    with django_assert_num_queries(11):
         update(row)
     assert len(mocked_responses.calls) == 2
 
@@ -1119,17 +1120,6 @@ def look(file: Path, sql: str) -> Any:
     return result
 
 
-def registered_at(server: FakeServer) -> ClientRegistration:
-    issued = server.register(dict(GRANTED))
-    return make_registration(
-        server=make_server(issuer=server.issuer, metadata=server.metadata()),
-        client_id=issued["client_id"],
-        client_secret=issued["client_secret"],
-        registration_client_uri=issued["registration_client_uri"],
-        registration_access_token=issued["registration_access_token"],
-    )
-
-
 @loopback
 @every_service
 def test_others_can_write_while_the_server_is_asked(
@@ -1145,7 +1135,7 @@ def test_others_can_write_while_the_server_is_asked(
         )
 
     authorization_server.while_handling.update(GET=write, PUT=write, DELETE=write)
-    row = registered_at(authorization_server)
+    row = make_registration_at(authorization_server)
     service(row)
     status = "revoking" if service is revoke else "active"
     assert set(seen) == {(status, 1)}
@@ -1160,7 +1150,7 @@ def test_a_turned_token_survives_a_connection_that_died(
 ) -> None:
     """Faults L4 and 125."""
     authorization_server.turns_tokens = True
-    row = registered_at(authorization_server)
+    row = make_registration_at(authorization_server)
     mine = connection.connection
 
     def spoil(document: Any) -> None:
@@ -1179,7 +1169,7 @@ def test_a_turned_token_that_cannot_be_stored_is_an_error_and_not_a_silence(
     authorization_server: FakeServer, database_file: Path
 ) -> None:
     """Fault L1: and the lease runs out."""
-    row = registered_at(authorization_server)
+    row = make_registration_at(authorization_server)
     authorization_server.turns_tokens = True
     trigger = (
         "CREATE TRIGGER full BEFORE UPDATE ON django_dcr_clientregistration"
@@ -1197,7 +1187,7 @@ def test_a_reader_that_slept_too_long_saves_the_token_that_only_it_holds(
     authorization_server: FakeServer,
 ) -> None:
     """Promise 2, fault L10: while the row still holds the superseded token."""
-    row = registered_at(authorization_server)
+    row = make_registration_at(authorization_server)
     authorization_server.turns_tokens = True
 
     def take_over(document: Any) -> None:
@@ -1216,7 +1206,7 @@ def test_a_reader_that_slept_too_long_writes_nothing_over_what_came_later(
     authorization_server: FakeServer, heard: list[Any]
 ) -> None:
     """Fault L10: fencing."""
-    row = registered_at(authorization_server)
+    row = make_registration_at(authorization_server)
     authorization_server.turns_tokens = True
 
     def take_over(document: Any) -> None:
@@ -1243,7 +1233,7 @@ def test_a_refusal_of_a_superseded_token_does_not_make_the_row_gone(
     service: Any, authorization_server: FakeServer, heard: list[Any]
 ) -> None:
     """Fault L10: another process has a newer token, and this one's 401 says nothing of that."""
-    row = registered_at(authorization_server)
+    row = make_registration_at(authorization_server)
     [client] = authorization_server.clients.values()
 
     def take_over(document: Any) -> None:
@@ -1265,7 +1255,7 @@ def test_a_refusal_says_nothing_of_a_token_that_a_sleeper_stored_meanwhile(
     authorization_server: FakeServer, heard: list[Any]
 ) -> None:
     """Fault L10: the lease is still this process's, and the row has a newer token."""
-    row = registered_at(authorization_server)
+    row = make_registration_at(authorization_server)
     [client] = authorization_server.clients.values()
 
     def wake(document: Any) -> None:
@@ -1292,7 +1282,7 @@ def test_a_deletion_that_slept_too_long_leaves_the_row_to_who_has_it(
         ClientRegistration.objects.update(lease="another")
         connection.close()
 
-    row = registered_at(authorization_server)
+    row = make_registration_at(authorization_server)
     authorization_server.while_handling["DELETE"] = take_over
     with pytest.raises(ConflictError, match="was taken over while this process waited"):
         revoke(row)
@@ -1308,7 +1298,7 @@ def test_an_unanswered_deletion_is_settled_by_reconcile(authorization_server: Fa
         del authorization_server.while_handling["DELETE"]
         raise ConnectionResetError
 
-    row = registered_at(authorization_server)
+    row = make_registration_at(authorization_server)
     authorization_server.while_handling["DELETE"] = break_off
     with pytest.raises(NetworkError):
         revoke(row)

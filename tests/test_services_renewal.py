@@ -33,7 +33,7 @@ from tests.factories import (
     client_information,
     make_draft,
     make_registration,
-    make_server,
+    make_registration_at,
     stored,
 )
 
@@ -489,17 +489,7 @@ def test_a_renewal_that_was_overtaken_leaves_its_client_for_the_next_one(
 ) -> None:
     """Fault L10: it wakes up after another process took the row, and replaces nothing."""
     authorization_server.secret_expires_at = soon()
-    issued = authorization_server.register(dict(GRANTED))
-    row = make_registration(
-        server=make_server(
-            issuer=authorization_server.issuer, metadata=authorization_server.metadata()
-        ),
-        client_id=issued["client_id"],
-        client_secret=issued["client_secret"],
-        client_secret_expires_at=issued["client_secret_expires_at"],
-        registration_client_uri=issued["registration_client_uri"],
-        registration_access_token=issued["registration_access_token"],
-    )
+    row = make_registration_at(authorization_server)
 
     def take_over(document: Any) -> None:
         del authorization_server.while_handling["POST"]

@@ -10,7 +10,6 @@ from django.views.decorators.debug import sensitive_variables
 from django_dcr import http, protocol, signals
 from django_dcr.exceptions import (
     InvalidResponseError,
-    NotAllowedError,
     RegistrationGoneError,
     UnsupportedError,
 )
@@ -109,8 +108,7 @@ def send(
             issuer=server.issuer,
             step=step,
         )
-    if not registration.belongs_to_server:
-        raise NotAllowedError(registration.detached, issuer=server.issuer, step=step)
+    registration.check_attached(step)
     issuer, bearer = server.issuer, token.reveal()
     protocol.vouched(uri, issuer=issuer, trusted_origins=server.trusted_origins, step=step)
     payload = None if body is None else protocol.encode(body)

@@ -53,7 +53,7 @@ def update(registration: ClientRegistration) -> ClientRegistration:
     request = protocol.registration_request(asked, server.metadata)
     warn(server, request)
     wishes = registration.requested_metadata
-    with held(registration, Status.ACTIVE, step="update", requested_metadata=wishes):
+    with held(registration, Status.ACTIVE, step="update"):
         replace_metadata(
             registration,
             wanted={name: value for name, value in request.items() if name in asked},
@@ -61,6 +61,8 @@ def update(registration: ClientRegistration) -> ClientRegistration:
             defaults=request,
             removed=[name for name, value in wishes.items() if value in (None, "", [], {})],
         )
+    # Only now, for what was refused must not look like what was asked for.
+    registration.save(update_fields=["requested_metadata", "updated_at"])
     announce(signals.updated, registration)
     return registration
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Mapping
 from typing import Any
 
 from django.db import router
 
+from django_dcr import protocol
 from django_dcr.conf import conf
 from django_dcr.exceptions import ConflictError, NotAllowedError
 from django_dcr.fields import digest
-from django_dcr.models import AuthorizationServer, ClientRegistration, Status
+from django_dcr.models import AuthorizationServer, ClientRegistration, Status, check_owner
 from django_dcr.services.leases import check_state, pause, refuse_inside_atomic
 from django_dcr.services.management import update
 from django_dcr.services.reconciliation import settle
@@ -33,10 +35,13 @@ def get_or_register(
     any number of processes that call at once, one registers and the others wait for it.
     Raises any DCRError; a ConflictError says what a person has to decide.
     """
+    if metadata is not None:
+        metadata = _as_stored(metadata, issuer)
     registration = _live(issuer, owner)
     if registration is None or registration.status in (Status.DRAFT, Status.REJECTED):
         registration = _registered(registration, issuer, owner, metadata)
     registration.server.check_allowed()
+    registration.check_attached(STEP)
     if registration.status == Status.REGISTERING:
         _await_answer(registration)
     check_state(registration, Status.ACTIVE, step=STEP)
@@ -46,6 +51,16 @@ def get_or_register(
         registration.requested_metadata = dict(metadata)
         update(registration)
     return registration
+
+
+def _as_stored(metadata: Mapping[str, Any], issuer: str) -> dict[str, Any]:
+    """Return the metadata as a JSON column gives it back, to be compared with it."""
+    try:
+        return dict(json.loads(protocol.encode(metadata)))
+    except (TypeError, ValueError) as exc:
+        raise NotAllowedError(
+            "Client metadata is one JSON object; this is not.", issuer=issuer, step=STEP
+        ) from exc
 
 
 def _live(issuer: str, owner: str) -> ClientRegistration | None:
@@ -85,6 +100,7 @@ def _registered(
 
 def _draft(issuer: str, owner: str, metadata: Mapping[str, Any] | None) -> ClientRegistration:
     """Insert the row of a key that has none; the unique index lets only one process do so."""
+    check_owner(owner)
     server = AuthorizationServer.objects.for_issuer(issuer)
     last = ClientRegistration.objects.for_key(issuer, owner).order_by("-pk").first()
     if last is not None and last.status == Status.GONE:
@@ -95,6 +111,8 @@ def _draft(issuer: str, owner: str, metadata: Mapping[str, Any] | None) -> Clien
             step=STEP,
         )
     wishes = {"server": server, "owner": owner, "requested_metadata": dict(metadata or {})}
+    asked = ClientRegistration(**wishes).asked
+    protocol.check_client_metadata(asked, issuer=issuer, step=STEP)
     registration, _created = ClientRegistration.objects.get_or_create(
         key_digest=digest(issuer, owner), live=True, defaults=wishes
     )

@@ -46,6 +46,7 @@ def register(
     before anything is sent, NotAllowedError, UnsupportedError, ConflictError, DecryptionError.
     """
     refuse_inside_atomic(STEP)
+    registration.check_attached(STEP)
     issuer = registration.server.issuer
     protocol.check_client_metadata(registration.asked, issuer=issuer, step=STEP)
     server = discover(registration.server)
