@@ -20,8 +20,10 @@ def reconcile() -> list[ClientRegistration]:
     sent again, and so is one of a client that could not be adopted. A returned row that is
     still "unknown" needs a person, who may ``retry()`` or ``revoke(forget=True)``, and one that
     is still "revoking" another run; ``last_error`` says why. RFC 7591 has neither a list of
-    clients nor an idempotency key, so a client whose answer was lost cannot be found.
+    clients nor an idempotency key, so a client whose answer was lost cannot be found. Raises
+    ConflictError inside a transaction.
     """
+    refuse_inside_atomic("delete")
     rows = list(ClientRegistration.objects.unsettled().select_related("server").order_by("pk"))
     for registration in rows:
         settle(registration)
@@ -41,6 +43,7 @@ def retry(registration: ClientRegistration) -> ClientRegistration:
     registration has the place already.
     """
     refuse_inside_atomic(STEP)
+    registration.reload()  # another person may have decided a moment ago
     check_state(registration, Status.UNKNOWN, Status.GONE, step=STEP)
     try:
         draft = registration.successor()
