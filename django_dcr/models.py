@@ -355,7 +355,10 @@ class ClientRegistration(models.Model):
     @property
     def drift(self) -> dict[str, dict[str, Any]]:
         """The members whose granted value is not the asked one, with both values."""
-        return protocol.differences(self.asked, self.metadata) if self.metadata else {}
+        if not self.metadata:
+            return {}
+        offer = self.server.metadata
+        return protocol.differences(self.asked, self.metadata, server_metadata=offer)
 
     @property
     def is_manageable(self) -> bool:

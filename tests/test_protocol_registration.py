@@ -466,3 +466,28 @@ def test_a_stated_list_of_algorithms_gives_no_warning():
     """R-013."""
     metadata = server(token_endpoint_auth_signing_alg_values_supported=["RS256"])
     assert warnings(web(token_endpoint_auth_method="private_key_jwt"), metadata) == []
+
+
+@pytest.mark.parametrize(
+    ("offered", "granted", "drifted"),
+    [
+        (None, "client_secret_basic", False),
+        (["none"], "none", False),
+        (["client_secret_post"], "client_secret_post", False),
+        (None, "none", True),
+        (["tls_client_auth"], "client_secret_basic", False),
+    ],
+    ids=["default", "public", "post", "122 not chosen", "nothing to choose"],
+)
+def test_what_was_chosen_for_lack_of_a_wish_is_no_drift(offered, granted, drifted):
+    asked = {"redirect_uris": ["http://127.0.0.1/callback"], "application_type": "native"}
+    held = {**asked, "token_endpoint_auth_method": granted}
+    server = {"token_endpoint_auth_methods_supported": offered}
+    drift = differences(asked, held, server_metadata=server)
+    assert ("token_endpoint_auth_method" in drift) is drifted
+
+
+def test_a_derived_application_type_is_no_drift():
+    asked = {"redirect_uris": ["http://127.0.0.1/callback"]}
+    held = {**asked, "application_type": "native"}
+    assert differences(asked, held, server_metadata={}) == {}

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Collection, Iterable, Mapping
+from contextlib import suppress
+from types import MappingProxyType
 from typing import Any
 
 from django_dcr.exceptions import DCRError, UnsupportedError
@@ -77,14 +79,19 @@ def registration_request(
         if not _logout_is_supported(name, server_metadata):
             del request[name]
     _check_offered(request, server_metadata)
+    return {**request, **_chosen(request, server_metadata)}
+
+
+def _chosen(request: Mapping[str, Any], server_metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the members that are stated in every request, as wished or for lack of a wish."""
     method = _authentication_method(request, server_metadata)
-    request["token_endpoint_auth_method"] = method
+    chosen = {"token_endpoint_auth_method": method}
     if application_type(request) == "native":
-        request["application_type"] = "native"
+        chosen["application_type"] = "native"
     algorithm = _signing_algorithm(request, method, server_metadata)
     if algorithm:
-        request["token_endpoint_auth_signing_alg"] = algorithm
-    return request
+        chosen["token_endpoint_auth_signing_alg"] = algorithm
+    return chosen
 
 
 def _logout_is_supported(name: str, server_metadata: Mapping[str, Any]) -> bool:
@@ -176,19 +183,28 @@ def update_request(
     return body
 
 
-def differences(asked: Mapping[str, Any], granted: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+def differences(
+    asked: Mapping[str, Any],
+    granted: Mapping[str, Any],
+    *,
+    server_metadata: Mapping[str, Any] = MappingProxyType({}),
+) -> dict[str, dict[str, Any]]:
     """Return the drift: ``{member: {"asked": ..., "granted": ...}}``, None for what is not there.
 
     The order within lists of texts and within scope means nothing. A member that was not asked
-    counts only where its value is not the default.
+    counts only where its value is neither the default nor what a request to the server described
+    by ``server_metadata`` states for lack of a wish.
     """
+    defaults = dict(_DEFAULTS)
+    with suppress(UnsupportedError):
+        defaults |= _chosen(asked, server_metadata)
     wanted = {folded(name): value for name, value in asked.items()}
     held = {folded(name): value for name, value in granted.items()}
     drift = {}
     for name in [*wanted, *sorted(held.keys() - wanted.keys())]:
         if name in ASSIGNED_MEMBERS or name == "software_statement":
             continue
-        expected = wanted.get(name, _DEFAULTS.get(name))
+        expected = wanted.get(name, defaults.get(name))
         if _comparable(name, expected) != _comparable(name, held.get(name)):
             drift[name] = {"asked": wanted.get(name), "granted": held.get(name)}
     return drift

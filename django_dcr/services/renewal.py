@@ -57,7 +57,7 @@ def _successor(registration: ClientRegistration) -> ClientRegistration:
     """Register a new client in place of one whose secret is about to expire."""
     if not registration.client_secret_expires_at:
         raise UnsupportedError(
-            "The server issued no new secret. The present one stays valid and does not expire.",
+            "The server issued no new secret. The present one has no known end.",
             issuer=registration.server.issuer,
             step=STEP,
         )
