@@ -420,12 +420,9 @@ def test_the_servers_reason_is_passed_on(mocked_responses: Stubs) -> None:
 @database
 def test_what_never_left_this_machine_can_be_sent_again() -> None:
     """Faults 1 and 33: the intent is closed, for nothing was sent."""
-    server = make_server(metadata=server_metadata(registration_endpoint="https://as.example/r"))
-    draft = make_draft(server=server)
-    AuthorizationServer.objects.update(
-        issuer="https://127.0.0.1", metadata=server_metadata(issuer="https://127.0.0.1",
-        registration_endpoint="https://127.0.0.1/r"),
-    )  # fmt: skip
+    issuer = "https://127.0.0.1"
+    metadata = server_metadata(issuer=issuer, registration_endpoint=issuer + "/register")
+    draft = make_draft(server=make_server(issuer=issuer, metadata=metadata))
     with pytest.raises(NetworkError, match="cannot be reached") as caught:
         register(stored(draft))
     assert not caught.value.sent
