@@ -215,6 +215,30 @@ def test_a_trusted_origin_is_written_as_one(origins: object) -> None:
         AuthorizationServer(issuer=ISSUER, trusted_origins=origins).full_clean()
 
 
+@pytest.mark.parametrize(
+    ("defaults", "reason"),
+    [
+        ({"client_secret": "mine"}, "is assigned by the server"),
+        ({"grant_types": ["password"]}, "must not contain password"),
+        (["scope"], "one JSON object"),
+    ],
+    ids=["assigned", "password", "list"],
+)
+def test_defaults_that_may_not_be_sent_are_refused(defaults: object, reason: str) -> None:
+    with pytest.raises(ValidationError, match=reason) as caught:
+        make_server(client_metadata=defaults).full_clean()
+    assert "client_metadata" in caught.value.message_dict
+
+
+def test_an_issuer_that_is_allowed_no_more_does_not_bar_the_other_columns(settings: Any) -> None:
+    server = make_server()
+    settings.DCR_ALLOWED_ISSUERS = ["https://other.example"]
+    server.full_clean()
+    server.issuer += "2"
+    with pytest.raises(ValidationError, match="is not in DCR_ALLOWED_ISSUERS"):
+        server.full_clean()
+
+
 def test_a_server_is_called_by_its_name_or_its_issuer() -> None:
     assert str(AuthorizationServer(issuer=ISSUER)) == ISSUER
     assert str(AuthorizationServer(issuer=ISSUER, name="Bank")) == "Bank"
@@ -321,6 +345,12 @@ def test_metadata_that_may_not_be_sent_is_refused(wishes: object, reason: str) -
     with pytest.raises(ValidationError, match=reason) as caught:
         row.full_clean()
     assert "requested_metadata" in caught.value.message_dict
+
+
+def test_a_registration_without_a_server_is_told_that_alone() -> None:
+    with pytest.raises(ValidationError) as caught:
+        ClientRegistration(requested_metadata=WISHES).full_clean()
+    assert caught.value.message_dict.keys() == {"server"}
 
 
 def test_an_owner_is_entered_once_for_each_server() -> None:
@@ -698,6 +728,13 @@ def test_a_lease_runs_out_by_the_databases_clock(settings: Any) -> None:
     assert not stored(row).claim(Status.ACTIVE)
     ClientRegistration.objects.update(lease_until=left.now - timedelta(seconds=1))
     assert stored(row).claim(Status.ACTIVE)
+
+
+def test_the_clock_of_mariadb_is_asked_for_utc() -> None:
+    """Fault L23: its CURRENT_TIMESTAMP is in the zone of the session."""
+    compiler = ClientRegistration.objects.all().query.get_compiler(connection.alias)
+    sql, _parameters = DatabaseNow().as_mysql(compiler, connection)
+    assert sql == "UTC_TIMESTAMP(6)"
 
 
 def test_releasing_what_is_not_held_writes_nothing(django_assert_num_queries: Any) -> None:

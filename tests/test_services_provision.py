@@ -424,6 +424,47 @@ def test_an_abandoned_registration_is_unknown(mocked_responses: Stubs) -> None:
     assert len(mocked_responses.calls) == 0
 
 
+@database
+@pytest.mark.parametrize("status", ["registering", "active", "unknown"])
+def test_who_comes_second_to_the_row_registers_nothing(
+    status: str, mocked_responses: Stubs, settings: Any
+) -> None:
+    """Fault L8: another process was first, while this one asked for the metadata."""
+    settings.DCR_TIMEOUT = -1.9
+    row = make_registration(status="draft")
+    row.server.postpone("", seconds=0)
+
+    def overtake(_: Any) -> Any:
+        ClientRegistration.objects.update(status=status, lease_until=now().replace(year=9999))
+        return 200, {}, json.dumps(server_metadata())
+
+    mocked_responses.add_callback(responses.GET, WELL_KNOWN, overtake)
+    if status == "active":
+        assert get_or_register(ISSUER).status == "active"
+    else:
+        with pytest.raises(ConflictError, match=r"by another process|the answer was lost"):
+            get_or_register(ISSUER)
+
+
+@database
+def test_who_comes_second_to_the_key_registers_nothing(mocked_responses: Stubs) -> None:
+    """Fault L8: another process has inserted and registered the row a moment ago."""
+    first = []
+
+    def overtake(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
+        result = execute(sql, params, many, context)
+        if sql.startswith("INSERT") and not first:
+            first.append(sql)
+            server = AuthorizationServer.objects.get()
+            first.append(make_registration(server=server))
+        return result
+
+    with connection.execute_wrapper(overtake):
+        row = get_or_register(ISSUER, metadata=WISHES)
+    assert first[1:] == [row]
+    assert len(mocked_responses.calls) == 0
+
+
 # --- many at once ------------------------------------------------------------------------------
 
 
