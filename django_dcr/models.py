@@ -416,7 +416,9 @@ class ClientRegistration(models.Model):
             DatabaseNow() + timedelta(seconds=conf.DCR_LEASE), output_field=models.DateTimeField()
         )
         rows = self._row().filter(_lease_is_free(), status__in=statuses)
-        if not rows.update(lease=lease, lease_until=until, updated_at=timezone.now(), **values):
+        values |= {"lease": lease, "lease_until": until, "updated_at": timezone.now()}
+        # Looking locks nothing; on MariaDB many updates in vain and one write are a deadlock.
+        if not (rows.exists() and rows.update(**values)):
             return False
         self.reload()
         return True

@@ -707,6 +707,16 @@ def test_a_row_is_held_in_the_states_asked_for_only() -> None:
     assert stored(row).claim(Status.DRAFT, Status.ACTIVE)
 
 
+def test_a_claim_in_vain_only_looks(django_assert_num_queries: Any) -> None:
+    """It would lock what the holder is about to write."""
+    row = make_registration()
+    waiting = stored(row)
+    assert row.claim(Status.ACTIVE)
+    with django_assert_num_queries(1) as queries:
+        assert not waiting.claim(Status.ACTIVE)
+    assert queries[0]["sql"].startswith("SELECT")
+
+
 def test_a_claim_writes_its_values_and_loads_the_row_afresh() -> None:
     row = make_draft()
     ClientRegistration.objects.update(last_error="meanwhile", owner="another")
