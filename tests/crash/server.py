@@ -3,6 +3,7 @@
 It answers ``/inspect/...`` and ``/configure`` for the tests, promptly and without faults.
 """
 
+# ruff: noqa: S311
 from __future__ import annotations
 
 import json
@@ -64,7 +65,7 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             self._exchange(wishes)
 
-    do_POST = do_PUT = do_DELETE = do_GET
+    do_POST = do_PUT = do_DELETE = do_GET  # noqa: N815
 
     def _exchange(self, wishes: Any) -> None:
         server = self.server

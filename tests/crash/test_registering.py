@@ -1,5 +1,6 @@
 """Many processes register, and are killed or stopped while they do."""
 
+# ruff: noqa: S311
 from __future__ import annotations
 
 import random
@@ -59,7 +60,9 @@ def assert_everything_is_known(site: Site) -> None:
     active = dict(rows.active().values_list("client_id", "owner"))
     assert set(active) <= set(clients)
     named = set(rows.exclude(client_id="").values_list("client_id", flat=True))
-    nameless = Counter(client["client_name"] for id, client in clients.items() if id not in named)
+    nameless = Counter(
+        client["client_name"] for name, client in clients.items() if name not in named
+    )
     doubtful = rows.filter(client_id="").exclude(status__in=[Status.DRAFT, Status.REJECTED])
     assert nameless <= Counter(doubtful.values_list("owner", flat=True))
 
@@ -79,7 +82,7 @@ def test_processes_that_meet_at_one_key_make_one_client(site: Site) -> None:
     longest = 0.0
     for number in range(site.size(short=10, full=200)):
         outcomes = released_together(crew, f"round {number}")
-        assert len({outcome.get("value") for outcome in outcomes}) == 1, outcomes
+        assert len({outcome.get("value") for outcome in outcomes}) == 1, [o for o in outcomes if "error" in o]
         assert "value" in outcomes[0], outcomes
         longest = max(longest, *(outcome["took"] for outcome in outcomes))
     assert set(site.server.inspect("posts").values()) == {1}

@@ -3,6 +3,7 @@
 An error that is neither this app's nor the database's is a crash.
 """
 
+# ruff: noqa: S311
 from __future__ import annotations
 
 import os
