@@ -69,6 +69,8 @@ class Worker:
         self._pipe, other = _context.Pipe()
         self._process = _context.Process(target=worker.main, args=(other, *arguments))
         self._process.start()
+        assert self._process.pid
+        self.pid = self._process.pid
         other.close()
 
     def start(self, job: str, *, at: float = 0, **arguments: Any) -> None:
@@ -95,8 +97,7 @@ class Worker:
         return not self._pipe.poll()
 
     def signal(self, number: int) -> None:
-        assert self._process.pid
-        os.kill(self._process.pid, number)
+        os.kill(self.pid, number)
 
     def kill(self) -> None:
         self._process.kill()

@@ -82,7 +82,9 @@ def test_processes_that_meet_at_one_key_make_one_client(site: Site) -> None:
     longest = 0.0
     for number in range(site.size(short=10, full=200)):
         outcomes = released_together(crew, f"round {number}")
-        assert len({outcome.get("value") for outcome in outcomes}) == 1, [o for o in outcomes if "error" in o]
+        assert len({outcome.get("value") for outcome in outcomes}) == 1, [
+            o for o in outcomes if "error" in o
+        ]
         assert "value" in outcomes[0], outcomes
         longest = max(longest, *(outcome["took"] for outcome in outcomes))
     assert set(site.server.inspect("posts").values()) == {1}
