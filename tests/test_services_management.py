@@ -146,10 +146,10 @@ def test_absent_and_masked_credentials_replace_nothing(
 def test_reading_costs_one_request_and_few_queries(
     mocked_responses: Stubs, django_assert_num_queries: Any
 ) -> None:
-    """A durable check (two), the claim, loading afresh, and the answer in a savepoint (three)."""
+    """A durable check (two), the claim and loading afresh (three), and the answer (three)."""
     mocked_responses.get(URI, json=client_information())
     row = ClientRegistration.objects.select_related("server").get(pk=make_registration().pk)
-    with django_assert_num_queries(7):
+    with django_assert_num_queries(8):
         read(row)
     assert len(mocked_responses.calls) == 1
 
@@ -819,11 +819,11 @@ def test_an_update_works_where_registration_is_offered_no_more(mocked_responses:
 def test_updating_costs_two_requests_and_few_queries(
     mocked_responses: Stubs, django_assert_num_queries: Any
 ) -> None:
-    """As a read (seven), once more an answer (three), and the wishes."""
+    """As a read (eight), once more an answer (three), and the wishes."""
     for method in ("GET", "PUT"):
         mocked_responses.add(method, URI, json=client_information())
     row = ClientRegistration.objects.select_related("server").get(pk=make_registration().pk)
-    with django_assert_num_queries(11):
+    with django_assert_num_queries(12):
         update(row)
     assert len(mocked_responses.calls) == 2
 
@@ -1101,10 +1101,10 @@ def test_a_draft_that_was_registered_meanwhile_is_deleted_at_the_server(
 def test_revoking_costs_one_request_and_few_queries(
     mocked_responses: Stubs, django_assert_num_queries: Any
 ) -> None:
-    """As a read (seven), and one to load the row afresh."""
+    """As a read (eight), and one to load the row afresh."""
     mocked_responses.delete(URI, status=204)
     row = ClientRegistration.objects.select_related("server").get(pk=make_registration().pk)
-    with django_assert_num_queries(8):
+    with django_assert_num_queries(9):
         revoke(row)
     assert len(mocked_responses.calls) == 1
 
