@@ -14,8 +14,8 @@ logger = logging.getLogger("django_dcr")
 
 # After a failed refresh the last good document serves this long, in seconds.
 _RETRY_AFTER = 60
-# What a server that has no document at a well-known place answers there.
-_ABSENT = {200, 404, 405, 410}
+# What a server that has no document at a well-known place answers there, if not with a page.
+_ABSENT = {404, 405, 410}
 
 
 def discover(server: AuthorizationServer, *, refresh: bool = False) -> AuthorizationServer:
@@ -93,8 +93,8 @@ def _ask(server: AuthorizationServer, url: str) -> tuple[dict[str, Any], http.Re
 
 
 def _no_document(issuer: str, tried: list[tuple[str, DCRError]]) -> DCRError:
-    worst = next((exc for _url, exc in tried if exc.status not in _ABSENT), None)
-    if worst is not None and worst.status is None:
+    worst = next((exc for _url, exc in tried if not _is_absence(exc)), None)
+    if worst is not None and worst.status in (None, 200):
         return worst
     attempts = "; ".join(f"{url} {_outcome(exc)}" for url, exc in tried)
     error = worst or UnsupportedError(issuer=issuer, step="discover", status=tried[0][1].status)
@@ -102,6 +102,11 @@ def _no_document(issuer: str, tried: list[tuple[str, DCRError]]) -> DCRError:
         f"No metadata was found. Check that the issuer is spelt as the server does. {attempts}.",
     )
     return error
+
+
+def _is_absence(exc: DCRError) -> bool:
+    # An answer of status 200 that broke off may have been the document.
+    return exc.status in _ABSENT or (exc.status == 200 and isinstance(exc, UnsupportedError))
 
 
 def _outcome(exc: DCRError) -> str:
