@@ -12,7 +12,8 @@ from django.utils.timezone import now
 
 from django_dcr.exceptions import DecryptionError, NotAllowedError, UnsupportedError
 from django_dcr.fields import digest
-from django_dcr.models import AuthorizationServer, ClientRegistration, DatabaseNow, Status
+from django_dcr.models import AuthorizationServer, ClientRegistration, Status
+from django_dcr.models.leases import DatabaseNow
 from django_dcr.protocol import client_information
 from tests.factories import (
     CALLBACK,

@@ -1,193 +1,25 @@
-"""The two tables: the servers this site knows, and its registrations there."""
+"""The registrations of this site at those servers."""
 
 from __future__ import annotations
 
-import secrets
 from datetime import datetime, timedelta
 from datetime import timezone as tz
 from typing import Any
 
 from django.core.exceptions import ValidationError
-from django.db import InterfaceError, OperationalError, connections, models, router, transaction
-from django.db.models.functions import Now
+from django.db import models, transaction
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from django_dcr import protocol, text, urls
+from django_dcr import protocol, text
 from django_dcr.conf import conf
 from django_dcr.exceptions import DecryptionError, NotAllowedError
 from django_dcr.fields import DigestField, Secret, SecretField, SecretQuerySet, digest, holding
+from django_dcr.models.leases import LeasedModel, lease_is_free
+from django_dcr.models.servers import AuthorizationServer
 
 # An expired secret must not be handed out by a clock that is a little behind.
 EXPIRY_MARGIN = timedelta(seconds=60)
-
-
-class DatabaseNow(Now):
-    """The database's own clock, which all hosts share, in UTC on every database."""
-
-    def as_mysql(self, compiler: Any, connection: Any, **extra_context: Any) -> Any:
-        return self.as_sql(compiler, connection, template="UTC_TIMESTAMP(6)", **extra_context)
-
-
-class AuthorizationServerQuerySet(SecretQuerySet["AuthorizationServer"]):
-    def for_issuer(self, issuer: str) -> AuthorizationServer:
-        """Find or create the row of ``issuer``.
-
-        Raises NotAllowedError where the string is no issuer identifier (RFC 8414 section 2)
-        or the site's policy excludes it; then nothing is stored.
-        """
-        check_issuer(issuer)
-        server, _created = self.get_or_create(
-            issuer_digest=digest(issuer), defaults={"issuer": issuer}
-        )
-        return server
-
-
-def check_issuer(issuer: str) -> None:
-    """Raise NotAllowedError unless ``issuer`` is well formed and ``DCR_ALLOWED_ISSUERS`` has it."""
-    protocol.check_issuer(issuer, allow_http=_may_use_http(issuer))
-    if conf.DCR_ALLOWED_ISSUERS and issuer not in conf.DCR_ALLOWED_ISSUERS:
-        raise NotAllowedError(
-            f"The issuer {issuer} is not in DCR_ALLOWED_ISSUERS. Add it there, exactly as "
-            "written, to let this site use it.",
-            issuer=issuer,
-        )
-
-
-def _may_use_http(issuer: str) -> bool:
-    try:
-        return conf.is_internal(urls.parse(issuer))
-    except ValueError:
-        return False
-
-
-class AuthorizationServer(models.Model):
-    """An authorization server, and the last good copy of its metadata: the row is the cache."""
-
-    issuer = models.TextField(
-        _("issuer"), help_text=_("The issuer identifier, exactly as the server writes it.")
-    )
-    issuer_digest = DigestField(source="_issuer_parts", unique=True)
-    name = models.CharField(_("name"), max_length=200, blank=True)
-    enabled = models.BooleanField(
-        _("enabled"), default=True, help_text=_("Unchecked, no registration here is handed out.")
-    )
-    initial_access_token = SecretField(_("initial access token"), null=True, blank=True)
-    client_metadata = models.JSONField(
-        _("client metadata"),
-        default=dict,
-        blank=True,
-        help_text=_("Defaults for registrations at this server, as RFC 7591 members."),
-    )
-    trusted_origins = models.JSONField(
-        _("trusted origins"),
-        default=list,
-        blank=True,
-        help_text=_(
-            "Origins besides the issuer's that its endpoints may be on, such as "
-            '["https://register.example.com"]. Credentials are sent there.'
-        ),
-    )
-    send_client_secret = models.BooleanField(
-        _("send client secret in updates"),
-        default=False,
-        help_text=_("A few servers refuse updates without the current secret, a few with it."),
-    )
-    metadata = models.JSONField(_("metadata"), default=dict, blank=True, editable=False)
-    metadata_url = models.TextField(_("metadata URL"), blank=True, editable=False)
-    etag = models.TextField(blank=True, editable=False)
-    fetched_at = models.DateTimeField(_("fetched"), null=True, editable=False)
-    fresh_until = models.DateTimeField(_("fresh until"), null=True, editable=False)
-    last_error = models.TextField(_("last error"), blank=True, editable=False)
-    created_at = models.DateTimeField(_("created"), auto_now_add=True)
-    updated_at = models.DateTimeField(_("updated"), auto_now=True)
-
-    objects = AuthorizationServerQuerySet.as_manager()
-
-    class Meta:
-        verbose_name = _("authorization server")
-        verbose_name_plural = _("authorization servers")
-
-    def __str__(self) -> str:
-        return self.name or self.issuer
-
-    def _issuer_parts(self) -> tuple[str, ...]:
-        return (self.issuer,)
-
-    def clean(self) -> None:
-        # A stored issuer that is no longer allowed must not bar the way to its other columns.
-        if self.issuer_digest != digest(self.issuer):
-            self._check_new_issuer()
-        try:
-            defaults = protocol.client_metadata(self.client_metadata)
-            protocol.check_client_metadata(defaults, complete=False)
-        except NotAllowedError as exc:
-            raise ValidationError({"client_metadata": str(exc)}) from exc
-        _check_origins(self.trusted_origins)
-
-    def _check_new_issuer(self) -> None:
-        try:
-            check_issuer(self.issuer)
-        except NotAllowedError as exc:
-            raise ValidationError({"issuer": str(exc)}) from exc
-        others = type(self).objects.filter(issuer_digest=digest(self.issuer)).exclude(pk=self.pk)
-        if others.exists():
-            raise ValidationError({"issuer": _("This authorization server is already listed.")})
-
-    def check_allowed(self) -> None:
-        """Raise NotAllowedError unless the server is enabled and its issuer still allowed."""
-        check_issuer(self.issuer)
-        if not self.enabled:
-            raise NotAllowedError(
-                f"The authorization server {self.issuer} is disabled. "
-                "Tick its box “enabled” in the admin to use it.",
-                issuer=self.issuer,
-            )
-
-    @property
-    def has_metadata(self) -> bool:
-        """Whether ``metadata`` is this issuer's own, which may have been edited meanwhile."""
-        return bool(self.metadata.get("issuer") == self.issuer)
-
-    @property
-    def is_fresh(self) -> bool:
-        """Whether ``metadata`` can be used without asking the server."""
-        return bool(self.has_metadata and self.fresh_until and timezone.now() < self.fresh_until)
-
-    @property
-    def supports_pkce(self) -> bool:
-        """Whether the server announces PKCE with S256 (RFC 8414 section 2, RFC 7636)."""
-        methods = self.metadata.get("code_challenge_methods_supported")
-        return isinstance(methods, list) and "S256" in methods
-
-    def store(self, metadata: dict[str, Any], *, url: str, etag: str, lifetime: float) -> None:
-        """Save a checked discovery document, fresh for ``lifetime`` seconds."""
-        self.metadata, self.metadata_url, self.etag = metadata, url, etag
-        self.fetched_at = timezone.now()
-        self.fresh_until = self.fetched_at + timedelta(seconds=lifetime)
-        self.last_error = ""
-        self._save("metadata", "metadata_url", "etag", "fetched_at", "fresh_until", "last_error")
-
-    def postpone(self, error: str, *, seconds: float) -> None:
-        """Record a failed refresh, and serve the last good document for ``seconds`` more."""
-        self.last_error = error
-        self.fresh_until = timezone.now() + timedelta(seconds=seconds)
-        self._save("fresh_until", "last_error")
-
-    def _save(self, *fields: str) -> None:
-        self.save(update_fields=[*fields, "updated_at"] if self.pk else None)
-
-
-def _check_origins(origins: object) -> None:
-    for origin in origins if isinstance(origins, list) else [None]:
-        try:
-            well_formed = urls.parse(origin).origin == origin
-        except ValueError:
-            well_formed = False
-        if not well_formed:
-            raise ValidationError(
-                {"trusted_origins": _('Write a list of origins, such as ["https://example.com"].')}
-            )
 
 
 class Status(models.TextChoices):
@@ -225,15 +57,11 @@ class ClientRegistrationQuerySet(SecretQuerySet["ClientRegistration"]):
 
     def unsettled(self) -> ClientRegistrationQuerySet:
         """Rows that a crash or a lost answer left behind, and nobody works on."""
-        waiting = models.Q(status__in=[Status.REGISTERING, Status.REVOKING]) & _lease_is_free()
+        waiting = models.Q(status__in=[Status.REGISTERING, Status.REVOKING]) & lease_is_free()
         # An unknown one that is not live any more, and cannot be deleted, is only a record.
         deletable = models.Q(registration_access_token__isnull=False)
         doubtful = models.Q(status=Status.UNKNOWN) & (models.Q(live=True) | deletable)
         return self.filter(waiting | doubtful)
-
-
-def _lease_is_free() -> models.Q:
-    return models.Q(lease_until__isnull=True) | models.Q(lease_until__lt=DatabaseNow())
 
 
 def check_owner(owner: str) -> None:
@@ -242,7 +70,7 @@ def check_owner(owner: str) -> None:
         raise NotAllowedError("Null characters and lone surrogates are not allowed in an owner.")
 
 
-class ClientRegistration(models.Model):
+class ClientRegistration(LeasedModel):
     """One client of this site at one authorization server, from intent to tombstone.
 
     The columns that the server issues bear the names of RFC 7591 section 3.2.1 and RFC 7592
@@ -250,6 +78,8 @@ class ClientRegistration(models.Model):
     """
 
     Status = Status
+    # What the caller wishes is not what another process may have stored.
+    kept_on_reload = ("id", "server", "owner", "requested_metadata")
 
     server = models.ForeignKey(
         AuthorizationServer,
@@ -291,10 +121,7 @@ class ClientRegistration(models.Model):
         _("registration access token"), null=True, editable=False
     )
     last_error = models.TextField(_("last error"), blank=True, default="", editable=False)
-    lease = models.CharField(max_length=32, blank=True, default="", editable=False)
-    lease_until = models.DateTimeField(null=True, editable=False)
     created_at = models.DateTimeField(_("created"), auto_now_add=True)
-    updated_at = models.DateTimeField(_("updated"), auto_now=True)
 
     objects = ClientRegistrationQuerySet.as_manager()
 
@@ -402,35 +229,6 @@ class ClientRegistration(models.Model):
         secret = None if self.client_secret is None else self.client_secret.reveal()
         method = self.metadata.get("token_endpoint_auth_method", "client_secret_basic")
         return protocol.client_authentication(self.client_id, secret, method)
-
-    # -- the lease: one process at a time may do work that turns a token ------------------
-
-    def claim(self, *statuses: str, **values: Any) -> bool:
-        """Take the row for ``DCR_LEASE`` seconds if it is in one of ``statuses`` and free.
-
-        ``values`` are written with the lease. The row is loaded afresh: what another process
-        stored while this one waited counts.
-        """
-        lease = secrets.token_hex(16)
-        until = models.ExpressionWrapper(
-            DatabaseNow() + timedelta(seconds=conf.DCR_LEASE), output_field=models.DateTimeField()
-        )
-        rows = self._row().filter(_lease_is_free(), status__in=statuses)
-        values |= {"lease": lease, "lease_until": until, "updated_at": timezone.now()}
-        # Looking locks nothing; on MariaDB many updates in vain and one write are a deadlock.
-        if not (rows.exists() and rows.update(**values)):
-            return False
-        self.reload()
-        return True
-
-    def reload(self) -> None:
-        """Load afresh all but ``requested_metadata``, which is the caller's wish."""
-        self.refresh_from_db(using=self._alias, fields=_COLUMNS)
-
-    def release(self) -> None:
-        """Give the lease back, unless writing an outcome has done so."""
-        if self.lease:
-            self._write(self._mine(), release=True)
 
     # -- changes of state ------------------------------------------------------------------
 
@@ -552,47 +350,6 @@ class ClientRegistration(models.Model):
             setattr(predecessor, name, value)
         return True
 
-    @property
-    def _alias(self) -> str:
-        # Decisions are made where writes go: a replica may lag.
-        return router.db_for_write(type(self), instance=self)
-
-    def _row(self) -> ClientRegistrationQuerySet:
-        return type(self).objects.using(self._alias).filter(pk=self.pk)
-
-    def _mine(self) -> models.Q:
-        return models.Q(lease=self.lease)
-
-    def _write(self, fence: models.Q, *, release: bool = False, **values: Any) -> bool:
-        """Write where ``fence`` holds; retry once where the connection died while HTTP went on."""
-        if release:
-            values |= {"lease": "", "lease_until": None}
-        values["updated_at"] = timezone.now()
-        for name, value in values.items():
-            field = self._meta.get_field(name)
-            if isinstance(field, SecretField):
-                values[name] = field.sealed(value)  # once, so that row and attribute agree
-        rows = self._row().filter(fence)
-        try:
-            written = _committed(rows, values)
-        except (OperationalError, InterfaceError):
-            if connections[self._alias].in_atomic_block:
-                raise
-            connections[self._alias].close()
-            # The first attempt may have been committed, and only its reply lost.
-            mark = self._row().filter(updated_at=values["updated_at"])
-            written = bool(_committed(rows, values) or mark.exists())
-        if written:
-            for name, value in values.items():
-                setattr(self, name, value)
-        return written
-
-
-def _committed(rows: models.QuerySet[ClientRegistration], values: dict[str, Any]) -> bool:
-    # A refused write must not poison a test's outer transaction: the caller goes on.
-    with transaction.atomic(using=rows.db):
-        return bool(rows.update(**values))
-
 
 #: The columns that the server issues.
 _ISSUED = (
@@ -611,9 +368,3 @@ _NO_CREDENTIALS: dict[str, Any] = {
     "registration_access_token": None,
     "registration_client_uri": "",
 }
-#: What ``reload`` loads afresh: all but the caller's own wishes and the relation.
-_COLUMNS = [
-    field.attname
-    for field in ClientRegistration._meta.concrete_fields
-    if field.name not in ("id", "server", "owner", "requested_metadata")
-]

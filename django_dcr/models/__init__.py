@@ -1,0 +1,27 @@
+"""The two tables: the servers this site knows, and its registrations there."""
+
+from __future__ import annotations
+
+from django_dcr.models.registrations import (
+    EXPIRY_MARGIN,
+    ClientRegistration,
+    ClientRegistrationQuerySet,
+    Status,
+    check_owner,
+)
+from django_dcr.models.servers import (
+    AuthorizationServer,
+    AuthorizationServerQuerySet,
+    check_issuer,
+)
+
+__all__ = [
+    "EXPIRY_MARGIN",
+    "AuthorizationServer",
+    "AuthorizationServerQuerySet",
+    "ClientRegistration",
+    "ClientRegistrationQuerySet",
+    "Status",
+    "check_issuer",
+    "check_owner",
+]

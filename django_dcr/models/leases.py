@@ -1,0 +1,110 @@
+"""Rows that one process at a time may work on: a lease by database time, with fencing."""
+
+from __future__ import annotations
+
+import secrets
+from datetime import timedelta
+from typing import Any, ClassVar
+
+from django.db import InterfaceError, OperationalError, connections, models, router, transaction
+from django.db.models.functions import Now
+from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
+
+from django_dcr.conf import conf
+from django_dcr.fields import SecretField
+
+
+class DatabaseNow(Now):
+    """The database's own clock, which all hosts share, in UTC on every database."""
+
+    def as_mysql(self, compiler: Any, connection: Any, **extra_context: Any) -> Any:
+        return self.as_sql(compiler, connection, template="UTC_TIMESTAMP(6)", **extra_context)
+
+
+def lease_is_free() -> models.Q:
+    """A condition: no process holds the row, or its time is up."""
+    return models.Q(lease_until__isnull=True) | models.Q(lease_until__lt=DatabaseNow())
+
+
+class LeasedModel(models.Model):
+    """A row that is claimed before it is worked on, and written only by who holds it."""
+
+    lease = models.CharField(max_length=32, blank=True, default="", editable=False)
+    lease_until = models.DateTimeField(null=True, editable=False)
+    updated_at = models.DateTimeField(_("updated"), auto_now=True)
+
+    #: The fields that ``reload`` leaves alone.
+    kept_on_reload: ClassVar[tuple[str, ...]] = ("id",)
+
+    class Meta:
+        abstract = True
+
+    def claim(self, *statuses: str, **values: Any) -> bool:
+        """Take the row for ``DCR_LEASE`` seconds if it is in one of ``statuses`` and free.
+
+        ``values`` are written with the lease. The row is loaded afresh: what another process
+        stored while this one waited counts.
+        """
+        lease = secrets.token_hex(16)
+        until = models.ExpressionWrapper(
+            DatabaseNow() + timedelta(seconds=conf.DCR_LEASE), output_field=models.DateTimeField()
+        )
+        rows = self._row().filter(lease_is_free(), status__in=statuses)
+        values |= {"lease": lease, "lease_until": until, "updated_at": timezone.now()}
+        # Looking locks nothing; on MariaDB many updates in vain and one write are a deadlock.
+        if not (rows.exists() and rows.update(**values)):
+            return False
+        self.reload()
+        return True
+
+    def reload(self) -> None:
+        """Load afresh all but the fields in ``kept_on_reload``."""
+        fields = (f for f in self._meta.concrete_fields if f.name not in self.kept_on_reload)
+        self.refresh_from_db(using=self._alias, fields=[field.attname for field in fields])
+
+    def release(self) -> None:
+        """Give the lease back, unless writing an outcome has done so."""
+        if self.lease:
+            self._write(self._mine(), release=True)
+
+    @property
+    def _alias(self) -> str:
+        # Decisions are made where writes go: a replica may lag.
+        return router.db_for_write(type(self), instance=self)
+
+    def _row(self) -> models.QuerySet[Any]:
+        return type(self)._default_manager.using(self._alias).filter(pk=self.pk)
+
+    def _mine(self) -> models.Q:
+        return models.Q(lease=self.lease)
+
+    def _write(self, fence: models.Q, *, release: bool = False, **values: Any) -> bool:
+        """Write where ``fence`` holds; retry once where the connection died while HTTP went on."""
+        if release:
+            values |= {"lease": "", "lease_until": None}
+        values["updated_at"] = timezone.now()
+        for name, value in values.items():
+            field = self._meta.get_field(name)
+            if isinstance(field, SecretField):
+                values[name] = field.sealed(value)  # once, so that row and attribute agree
+        rows = self._row().filter(fence)
+        try:
+            written = _committed(rows, values)
+        except (OperationalError, InterfaceError):
+            if connections[self._alias].in_atomic_block:
+                raise
+            connections[self._alias].close()
+            # The first attempt may have been committed, and only its reply lost.
+            mark = self._row().filter(updated_at=values["updated_at"])
+            written = bool(_committed(rows, values) or mark.exists())
+        if written:
+            for name, value in values.items():
+                setattr(self, name, value)
+        return written
+
+
+def _committed(rows: models.QuerySet[Any], values: dict[str, Any]) -> bool:
+    # A refused write must not poison a test's outer transaction: the caller goes on.
+    with transaction.atomic(using=rows.db):
+        return bool(rows.update(**values))

@@ -1,0 +1,177 @@
+"""The servers that this site knows, and what they publish of themselves."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from django.core.exceptions import ValidationError
+from django.db import models
+from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
+
+from django_dcr import protocol, urls
+from django_dcr.conf import conf
+from django_dcr.exceptions import NotAllowedError
+from django_dcr.fields import DigestField, SecretField, SecretQuerySet, digest
+
+
+class AuthorizationServerQuerySet(SecretQuerySet["AuthorizationServer"]):
+    def for_issuer(self, issuer: str) -> AuthorizationServer:
+        """Find or create the row of ``issuer``.
+
+        Raises NotAllowedError where the string is no issuer identifier (RFC 8414 section 2)
+        or the site's policy excludes it; then nothing is stored.
+        """
+        check_issuer(issuer)
+        server, _created = self.get_or_create(
+            issuer_digest=digest(issuer), defaults={"issuer": issuer}
+        )
+        return server
+
+
+def check_issuer(issuer: str) -> None:
+    """Raise NotAllowedError unless ``issuer`` is well formed and ``DCR_ALLOWED_ISSUERS`` has it."""
+    protocol.check_issuer(issuer, allow_http=_may_use_http(issuer))
+    if conf.DCR_ALLOWED_ISSUERS and issuer not in conf.DCR_ALLOWED_ISSUERS:
+        raise NotAllowedError(
+            f"The issuer {issuer} is not in DCR_ALLOWED_ISSUERS. Add it there, exactly as "
+            "written, to let this site use it.",
+            issuer=issuer,
+        )
+
+
+def _may_use_http(issuer: str) -> bool:
+    try:
+        return conf.is_internal(urls.parse(issuer))
+    except ValueError:
+        return False
+
+
+class AuthorizationServer(models.Model):
+    """An authorization server, and the last good copy of its metadata: the row is the cache."""
+
+    issuer = models.TextField(
+        _("issuer"), help_text=_("The issuer identifier, exactly as the server writes it.")
+    )
+    issuer_digest = DigestField(source="_issuer_parts", unique=True)
+    name = models.CharField(_("name"), max_length=200, blank=True)
+    enabled = models.BooleanField(
+        _("enabled"), default=True, help_text=_("Unchecked, no registration here is handed out.")
+    )
+    initial_access_token = SecretField(_("initial access token"), null=True, blank=True)
+    client_metadata = models.JSONField(
+        _("client metadata"),
+        default=dict,
+        blank=True,
+        help_text=_("Defaults for registrations at this server, as RFC 7591 members."),
+    )
+    trusted_origins = models.JSONField(
+        _("trusted origins"),
+        default=list,
+        blank=True,
+        help_text=_(
+            "Origins besides the issuer's that its endpoints may be on, such as "
+            '["https://register.example.com"]. Credentials are sent there.'
+        ),
+    )
+    send_client_secret = models.BooleanField(
+        _("send client secret in updates"),
+        default=False,
+        help_text=_("A few servers refuse updates without the current secret, a few with it."),
+    )
+    metadata = models.JSONField(_("metadata"), default=dict, blank=True, editable=False)
+    metadata_url = models.TextField(_("metadata URL"), blank=True, editable=False)
+    etag = models.TextField(blank=True, editable=False)
+    fetched_at = models.DateTimeField(_("fetched"), null=True, editable=False)
+    fresh_until = models.DateTimeField(_("fresh until"), null=True, editable=False)
+    last_error = models.TextField(_("last error"), blank=True, editable=False)
+    created_at = models.DateTimeField(_("created"), auto_now_add=True)
+    updated_at = models.DateTimeField(_("updated"), auto_now=True)
+
+    objects = AuthorizationServerQuerySet.as_manager()
+
+    class Meta:
+        verbose_name = _("authorization server")
+        verbose_name_plural = _("authorization servers")
+
+    def __str__(self) -> str:
+        return self.name or self.issuer
+
+    def _issuer_parts(self) -> tuple[str, ...]:
+        return (self.issuer,)
+
+    def clean(self) -> None:
+        # A stored issuer that is no longer allowed must not bar the way to its other columns.
+        if self.issuer_digest != digest(self.issuer):
+            self._check_new_issuer()
+        try:
+            defaults = protocol.client_metadata(self.client_metadata)
+            protocol.check_client_metadata(defaults, complete=False)
+        except NotAllowedError as exc:
+            raise ValidationError({"client_metadata": str(exc)}) from exc
+        _check_origins(self.trusted_origins)
+
+    def _check_new_issuer(self) -> None:
+        try:
+            check_issuer(self.issuer)
+        except NotAllowedError as exc:
+            raise ValidationError({"issuer": str(exc)}) from exc
+        others = type(self).objects.filter(issuer_digest=digest(self.issuer)).exclude(pk=self.pk)
+        if others.exists():
+            raise ValidationError({"issuer": _("This authorization server is already listed.")})
+
+    def check_allowed(self) -> None:
+        """Raise NotAllowedError unless the server is enabled and its issuer still allowed."""
+        check_issuer(self.issuer)
+        if not self.enabled:
+            raise NotAllowedError(
+                f"The authorization server {self.issuer} is disabled. "
+                "Tick its box “enabled” in the admin to use it.",
+                issuer=self.issuer,
+            )
+
+    @property
+    def has_metadata(self) -> bool:
+        """Whether ``metadata`` is this issuer's own, which may have been edited meanwhile."""
+        return bool(self.metadata.get("issuer") == self.issuer)
+
+    @property
+    def is_fresh(self) -> bool:
+        """Whether ``metadata`` can be used without asking the server."""
+        return bool(self.has_metadata and self.fresh_until and timezone.now() < self.fresh_until)
+
+    @property
+    def supports_pkce(self) -> bool:
+        """Whether the server announces PKCE with S256 (RFC 8414 section 2, RFC 7636)."""
+        methods = self.metadata.get("code_challenge_methods_supported")
+        return isinstance(methods, list) and "S256" in methods
+
+    def store(self, metadata: dict[str, Any], *, url: str, etag: str, lifetime: float) -> None:
+        """Save a checked discovery document, fresh for ``lifetime`` seconds."""
+        self.metadata, self.metadata_url, self.etag = metadata, url, etag
+        self.fetched_at = timezone.now()
+        self.fresh_until = self.fetched_at + timedelta(seconds=lifetime)
+        self.last_error = ""
+        self._save("metadata", "metadata_url", "etag", "fetched_at", "fresh_until", "last_error")
+
+    def postpone(self, error: str, *, seconds: float) -> None:
+        """Record a failed refresh, and serve the last good document for ``seconds`` more."""
+        self.last_error = error
+        self.fresh_until = timezone.now() + timedelta(seconds=seconds)
+        self._save("fresh_until", "last_error")
+
+    def _save(self, *fields: str) -> None:
+        self.save(update_fields=[*fields, "updated_at"] if self.pk else None)
+
+
+def _check_origins(origins: object) -> None:
+    for origin in origins if isinstance(origins, list) else [None]:
+        try:
+            well_formed = urls.parse(origin).origin == origin
+        except ValueError:
+            well_formed = False
+        if not well_formed:
+            raise ValidationError(
+                {"trusted_origins": _('Write a list of origins, such as ["https://example.com"].')}
+            )
