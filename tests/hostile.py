@@ -56,6 +56,44 @@ def recorded_connects() -> Iterator[list[Any]]:
         _connects.remove(record)
 
 
+Lookup = Callable[..., list[Any]]
+
+
+def found(*addresses: str, port: int | None = None) -> Lookup:
+    """Return a resolver that finds ``addresses``, and keeps the names it was asked for."""
+
+    def getaddrinfo(host: str, asked_port: int, *args: Any, **kwargs: Any) -> list[Any]:
+        names.append(host)
+        return [
+            (
+                socket.AF_INET6 if ":" in address else socket.AF_INET,
+                socket.SOCK_STREAM,
+                6,
+                "",
+                (address, port or asked_port),
+            )
+            for address in addresses
+        ]
+
+    names: list[str] = []
+    getaddrinfo.names = names  # type: ignore[attr-defined]
+    return getaddrinfo
+
+
+@contextlib.contextmanager
+def deaf_port() -> Iterator[int]:
+    """Yield a loopback port with a full queue, where the kernel drops what comes."""
+    with contextlib.ExitStack() as stack:
+        full = stack.enter_context(socket.socket())
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        for _ in range(4):
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(full.getsockname())
+        yield full.getsockname()[1]
+
+
 class Server:
     """A server on a free loopback port, started and stopped by ``with``."""
 

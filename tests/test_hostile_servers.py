@@ -14,6 +14,7 @@ import socket
 import time
 import zlib
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, NamedTuple
 
 import pytest
@@ -23,21 +24,33 @@ from django_dcr.exceptions import (
     DCRError,
     InvalidResponseError,
     NetworkError,
+    NotAllowedError,
     RequestRejectedError,
     UnsupportedError,
 )
 from django_dcr.models import AuthorizationServer, ClientRegistration
-from django_dcr.services import discover, read, reconcile, register, revoke, update
+from django_dcr.services import (
+    discover,
+    get_or_register,
+    read,
+    reconcile,
+    register,
+    retry,
+    revoke,
+    update,
+)
 from tests import hostile
 from tests.factories import (
     GRANTED,
+    ISSUER,
+    WISHES,
     client_information,
     make_draft,
     make_registration,
     make_server,
     stored,
 )
-from tests.hostile import Server, Step, answer, drip, endless, pause, reset, silence
+from tests.hostile import Server, Step, answer, drip, endless, found, pause, reset, silence
 from tests.test_protocol_documents import REFUSED
 
 pytestmark = [pytest.mark.network, pytest.mark.django_db]
@@ -295,3 +308,217 @@ def test_a_deletion_without_a_usable_answer_is_still_under_way(case: Case) -> No
     """The same faults, step X: or it was refused, and the client is as it was."""
     with Server(*case.steps) as server:
         keeps_its_client(server, case, revoke, case.deleted)
+
+
+# --- names and addresses ------------------------------------------------------------------------
+
+
+def resolver_that(error: Exception) -> hostile.Lookup:
+    def getaddrinfo(*args: Any, **kwargs: Any) -> list[Any]:
+        raise error
+
+    return getaddrinfo
+
+
+def silent_resolver(*args: Any, **kwargs: Any) -> list[Any]:
+    time.sleep(3 * TIMEOUT)
+    return []
+
+
+PUBLIC = "93.184.215.14"
+UNREACHABLE = {
+    "30: private": (found("10.0.0.1"), 0),
+    "30: loopback": (found("127.0.0.1"), 0),
+    "30: metadata service": (found("169.254.169.254"), 0),
+    "30: mapped": (found("::ffff:127.0.0.1"), 0),
+    "31: public and private": (found(PUBLIC, "10.0.0.1"), 0),
+    "33: no such name": (resolver_that(socket.gaierror(-2, "RAW")), 0),
+    "33: no address": (found(), 0),
+    "34: silent": (silent_resolver, 0),
+    "35: 2,000 that refuse": (found(*[PUBLIC] * 2000), 4),
+}
+
+
+@pytest.mark.parametrize(("lookup", "connects"), UNREACHABLE.values(), ids=UNREACHABLE.keys())
+@pytest.mark.parametrize("service", [discover, register, read, update, revoke])
+def test_what_was_never_sent_leaves_everything_as_it_was(
+    service: Callable[..., Any],
+    lookup: hostile.Lookup,
+    connects: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Faults 30 to 35, every step: and a text that does not tell them apart."""
+    monkeypatch.setattr(socket, "getaddrinfo", lookup)
+    slow = lookup is silent_resolver
+    row = {discover: make_server, register: make_draft}.get(service, make_registration)()
+    before = type(row).objects.filter(pk=row.pk).values().get()
+    ask = partial(discover, refresh=True) if service is discover else service
+    case = Case([], timeout=TIMEOUT if slow else PATIENCE)
+    with hostile.recorded_connects() as connected:
+        error = fails(case, ask, row)
+    assert isinstance(error, NetworkError)
+    assert not error.sent
+    assert ("DCR_TIMEOUT" if slow else "cannot be reached") in str(error)
+    assert connected == [(PUBLIC, 443)] * connects
+    after = type(row).objects.filter(pk=row.pk).values().get()
+    changed = {name for name in after if after[name] != before[name]}
+    assert changed <= {"last_error", "updated_at", "fresh_until"}
+
+
+@pytest.mark.parametrize("service", [register, read])
+def test_a_name_that_resolves_anew_each_time_is_looked_up_once(
+    service: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fault 32: public at the check, loopback at a second lookup, which never comes."""
+    answers = iter([[PUBLIC], ["127.0.0.1"]])
+    names: list[str] = []
+
+    def getaddrinfo(host: str, port: int, **kwargs: Any) -> list[Any]:
+        names.append(host)
+        return found(*next(answers))(host, port)
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    with hostile.recorded_connects() as connected:
+        fails(Case([]), service, make_draft() if service is register else make_registration())
+    assert (names, connected) == (["as.example."], [(PUBLIC, 443)])
+
+
+@pytest.mark.parametrize("host", ["db", "localhost", "vault"])
+def test_an_issuer_without_a_dot_is_not_resolved(
+    host: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fault 36, step D: nor is any name completed by search domains (fault 32's final dot)."""
+    monkeypatch.setattr(socket, "getaddrinfo", lookup := found(PUBLIC))
+    fails(Case([]), discover, AuthorizationServer.objects.for_issuer(f"https://{host}"))
+    assert lookup.names == []  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("service", [discover, register, read, update, revoke])
+def test_a_refused_or_swallowed_connection_leaves_everything_as_it_was(
+    service: Callable[..., Any],
+) -> None:
+    """Faults 1 and 2, every step."""
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        refusing = closed.getsockname()[1]
+    with hostile.deaf_port() as swallowing:
+        for port, timeout in ((refusing, PATIENCE), (swallowing, TIMEOUT)):
+            url = f"http://127.0.0.1:{port}"
+            server = make_server(
+                issuer=url, metadata={"issuer": url, "registration_endpoint": f"{url}/register"}
+            )
+            row: Any = server
+            if service is not discover:
+                make = make_draft if service is register else make_registration
+                row = make(server=server, registration_client_uri=f"{url}/register/c1")
+            status = getattr(row, "status", None)
+            ask = partial(discover, refresh=True) if service is discover else service
+            error = fails(Case([], timeout=timeout), ask, row)
+            assert isinstance(error, NetworkError)
+            assert not error.sent
+            row.refresh_from_db()
+            assert getattr(row, "status", None) == status
+
+
+# --- answers that come when none is due, and those that do not come ----------------------------
+
+
+def test_a_forged_answer_is_not_taken_for_that_of_the_next_request() -> None:
+    """Fault 24: pushed on the kept connection, right after the honest one."""
+    honest = answer(GOOD)
+    forged = answer(GOOD.replace(b"s1", b"forged"))
+    with Server(*[hostile.read, honest + forged] * 2) as server:
+        row = register(make_draft(server=at(server)))
+        row.registration_client_uri = f"{server.url}/register/c1"
+        row.save()
+        read(row)
+        assert credentials(row)[:2] == ("s1", "t1")
+        assert len(server.requests) == 2
+
+
+def test_a_server_that_is_busy_twice_gets_one_client_and_one_post_a_call() -> None:
+    """Fault 142: nothing is repeated by itself, and a later call is free to."""
+
+    def busy_twice(server: Server, connection: socket.socket) -> None:
+        hostile.read(server, connection)
+        busy = len(server.requests) < 3
+        connection.sendall(last(b"", "503 x", "Retry-After: 1") if busy else last(GOOD))
+
+    with Server(busy_twice) as server:
+        draft = make_draft(server=at(server))
+        for count in (1, 2):
+            fails(Case([], kind=RequestRejectedError), register, draft)
+            assert (stored(draft).status, len(server.requests)) == ("rejected", count)
+        assert register(draft).status == "active"
+        assert len(server.requests) == 3
+        assert ClientRegistration.objects.count() == 1
+
+
+def test_a_lost_answer_ends_in_one_live_client_and_a_record_of_the_other() -> None:
+    """Fault 143: and only because a person says so."""
+    with Server(lambda server, connection: hostile.read(server, connection)) as server:
+        lost = make_draft(server=at(server))
+        fails(Case([]), register, lost)
+        with pytest.raises(DCRError, match="decide with"):
+            register(lost)
+        assert len(server.requests) == 1
+        server.steps = (hostile.read, last(GOOD))
+        fresh = retry(lost)
+        assert [stored(row).status for row in (lost, fresh)] == ["unknown", "active"]
+        assert [stored(row).live for row in (lost, fresh)] == [None, True]
+        assert len(server.requests) == 2
+
+
+def test_a_second_deletions_refusal_means_that_it_was_done() -> None:
+    """Fault 143."""
+    with Server(hostile.read) as server:
+        row = client_at(server)
+        fails(Case([]), revoke, row)
+        assert stored(row).status == "revoking"
+        server.steps = (hostile.read, last(b"", "401 x"))
+        assert revoke(row).status == "revoked"
+
+
+def test_a_site_that_is_its_own_issuer_waits_for_itself_until_the_deadline() -> None:
+    """Fault 94: allowed, for a site may be a server too. Its only worker is busy with asking."""
+    with socket.create_server(("127.0.0.1", 0)) as busy:
+        server = AuthorizationServer.objects.for_issuer(f"http://127.0.0.1:{busy.getsockname()[1]}")
+        assert "DCR_TIMEOUT" in str(fails(Case([], timeout=TIMEOUT), discover, server))
+
+
+# --- what a tenant supplies ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "wish",
+    [
+        {"logo_uri": "javascript:alert(1)"},
+        {"jwks_uri": "http://169.254.169.254/latest"},
+        {"jwks": {"keys": [{"kty": "oct", "k": "c2VjcmV0"}]}},
+        {"redirect_uris": ["javascript:alert(1)"]},
+        {"redirect_uris": ["http://evil.example/"]},
+        {"client_name": "a\0b"},
+        {"client_name": "a\ud800"},
+        {"client_secret": "mine"},
+        {"registration_access_token": "mine"},
+        {"x": float("nan")},
+        {"": 1},
+    ],
+    ids=repr,
+)
+def test_a_tenants_metadata_is_checked_before_anything_is_stored_or_sent(wish: Any) -> None:
+    """Fault A14: no connection is tried, and no row is made."""
+    with hostile.recorded_connects() as connected, pytest.raises(NotAllowedError):
+        get_or_register(ISSUER, "tenant", metadata={**WISHES, **wish})
+    assert connected == []
+    assert not ClientRegistration.objects.exists()
+
+
+def test_an_issuer_that_the_site_does_not_list_is_refused_before_anything_is_stored(
+    settings: Any,
+) -> None:
+    """Fault A14."""
+    settings.DCR_ALLOWED_ISSUERS = ["https://as.example"]
+    with hostile.recorded_connects() as connected, pytest.raises(NotAllowedError):
+        get_or_register(ISSUER, "tenant", metadata=WISHES)
+    assert connected == []
+    assert not AuthorizationServer.objects.exists()

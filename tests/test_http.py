@@ -27,7 +27,18 @@ from django.views.debug import ExceptionReporter
 from django_dcr.exceptions import NetworkError, NotAllowedError
 from django_dcr.http import Reply, send
 from tests import hostile
-from tests.hostile import Authority, Server, answer, drip, endless, pause, read, reset, silence
+from tests.hostile import (
+    Authority,
+    Server,
+    answer,
+    drip,
+    endless,
+    found,
+    pause,
+    read,
+    reset,
+    silence,
+)
 
 TIMEOUT = 0.5  # seconds, where it is what the test is about
 PATIENCE = 5.0  # else: a busy machine must not look like a slow server
@@ -661,30 +672,6 @@ def test_unread_bytes_inside_tls_end_a_connection(authority: Authority) -> None:
 
 # --- names and addresses -----------------------------------------------------------------------
 
-Lookup = Callable[..., list[Any]]
-
-
-def found(*addresses: str, port: int | None = None) -> Lookup:
-    """Return a resolver that finds ``addresses``, and keeps the names it was asked for."""
-
-    def getaddrinfo(host: str, asked_port: int, *args: Any, **kwargs: Any) -> list[Any]:
-        names.append(host)
-        return [
-            (
-                socket.AF_INET6 if ":" in address else socket.AF_INET,
-                socket.SOCK_STREAM,
-                6,
-                "",
-                (address, port or asked_port),
-            )
-            for address in addresses
-        ]
-
-    names: list[str] = []
-    getaddrinfo.names = names  # type: ignore[attr-defined]
-    return getaddrinfo
-
-
 FORBIDDEN = """
     127.0.0.1 127.255.255.254 0.0.0.0 0.1.2.3 10.0.0.1 10.255.255.255 172.16.0.1 172.31.255.255
     192.168.0.1 169.254.169.254 169.254.0.1 100.64.0.1 100.100.100.200 100.127.255.254 192.0.0.1
@@ -811,16 +798,8 @@ def test_a_refused_connection_sent_nothing() -> None:
 
 @pytest.fixture
 def deaf_port() -> Iterator[int]:
-    """Yield a port with a full queue, where the kernel drops what comes."""
-    with contextlib.ExitStack() as stack:
-        full = stack.enter_context(socket.socket())
-        full.bind(("127.0.0.1", 0))
-        full.listen(0)
-        for _ in range(4):
-            waiting = stack.enter_context(socket.socket())
-            waiting.setblocking(False)
-            waiting.connect_ex(full.getsockname())
-        yield full.getsockname()[1]
+    with hostile.deaf_port() as port:
+        yield port
 
 
 @loopback
