@@ -10,8 +10,10 @@ from __future__ import annotations
 import contextlib
 import gzip
 import json
+import os
 import socket
 import time
+import tracemalloc
 import zlib
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -308,6 +310,27 @@ def test_a_deletion_without_a_usable_answer_is_still_under_way(case: Case) -> No
     """The same faults, step X: or it was refused, and the client is as it was."""
     with Server(*case.steps) as server:
         keeps_its_client(server, case, revoke, case.deleted)
+
+
+# --- bounds -------------------------------------------------------------------------------------
+
+
+def open_files() -> int:
+    return len(os.listdir("/dev/fd"))
+
+
+def test_no_case_takes_more_memory_or_leaves_a_file_open() -> None:
+    """Promise 5: 16 MB at most for each, and as many descriptors afterwards as before."""
+    before = open_files()
+    for case in {**BYTES, **DOCUMENTS}.values():
+        with Server(*case.steps) as server:
+            draft = make_draft(server=at(server))
+            tracemalloc.start()
+            fails(case, register, draft)
+            grown = tracemalloc.get_traced_memory()[1]
+            tracemalloc.stop()
+        assert grown < 16_000_000
+    assert open_files() <= before
 
 
 # --- names and addresses ------------------------------------------------------------------------
