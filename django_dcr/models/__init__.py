@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from django_dcr.models.history import acting
 from django_dcr.models.registrations import (
     EXPIRY_MARGIN,
     ClientRegistration,
@@ -22,6 +23,7 @@ __all__ = [
     "ClientRegistration",
     "ClientRegistrationQuerySet",
     "Status",
+    "acting",
     "check_issuer",
     "check_owner",
 ]

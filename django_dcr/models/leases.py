@@ -34,17 +34,19 @@ class LeasedModel(models.Model):
     lease_until = models.DateTimeField(null=True, editable=False)
     updated_at = models.DateTimeField(_("updated"), auto_now=True)
 
+    #: What the row was last claimed for.
+    task = ""
     #: The fields that ``reload`` leaves alone.
     kept_on_reload: ClassVar[tuple[str, ...]] = ("id",)
 
     class Meta:
         abstract = True
 
-    def claim(self, *statuses: str, **values: Any) -> bool:
+    def claim(self, *statuses: str, task: str = "", **values: Any) -> bool:
         """Take the row for ``DCR_LEASE`` seconds if it is in one of ``statuses`` and free.
 
         ``values`` are written with the lease. The row is loaded afresh: what another process
-        stored while this one waited counts.
+        stored while this one waited counts. ``task`` says what the row is taken for.
         """
         lease = secrets.token_hex(16)
         until = models.ExpressionWrapper(
@@ -55,6 +57,7 @@ class LeasedModel(models.Model):
         # Looking locks nothing; on MariaDB many updates in vain and one write are a deadlock.
         if not (rows.exists() and rows.update(**values)):
             return False
+        self.task = task
         self.reload()
         return True
 

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from datetime import timezone as tz
 from typing import Any
 
-from django.core.exceptions import ValidationError
+from django.core.exceptions import ImproperlyConfigured, ValidationError
 from django.db import models, transaction
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
@@ -15,6 +15,7 @@ from django_dcr import protocol, text
 from django_dcr.conf import conf
 from django_dcr.exceptions import DecryptionError, NotAllowedError
 from django_dcr.fields import DigestField, Secret, SecretField, SecretQuerySet, digest, holding
+from django_dcr.models.history import extended
 from django_dcr.models.leases import LeasedModel, lease_is_free
 from django_dcr.models.servers import AuthorizationServer
 
@@ -121,6 +122,9 @@ class ClientRegistration(LeasedModel):
         _("registration access token"), null=True, editable=False
     )
     last_error = models.TextField(_("last error"), blank=True, default="", editable=False)
+    # Of the last answer: a list of many rows cannot ask each for its ``drift``.
+    has_drift = models.BooleanField(_("drift"), default=False, editable=False)
+    history = models.JSONField(_("history"), default=list, blank=True, editable=False)
     created_at = models.DateTimeField(_("created"), auto_now_add=True)
 
     objects = ClientRegistrationQuerySet.as_manager()
@@ -128,6 +132,13 @@ class ClientRegistration(LeasedModel):
     class Meta:
         verbose_name = _("client registration")
         verbose_name_plural = _("client registrations")
+        permissions = [
+            ("register_clientregistration", "Can register clients at their servers"),
+            ("update_clientregistration", "Can read and update clients at their servers"),
+            ("renew_clientregistration", "Can renew client secrets"),
+            ("revoke_clientregistration", "Can revoke and forget clients"),
+            ("reveal_clientregistration", "Can see client secrets"),
+        ]
         constraints = [
             models.UniqueConstraint(fields=["key_digest", "live"], name="dcr_one_live_per_key")
         ]
@@ -182,10 +193,19 @@ class ClientRegistration(LeasedModel):
     @property
     def drift(self) -> dict[str, dict[str, Any]]:
         """The members whose granted value is not the asked one, with both values."""
-        if not self.metadata:
+        return self._drift(self.metadata)
+
+    def _drift(self, granted: dict[str, Any]) -> dict[str, dict[str, Any]]:
+        if not granted:
             return {}
         offer = self.server.metadata
-        return protocol.differences(self.asked, self.metadata, server_metadata=offer)
+        return protocol.differences(self.asked, granted, server_metadata=offer)
+
+    def _drifts(self, granted: dict[str, Any]) -> bool:
+        try:
+            return bool(self._drift(granted))
+        except (NotAllowedError, ImproperlyConfigured):
+            return False  # what is asked cannot be told, and an answer must be stored all the same
 
     @property
     def is_manageable(self) -> bool:
@@ -255,10 +275,15 @@ class ClientRegistration(LeasedModel):
             values |= {
                 "status": Status.ACTIVE,
                 "metadata": metadata,
+                "has_drift": self._drifts(metadata),
                 "deviations": list(information.deviations),
                 "last_error": "",
             }
-        return self._write(fence, release=release, **values)
+        if not release:  # there is more to come of this step
+            return self._write(fence, **values)
+        renewed = self.client_secret is not None and "client_secret" in values
+        outcome = "active: new secret" if renewed else "active"
+        return self._write(fence, release=True, outcome=outcome, **values)
 
     def _issued(self, information: protocol.ClientInformation) -> dict[str, Any]:
         issued = {name: getattr(information, name) for name in _ISSUED}
@@ -282,6 +307,7 @@ class ClientRegistration(LeasedModel):
             status=Status.UNKNOWN,
             requested_metadata=self.requested_metadata,
             last_error="A spare client: another process had registered meanwhile. Revoke it.",
+            history=extended([], self.task, Status.UNKNOWN.value),
         )
         for name, value in spare._issued(information).items():
             setattr(spare, name, value)
@@ -316,23 +342,40 @@ class ClientRegistration(LeasedModel):
             fence &= holding("registration_access_token", self.registration_access_token)
         if status in (Status.DRAFT, Status.REJECTED):
             values |= _NO_CREDENTIALS
-        return self._write(fence, release=True, **values)
+        outcome = str(Status(status or self.status))
+        if isinstance(error, Exception):
+            outcome += f": {type(error).__name__}"
+        return self._write(fence, release=True, outcome=outcome, **values)
 
     def clear(self, note: str = "") -> bool:
         """Wipe the credentials and close the row (RFC 7592 section 2.3)."""
         values = {**_NO_CREDENTIALS, "status": Status.REVOKED, "live": None, "last_error": note}
         values.pop("client_id")  # names the tombstone, and opens nothing
-        return self._write(self._mine(), release=True, **values)
+        return self._write(self._mine(), release=True, outcome=Status.REVOKED.value, **values)
+
+    def note(self, step: str) -> bool:
+        """Write an event that changes nothing; False where another process holds the row."""
+        held = self.claim(*Status, task=step)
+        return held and self._write(self._mine(), release=True, outcome=str(Status(self.status)))
+
+    def _write(
+        self, fence: models.Q, *, release: bool = False, outcome: str = "", **values: Any
+    ) -> bool:
+        if outcome:
+            values["history"] = extended(self.history, self.task, outcome)
+        return super()._write(fence, release=release, **values)
 
     def successor(self) -> ClientRegistration:
         """Create a draft that takes over the key of this row, which stays as a record."""
+        history = extended(self.history, "retry", str(Status(self.status)))
+        past = {"live": None, "client_digest": None, "updated_at": timezone.now()}
         with transaction.atomic(using=self._alias):
-            self._row().update(live=None, client_digest=None, updated_at=timezone.now())
+            self._row().update(**past, history=history)
             draft = type(self)(
                 server=self.server, owner=self.owner, requested_metadata=self.requested_metadata
             )
             draft.save(using=self._alias)
-        self.live = None
+        self.live, self.history = None, history
         return draft
 
     def replace(self, predecessor: ClientRegistration) -> bool:
@@ -341,12 +384,14 @@ class ClientRegistration(LeasedModel):
         Returns False, having changed nothing, where another process has taken that row over.
         """
         client_digest = digest(self.server.issuer, self.client_id)
+        history = extended(predecessor.history, predecessor.task, Status.REVOKING.value)
+        replaced = {**_REPLACED, "history": history}
         with transaction.atomic(using=self._alias):
-            if not predecessor._row().filter(predecessor._mine(), live=True).update(**_REPLACED):
+            if not predecessor._row().filter(predecessor._mine(), live=True).update(**replaced):
                 return False
             self._row().update(live=True, client_digest=client_digest)
         self.live, self.client_digest = True, client_digest
-        for name, value in _REPLACED.items():
+        for name, value in replaced.items():
             setattr(predecessor, name, value)
         return True
 

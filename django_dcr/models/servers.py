@@ -94,6 +94,7 @@ class AuthorizationServer(models.Model):
     class Meta:
         verbose_name = _("authorization server")
         verbose_name_plural = _("authorization servers")
+        permissions = [("discover_authorizationserver", "Can ask servers what they offer")]
 
     def __str__(self) -> str:
         return self.name or self.issuer

@@ -56,14 +56,17 @@ def refuse_inside_atomic(step: str) -> None:
     )
 
 
-def take(registration: ClientRegistration, *statuses: Status, step: str, **values: Any) -> None:
+def take(
+    registration: ClientRegistration, *statuses: Status, step: str, task: str = "", **values: Any
+) -> None:
     """Claim the row while it is in one of ``statuses``, waiting for another process to finish.
 
+    ``task`` is what its history calls this, where that is not the ``step``.
     Raises ConflictError where it is, or comes to be, in another state, or stays taken for
     longer than one exchange may last.
     """
     deadline = time.monotonic() + conf.DCR_TIMEOUT + _MARGIN
-    while not registration.claim(*statuses, **values):
+    while not registration.claim(*statuses, task=task or step, **values):
         registration.reload()
         check_state(registration, *statuses, step=step)
         if time.monotonic() > deadline:
@@ -73,10 +76,10 @@ def take(registration: ClientRegistration, *statuses: Status, step: str, **value
 
 @contextmanager
 def held(
-    registration: ClientRegistration, *statuses: Status, step: str, **values: Any
+    registration: ClientRegistration, *statuses: Status, step: str, task: str = ""
 ) -> Iterator[None]:
     """Hold the row for the block, and record on it how the block failed."""
-    take(registration, *statuses, step=step, **values)
+    take(registration, *statuses, step=step, task=task)
     try:
         yield
     except RegistrationGoneError as exc:

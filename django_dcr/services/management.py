@@ -124,7 +124,7 @@ def _check_forgettable(registration: ClientRegistration, forget: bool) -> None:
 
 def _delete(registration: ClientRegistration) -> ClientRegistration:
     before, note = registration.status, ""
-    take(registration, *_DELETABLE, step="delete", status=Status.REVOKING)
+    take(registration, *_DELETABLE, step="delete", task="revoke", status=Status.REVOKING)
     try:
         reply = send("DELETE", registration, step="delete", accepted={200, 202, 204})
         _check_deleted(registration, reply)
@@ -193,6 +193,6 @@ def _status_after(exc: DCRError, before: Status) -> Status:
 
 
 def _close(registration: ClientRegistration, note: str, status: Status) -> None:
-    take(registration, status, step="delete")
+    take(registration, status, step="delete", task="forget" if note else "revoke")
     registration.clear(note)
     announce(signals.revoked, registration)

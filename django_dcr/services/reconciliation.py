@@ -55,7 +55,9 @@ def retry(registration: ClientRegistration) -> ClientRegistration:
 
 def settle(registration: ClientRegistration) -> None:
     """Turn an intent to register that nobody works on any more into "unknown"."""
-    if registration.status == Status.REGISTERING and registration.claim(Status.REGISTERING):
+    if registration.status == Status.REGISTERING and registration.claim(
+        Status.REGISTERING, task="reconcile"
+    ):
         registration.fail(
             "The process that sent this ended before the answer came; the server may hold a "
             "client that cannot be named.",

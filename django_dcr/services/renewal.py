@@ -30,7 +30,7 @@ def renew(registration: ClientRegistration) -> ClientRegistration:
     refuse_inside_atomic(STEP)
     discover(registration.server)
     seen = registration.client_secret
-    with held(registration, Status.ACTIVE, step=STEP):
+    with held(registration, Status.ACTIVE, step=STEP, task="renew"):
         if registration.client_secret != seen:
             return registration  # another process has renewed it a moment ago
         renewed = _renewed_in_place(registration)
