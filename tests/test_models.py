@@ -1,18 +1,21 @@
 from __future__ import annotations
 
+import sqlite3
 import threading
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, nullcontext
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import pytest
 from django.core.exceptions import ValidationError
-from django.db import IntegrityError, OperationalError, connection, transaction
+from django.db import IntegrityError, InterfaceError, OperationalError, connection, transaction
 from django.db.models import ProtectedError
 from django.utils.timezone import now
 
 from django_dcr.exceptions import DecryptionError, NotAllowedError, UnsupportedError
 from django_dcr.fields import digest
-from django_dcr.models import AuthorizationServer, ClientRegistration, Status
+from django_dcr.models import AuthorizationServer, ClientRegistration, InDoubtError, Status
 from django_dcr.models.leases import DatabaseNow
 from django_dcr.protocol import client_information
 from tests.factories import (
@@ -827,6 +830,66 @@ def test_a_write_that_fails_twice_is_an_error() -> None:
     with pytest.raises(IntegrityError, match="disk full"):
         row.fail("x")
     assert row.last_error == ""
+
+
+@pytest.mark.usefixtures("database_file")
+@pytest.mark.parametrize(
+    ("happened", "can_look", "error"),
+    [
+        pytest.param(True, True, None, id="committed"),
+        pytest.param(False, True, OperationalError, id="not committed"),
+        pytest.param(False, False, InDoubtError, id="nobody can tell"),
+    ],
+)
+def test_commits_without_reply_are_looked_after(
+    happened: bool, can_look: bool, error: type[Exception] | None
+) -> None:
+    """Fault L2: both attempts to write end so."""
+    row = make_registration()
+    assert row.claim(Status.ACTIVE)
+
+    def lose(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
+        if sql.startswith("SELECT") and not can_look:
+            raise InterfaceError("connection already closed")
+        result = execute(sql, params, many, context)
+        if sql.startswith("UPDATE") and happened:
+            context["connection"].connection.commit()
+            raise OperationalError("server closed the connection unexpectedly")
+        return result
+
+    with nullcontext() if happened else unable_to_commit(), connection.execute_wrapper(lose):
+        if error is None:
+            assert row.fail("x")
+        else:
+            with pytest.raises(OperationalError) as caught:
+                row.fail("x")
+            assert caught.type is error
+    assert stored(row).last_error == ("x" if happened else "")
+
+
+@pytest.mark.usefixtures("database_file")
+def test_a_write_that_cannot_even_begin_is_in_no_doubt() -> None:
+    row = make_registration()
+
+    def refuse(execute: Any, *args: Any) -> Any:
+        raise OperationalError("connection refused")
+
+    with connection.execute_wrapper(refuse), pytest.raises(OperationalError) as caught:
+        row.fail("x")
+    assert caught.type is OperationalError
+
+
+@contextmanager
+def unable_to_commit() -> Iterator[None]:
+    """Let an open reader keep SQLite from committing what it lets begin."""
+    connection.settings_dict["OPTIONS"] = {"timeout": 0, "init_command": "PRAGMA synchronous=OFF"}
+    connection.close()
+    with connection.cursor() as cursor:
+        cursor.execute("PRAGMA journal_mode=DELETE")
+    with closing(sqlite3.connect(connection.settings_dict["NAME"])) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT * FROM django_dcr_clientregistration").fetchone()
+        yield
 
 
 def test_a_write_in_a_transaction_is_not_repeated() -> None:

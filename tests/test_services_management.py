@@ -931,6 +931,30 @@ def test_a_deletion_that_never_left_this_machine_changes_nothing() -> None:
 
 
 @database
+@pytest.mark.parametrize("status", [403, 429, 503])
+def test_a_deletion_that_is_refused_for_now_stays_open(
+    status: int, mocked_responses: Stubs
+) -> None:
+    """Fault 143: what became of the first one is still not known."""
+    mocked_responses.delete(URI, status=status)
+    row = make_registration(status="revoking")
+    with pytest.raises(RequestRejectedError):
+        revoke(row)
+    assert stored(row).status == "revoking"
+
+
+@database
+def test_a_deletion_that_cannot_be_repeated_stays_open() -> None:
+    """Fault 1: the same."""
+    server = make_server(issuer="https://127.0.0.1")
+    uri = "https://127.0.0.1/c1"
+    row = make_registration(server=server, registration_client_uri=uri, status="revoking")
+    with pytest.raises(NetworkError, match="cannot be reached"):
+        revoke(row)
+    assert stored(row).status == "revoking"
+
+
+@database
 def test_a_deletion_that_was_never_answered_may_turn_out_to_be_refused(
     mocked_responses: Stubs,
 ) -> None:

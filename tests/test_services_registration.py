@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import requests
 import responses
-from django.db import DatabaseError, connection, transaction
+from django.db import DatabaseError, OperationalError, connection, transaction
 from django.utils.timezone import now
 
 from django_dcr import signals
@@ -23,7 +23,7 @@ from django_dcr.exceptions import (
     RequestRejectedError,
     UnsupportedError,
 )
-from django_dcr.models import AuthorizationServer, ClientRegistration
+from django_dcr.models import AuthorizationServer, ClientRegistration, InDoubtError
 from django_dcr.services import reconcile, register
 from tests.authorization_server import AuthorizationServer as FakeServer
 from tests.factories import (
@@ -935,6 +935,27 @@ def test_a_connection_that_died_meanwhile_is_made_anew(authorization_server: Fak
     assert register(draft).status == "active"
     assert stored(draft).client_id == "c1"
     assert authorization_server.requests == ["POST /register"]
+
+
+@loopback
+@pytest.mark.usefixtures("database_file")
+def test_a_client_whose_row_is_in_doubt_is_not_deleted(authorization_server: FakeServer) -> None:
+    """Fault L2: the row that was committed after all would be handed out with a dead client."""
+    draft = draft_at(authorization_server)
+
+    def lose(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
+        if sql.startswith("SELECT") and authorization_server.clients:
+            raise OperationalError("connection refused")
+        result = execute(sql, params, many, context)
+        if sql.startswith("UPDATE") and authorization_server.clients:
+            context["connection"].connection.commit()
+            raise InDoubtError("server closed the connection unexpectedly")
+        return result
+
+    with connection.execute_wrapper(lose), pytest.raises(InDoubtError):
+        register(draft)
+    assert authorization_server.requests == ["POST /register"]
+    assert stored(draft).status == "active"
 
 
 @loopback

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from django_dcr.models.history import acting
+from django_dcr.models.leases import InDoubtError
 from django_dcr.models.registrations import (
     EXPIRY_MARGIN,
     ClientRegistration,
@@ -22,6 +23,7 @@ __all__ = [
     "AuthorizationServerQuerySet",
     "ClientRegistration",
     "ClientRegistrationQuerySet",
+    "InDoubtError",
     "Status",
     "acting",
     "check_issuer",

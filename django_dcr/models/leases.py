@@ -27,6 +27,10 @@ def lease_is_free() -> models.Q:
     return models.Q(lease_until__isnull=True) | models.Q(lease_until__lt=DatabaseNow())
 
 
+class InDoubtError(OperationalError):
+    """A COMMIT got no reply, and the database cannot be asked what came of it."""
+
+
 class LeasedModel(models.Model):
     """A row that is claimed before it is worked on, and written only by who holds it."""
 
@@ -94,20 +98,48 @@ class LeasedModel(models.Model):
         rows = self._row().filter(fence)
         try:
             written = _committed(rows, values)
-        except (OperationalError, InterfaceError):
+        except (OperationalError, InterfaceError) as exc:
             if connections[self._alias].in_atomic_block:
                 raise
-            connections[self._alias].close()
-            # The first attempt may have been committed, and only its reply lost.
-            mark = self._row().filter(updated_at=values["updated_at"])
-            written = bool(_committed(rows, values) or mark.exists())
+            written = self._written_after_all(rows, values, exc)
         if written:
             for name, value in values.items():
                 setattr(self, name, value)
         return written
 
+    def _written_after_all(
+        self, rows: models.QuerySet[Any], values: dict[str, Any], first: Exception
+    ) -> bool:
+        """Write once more on a new connection, or find that an attempt was committed."""
+        mark = self._row().filter(updated_at=values["updated_at"])
+        connections[self._alias].close()
+        try:
+            return _committed(rows, values) or mark.exists()
+        except (OperationalError, InterfaceError) as second:
+            connections[self._alias].close()
+            in_doubt = isinstance(first, InDoubtError) or isinstance(second, InDoubtError)
+            if _found(mark, in_doubt=in_doubt):
+                return True
+            raise OperationalError(*second.args) from second
+
 
 def _committed(rows: models.QuerySet[Any], values: dict[str, Any]) -> bool:
-    # A refused write must not poison a test's outer transaction: the caller goes on.
-    with transaction.atomic(using=rows.db):
-        return bool(rows.update(**values))
+    updated = None
+    try:
+        # A refused write must not poison a test's outer transaction: the caller goes on.
+        with transaction.atomic(using=rows.db):
+            updated = rows.update(**values)
+    except (OperationalError, InterfaceError) as exc:
+        if updated is None:
+            raise
+        raise InDoubtError(*exc.args) from exc
+    return bool(updated)
+
+
+def _found(mark: models.QuerySet[Any], *, in_doubt: bool) -> bool:
+    try:
+        return mark.exists()
+    except (OperationalError, InterfaceError) as exc:
+        if in_doubt:
+            raise InDoubtError(*exc.args) from exc
+        return False

@@ -189,7 +189,9 @@ def _status_after(exc: DCRError, before: Status) -> Status:
     refused = exc.status is not None and (300 <= exc.status < 500 or exc.status in (501, 503))
     if sent and not refused:
         return Status.REVOKING
-    return Status.ACTIVE if before == Status.REVOKING else before
+    # A server without DELETE has not done an earlier one either; all else leaves that open.
+    is_undone = before == Status.REVOKING and isinstance(exc, UnsupportedError)
+    return Status.ACTIVE if is_undone else before
 
 
 def _close(registration: ClientRegistration, note: str, status: Status) -> None:

@@ -19,7 +19,7 @@ from django_dcr.exceptions import (
     NetworkError,
     NotAllowedError,
 )
-from django_dcr.models import AuthorizationServer, ClientRegistration, Status
+from django_dcr.models import AuthorizationServer, ClientRegistration, InDoubtError, Status
 from django_dcr.services.discovery import discover
 from django_dcr.services.leases import announce, conflict, refuse_inside_atomic, take
 
@@ -128,6 +128,10 @@ def _adopt(registration: ClientRegistration, issued: protocol.ClientInformation)
     try:
         metadata = None if issued.faults else issued.metadata
         stored = registration.store(issued, metadata=metadata, release=not issued.faults)
+    except InDoubtError:
+        # Not deleted: if the row was committed, it would be handed out with a dead client.
+        logger.error("Whether the client of registration %s is stored is unknown.", registration.pk)
+        raise
     except DatabaseError as exc:
         _not_stored(registration, issued, exc)
         raise
