@@ -72,8 +72,10 @@ class _Handler(BaseHTTPRequestHandler):
         fault = random.choice(FAULTS) if random.random() < server.fault_rate else ""
         token = self.headers.get("Authorization", "").removeprefix("Bearer ")
         if fault == "ignore":
+            server.requests.append(f"{self.command} {self.path} ignored")
             return
         status, document = server.perform(self.command, self.path, token, wishes)
+        server.requests.append(f"{self.command} {self.path} {status} {fault}")
         if "register" in self.path:
             time.sleep(random.uniform(*server.latency))
         if fault == "fail":

@@ -58,7 +58,9 @@ def assert_everything_is_known(site: Site) -> None:
     clients: dict[str, Any] = site.server.inspect("clients")
     rows = ClientRegistration.objects.all()
     active = dict(rows.active().values_list("client_id", "owner"))
-    assert set(active) <= set(clients)
+    journal = site.server.inspect("requests")
+    for missing in set(active) - set(clients):
+        pytest.fail(f"{missing}: {[line for line in journal if f'/{missing} ' in line]}")
     named = set(rows.exclude(client_id="").values_list("client_id", flat=True))
     nameless = Counter(
         client["client_name"] for name, client in clients.items() if name not in named

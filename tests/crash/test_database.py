@@ -1,0 +1,205 @@
+"""The site's own database fails after the server has issued a client."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from django.db import connection
+
+from django_dcr.models import ClientRegistration
+from tests.crash.processes import Site, Worker, wait_until
+from tests.crash.proxy import Proxy
+from tests.crash.test_registering import assert_everything_is_known
+
+pytestmark = pytest.mark.network
+
+TABLE = "django_dcr_clientregistration"
+# An UPDATE fails at once, or on PostgreSQL at its COMMIT.
+REFUSE = {
+    "sqlite": [
+        f"CREATE TRIGGER refuse BEFORE UPDATE ON {TABLE} WHEN {{}}"
+        " BEGIN SELECT RAISE(ABORT, 'refused'); END"
+    ],
+    "postgresql": [
+        "CREATE OR REPLACE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS"
+        " $$ BEGIN RAISE EXCEPTION 'refused'; END $$",
+        f"CREATE CONSTRAINT TRIGGER refuse AFTER UPDATE ON {TABLE} DEFERRABLE INITIALLY DEFERRED"
+        " FOR EACH ROW WHEN ({}) EXECUTE FUNCTION refuse()",
+    ],
+    "mysql": [
+        f"CREATE TRIGGER refuse BEFORE UPDATE ON {TABLE} FOR EACH ROW"  # noqa: S608
+        " IF {} THEN SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = 'refused'; END IF"
+    ],
+}
+REFUSE_NO_MORE = {
+    "sqlite": "DROP TRIGGER refuse",
+    "postgresql": f"DROP TRIGGER refuse ON {TABLE}",
+    "mysql": "DROP TRIGGER refuse",
+}
+DISCONNECT = {
+    "postgresql": "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+    " WHERE pid <> pg_backend_pid() AND backend_type = 'client backend'",
+    "mysql": "SELECT CONCAT('KILL ', id) FROM information_schema.processlist"
+    " WHERE id <> CONNECTION_ID() AND user = 'dcr'",
+}
+SETTINGS = {"DCR_TIMEOUT": 5, "DCR_LEASE": 3}
+
+
+def sql(statement: str) -> list[Any]:
+    with connection.cursor() as cursor:
+        cursor.execute(statement)
+        return list(cursor.fetchall()) if cursor.description else []
+
+
+@contextmanager
+def refusing(condition: str) -> Iterator[None]:
+    for statement in REFUSE[connection.vendor]:
+        sql(statement.format(condition))
+    try:
+        yield
+    finally:
+        sql(REFUSE_NO_MORE[connection.vendor])
+
+
+def disconnect_all() -> None:
+    for (answer,) in sql(DISCONNECT[connection.vendor]):
+        if connection.vendor == "mysql":
+            sql(answer)
+
+
+def only_row() -> ClientRegistration:
+    return ClientRegistration.objects.get()
+
+
+def settle(site: Site, worker: Worker) -> None:
+    """Wait for the lease, reconcile, and hold the rows against the server."""
+    time.sleep(SETTINGS["DCR_LEASE"] + 0.5 if only_row().lease else 0)
+    worker.do("reconcile")
+    assert_everything_is_known(site)
+    if only_row().status == "active":
+        assert list(site.server.inspect("clients")) == [only_row().client_id]
+        assert site.server.count("DELETE") == 0
+
+
+@pytest.mark.parametrize(
+    ("condition", "status"),
+    [
+        pytest.param("NEW.status = 'active'", "rejected", id="the client is not stored"),
+        pytest.param("OLD.status = 'registering'", "unknown", id="nor is that failure"),
+    ],
+)
+def test_a_client_that_the_database_refuses_is_deleted(
+    site: Site, condition: str, status: str
+) -> None:
+    """L1: the n-th write after the 201 fails."""
+    worker = site.worker(**SETTINGS)
+    with refusing(condition):
+        worker.start("get_or_register", owner="key")
+        assert "refused" in worker.result()["text"]
+    settle(site, worker)
+    assert (only_row().status, site.server.inspect("clients")) == (status, {})
+    assert site.server.count("DELETE") == 1
+
+
+def start_and_wait_for_post(site: Site, worker: Worker) -> None:
+    site.server.configure(latency=[0.5, 0.5])
+    worker.start("get_or_register", owner="key")
+    wait_until(lambda: site.server.count("POST") == 1)
+
+
+def require_a_server_database() -> None:
+    if connection.vendor == "sqlite":
+        pytest.skip("SQLite has no connections that could break.")
+
+
+def test_a_database_connection_that_dies_during_the_call_loses_nothing(site: Site) -> None:
+    """L4: for a POST and for a PUT that turns the token."""
+    require_a_server_database()
+    site.server.configure(turns_tokens=True)
+    worker = site.worker(**SETTINGS)
+    start_and_wait_for_post(site, worker)
+    disconnect_all()
+    assert "value" in worker.result()
+    worker.start("update_many", owner="key", times=1)
+    wait_until(lambda: site.server.count("PUT") == 1)
+    disconnect_all()
+    assert worker.result()["value"] == {"done": 1}
+    settle(site, worker)
+    token = only_row().registration_access_token
+    (client,) = site.server.inspect("clients").values()
+    assert token
+    assert token.reveal() == client["registration_access_token"]
+
+
+@pytest.mark.parametrize("then_down", [False, True], ids=["", "then no connection"])
+@pytest.mark.parametrize("lost", [1, 2, 3, 4])
+@pytest.mark.parametrize("after_the_fact", [True, False], ids=["reply", "COMMIT"])
+def test_a_commit_without_reply_is_looked_after_before_any_deletion(
+    site: Site, after_the_fact: bool, lost: int, then_down: bool
+) -> None:
+    """L2: of the n commits after the 201 the connection dies, before or after the fact."""
+    require_a_server_database()
+    proxy = Proxy(site.database)
+    worker = site.worker(proxy.url, **SETTINGS)
+    start_and_wait_for_post(site, worker)
+    proxy.lose(lost, after_the_fact=after_the_fact, then_down=then_down)
+    outcome = worker.result()
+    proxy.restore()
+    found = "error" if "error" in outcome else "stored"
+    print(found, only_row().status, "DELETE", site.server.count("DELETE"), only_row().last_error)
+    settle(site, worker)
+    committed = only_row().status == "active"
+    assert committed == (after_the_fact or (lost == 1 and not then_down))
+    # Where two COMMITs have failed and no connection can be had, nothing is certain.
+    undecided = then_down and lost <= 2
+    assert site.server.count("DELETE") == (not committed and not undecided)
+    proxy.close()
+
+
+def test_a_locked_database_is_waited_for(site: Site) -> None:
+    """L24: SQLite, which another process has locked."""
+    if connection.vendor != "sqlite":
+        pytest.skip("Only SQLite locks the whole database.")
+    worker = site.worker(**SETTINGS)
+    start_and_wait_for_post(site, worker)
+    with locked():
+        time.sleep(1.5)
+    assert "value" in worker.result()
+    settle(site, worker)
+
+
+def test_a_client_that_a_locked_database_does_not_take_is_deleted(site: Site) -> None:
+    """L24: the same for longer than the database's timeout."""
+    if connection.vendor != "sqlite":
+        pytest.skip("Only SQLite locks the whole database.")
+    worker = site.worker(site.database.replace("timeout=20", "timeout=0"), **SETTINGS)
+    start_and_wait_for_post(site, worker)
+    with locked():
+        assert worker.result()["error"] == "OperationalError"
+    settle(site, worker)
+    assert (only_row().status, site.server.inspect("clients")) == ("unknown", {})
+    assert site.server.count("DELETE") == 1
+
+
+@contextmanager
+def locked() -> Iterator[None]:
+    sql("BEGIN IMMEDIATE")
+    try:
+        yield
+    finally:
+        sql("ROLLBACK")
+
+
+def test_inside_a_callers_transaction_nothing_is_sent(site: Site) -> None:
+    """L5: Django has no on_rollback."""
+    worker = site.worker()
+    worker.start("register_inside_atomic", owner="key")
+    outcome = worker.result()
+    assert outcome["error"] == "ConflictError"
+    assert "cannot run inside a transaction" in outcome["text"]
+    assert site.server.count("POST") == 0
+    assert not ClientRegistration.objects.exists()
