@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ from django.contrib.contenttypes.models import ContentType
 from django.core.management import call_command
 from django.db import connections
 from django.dispatch import Signal
+from hypothesis import settings as hypothesis
 
 from django_dcr import signals
 from django_dcr.models import ClientRegistration
@@ -19,6 +21,11 @@ from tests.authorization_server import AuthorizationServer
 
 if TYPE_CHECKING:
     from pytest_django import DjangoDbBlocker
+
+# A busy machine is slow without being wrong, so no deadline.
+hypothesis.register_profile("local", max_examples=200, deadline=None)
+hypothesis.register_profile("ci", max_examples=20_000, deadline=None)
+hypothesis.load_profile("ci" if os.environ.get("CI") else "local")
 
 
 @pytest.fixture(autouse=True)

@@ -108,7 +108,7 @@ def test_a_json_object_is_read_whatever_else_it_holds(body, document):
 
 
 def test_the_deepest_allowed_document_is_read_and_can_be_dumped():
-    """Fault 65: depth 32 is read, 33 is not."""
+    """Fault 65: what is deeper is refused, for MariaDB could not store it."""
     assert json.dumps(parse_object(nested(MAX_DEPTH))).count("[") == MAX_DEPTH - 1
 
 

@@ -10,7 +10,8 @@ from typing import Any, NoReturn
 
 from django_dcr.exceptions import InvalidResponseError
 
-MAX_DEPTH = 32
+# MariaDB refuses JSON whose values are 33 levels deep, and so lists 32 deep.
+MAX_DEPTH = 31
 MAX_INTEGER_DIGITS = 20
 MAX_FLOAT_LENGTH = 100
 
