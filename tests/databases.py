@@ -43,7 +43,7 @@ def postgresql() -> Iterator[str]:
     programs = max(Path("/usr/lib/postgresql").glob("*/bin"), default=Path("/usr/bin"))
     with _folder("postgres") as folder:
         user = _as_user("postgres")
-        data, port = f"{folder}/data", _free_port()
+        data, port = f"{folder}/data", free_port()
         made = [f"{programs}/initdb", "-D", data, "-U", "dcr", "-A", "trust", "-E", "UTF8"]
         subprocess.run([*user, *made], check=True, stdout=subprocess.DEVNULL)
         server = [f"{programs}/postgres", "-D", data, "-p", str(port), "-k", folder]
@@ -62,7 +62,7 @@ def postgresql() -> Iterator[str]:
 @contextlib.contextmanager
 def mariadb() -> Iterator[str]:
     with _folder("mysql") as folder:
-        data, port = f"{folder}/data", _free_port()
+        data, port = f"{folder}/data", free_port()
         as_user = ["--user=mysql"] if os.geteuid() == 0 else []
         made = [
             "mariadb-install-db",
@@ -120,7 +120,7 @@ def _await(server: subprocess.Popen[bytes], port: int, log: str) -> None:
     raise RuntimeError(f"The database server did not start:\n{Path(log).read_text()}")
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

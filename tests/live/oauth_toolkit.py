@@ -1,11 +1,12 @@
 """A site that is nothing but an authorization server: django-oauth-toolkit at its root.
 
 The settings of a process of its own, and its URLs. The environment says where its database is
-and whether anyone may register, or only who shows a token of a user.
+who may register (anyone, or who shows a token of a user), and what other options to set.
 """
 
 from __future__ import annotations
 
+import json
 import os
 
 from django.urls import path
@@ -40,7 +41,7 @@ OAUTH2_PROVIDER = {
     "DCR_REGISTRATION_PERMISSION_CLASSES": [
         f"oauth2_provider.dcr.{os.environ.get('LIVE_PERMISSION', 'IsAuthenticatedDCRPermission')}"
     ],
-    "DCR_ROTATE_REGISTRATION_TOKEN_ON_UPDATE": True,
+    **json.loads(os.environ.get("LIVE_OPTIONS", "{}")),
 }
 
 # By its name, which is imported when the first request comes and the apps are ready.

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import re
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -48,11 +50,11 @@ class Server:
         self.database = Path(environment["LIVE_DATABASE"])
 
     def clients(self) -> list[dict[str, Any]]:
-        return self._sql("SELECT * FROM oauth2_provider_application ORDER BY id")
+        return self.sql("SELECT * FROM oauth2_provider_application ORDER BY id")
 
     def tokens(self) -> list[str]:
         """The SHA-256 of each registration access token."""
-        rows = self._sql(
+        rows = self.sql(
             "SELECT token_checksum FROM oauth2_provider_accesstoken"
             " WHERE scope = 'oauth2_provider:registration' ORDER BY id"
         )
@@ -60,12 +62,12 @@ class Server:
 
     def rename(self, name: str) -> None:
         """Change every client, as the server's operator might."""
-        self._sql("UPDATE oauth2_provider_application SET name = ?", name)
+        self.sql("UPDATE oauth2_provider_application SET name = ?", name)
 
     def forget(self) -> None:
         """Delete every client, as the server's operator might."""
-        self._sql("DELETE FROM oauth2_provider_accesstoken WHERE application_id IS NOT NULL")
-        self._sql("DELETE FROM oauth2_provider_application")
+        self.sql("DELETE FROM oauth2_provider_accesstoken WHERE application_id IS NOT NULL")
+        self.sql("DELETE FROM oauth2_provider_application")
 
     def admit(self, token: str) -> None:
         """Make ``token`` good for registering."""
@@ -73,12 +75,12 @@ class Server:
 
     def empty(self) -> None:
         """Forget everything, of a client that shares the database, too."""
-        tables = self._sql("SELECT name FROM sqlite_master WHERE type = 'table'")
+        tables = self.sql("SELECT name FROM sqlite_master WHERE type = 'table'")
         for name in (row["name"] for row in tables):
             if re.match("oauth2_provider_|django_dcr_|auth_user|django_(session|admin_log)", name):
-                self._sql(f"DELETE FROM {name}")  # noqa: S608
+                self.sql(f"DELETE FROM {name}")  # noqa: S608
 
-    def _sql(self, statement: str, *parameters: str) -> list[dict[str, Any]]:
+    def sql(self, statement: str, *parameters: str) -> list[dict[str, Any]]:
         with closing(sqlite3.connect(self.database)) as connection, connection:
             connection.row_factory = sqlite3.Row
             return [dict(row) for row in connection.execute(statement, parameters)]
@@ -90,12 +92,15 @@ def make_tables(database: Path) -> None:
 
 
 @contextmanager
-def serve(database: Path, *, permission: str) -> Iterator[Server]:
+def serve(
+    database: Path, *, permission: str, options: Mapping[str, Any] = MappingProxyType({})
+) -> Iterator[Server]:
     """Serve from a database that has the tables, on a free port of this machine.
 
-    ``permission`` is the class of django-oauth-toolkit that says who may register.
+    ``permission`` is the class of django-oauth-toolkit that says who may register, ``options``
+    are other settings of it.
     """
-    environment = _environment(database, permission)
+    environment = _environment(database, permission, options)
     log = database.with_suffix(".log")
     command = [*DJANGO, "runserver", "--noreload", "--skip-checks", "127.0.0.1:0"]
     with (
@@ -114,12 +119,15 @@ def serve(database: Path, *, permission: str) -> Iterator[Server]:
             process.terminate()
 
 
-def _environment(database: Path, permission: str) -> dict[str, str]:
+def _environment(
+    database: Path, permission: str, options: Mapping[str, Any] = MappingProxyType({})
+) -> dict[str, str]:
     return {
         **os.environ,
         "DJANGO_SETTINGS_MODULE": oauth_toolkit.__name__,
         "LIVE_DATABASE": str(database),
         "LIVE_PERMISSION": permission,
+        "LIVE_OPTIONS": json.dumps(dict(options)),
         "PYTHONPATH": str(ROOT),
         "PYTHONUNBUFFERED": "1",
     }

@@ -1,0 +1,25 @@
+"""The outcomes of each server, and the table made of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+pytest.register_assert_rewrite("tests.interop.life", "tests.interop.server")
+
+from tests.interop.report import Table  # noqa: E402
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--write-table", type=Path, help="the document whose table is written anew")
+
+
+@pytest.fixture(scope="session")
+def table(request: pytest.FixtureRequest) -> Iterator[Table]:
+    table = Table()
+    yield table
+    document = request.config.getoption("--write-table")
+    if document and not request.session.testsfailed:
+        table.write_into(document)

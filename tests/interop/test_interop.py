@@ -1,0 +1,56 @@
+"""Real servers, each in a process of its own on loopback: the whole life of a client at each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.interop import django_oauth_toolkit, keycloak, mcp_sdk, oidc_provider
+from tests.interop.life import METADATA, life
+from tests.interop.report import Table
+
+if TYPE_CHECKING:
+    from pytest_django import Settings
+
+pytestmark = [pytest.mark.network, pytest.mark.django_db(transaction=True)]
+
+
+@pytest.fixture(autouse=True)
+def _site(settings: Settings) -> None:
+    settings.DCR_INTERNAL_ORIGINS = ["http://127.0.0.1"]
+    settings.DCR_CLIENT_METADATA = METADATA
+
+
+@pytest.mark.parametrize("variant", django_oauth_toolkit.VARIANTS)
+def test_a_client_lives_at_django_oauth_toolkit(variant: str, table: Table, tmp_path: Path) -> None:
+    with django_oauth_toolkit.serve(variant, tmp_path) as server:
+        table.add(server, life(server))
+
+
+@pytest.mark.parametrize("variant", oidc_provider.VARIANTS)
+def test_a_client_lives_at_oidc_provider(variant: str, table: Table, tmp_path: Path) -> None:
+    with oidc_provider.serve(variant, tmp_path) as server:
+        table.add(server, life(server))
+
+
+@pytest.mark.parametrize("variant", mcp_sdk.VARIANTS)
+def test_a_client_lives_at_the_mcp_sdk(variant: str, table: Table, tmp_path: Path) -> None:
+    with mcp_sdk.serve(variant, tmp_path) as server:
+        table.add(server, life(server))
+
+
+@pytest.fixture(scope="module")
+def running_keycloak(tmp_path_factory: pytest.TempPathFactory) -> Iterator[keycloak.Keycloak]:
+    with keycloak.run(tmp_path_factory.mktemp("keycloak")) as running:
+        yield running
+
+
+@pytest.mark.parametrize("variant", keycloak.VARIANTS)
+def test_a_client_lives_at_keycloak(
+    variant: str, table: Table, running_keycloak: keycloak.Keycloak
+) -> None:
+    realm = running_keycloak.realm(variant)
+    table.add(realm, life(realm))
