@@ -7,6 +7,9 @@
     dcr.E003  a setting has a wrong type or range   dcr.E008  DCR_PROXY is no http:// URL
     dcr.E004  an internal origin is no origin       dcr.W001  no setting has this name
     dcr.E005  an allowed issuer is no issuer        dcr.W002  a lease is too short for its work
+    dcr.E009  no key opens what is stored           dcr.W003  columns that cannot hold all text
+
+E009 and W003 look into the database, and so run with ``migrate`` and ``check --database``.
 
 The field's own dcr.E101 is in ``fields.py``.
 """
@@ -15,7 +18,7 @@ from __future__ import annotations
 
 import os
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import timedelta
 from difflib import get_close_matches
 from typing import Any
@@ -24,12 +27,14 @@ from urllib.parse import urlsplit
 from cryptography.fernet import Fernet
 from django.conf import settings
 from django.core import checks
-from django.core.checks import CheckMessage, Error, register
+from django.core.checks import CheckMessage, Error, Tags, register
+from django.core.exceptions import ImproperlyConfigured
+from django.db import connections
 
 from django_dcr import protocol, urls
 from django_dcr.conf import Settings, conf
-from django_dcr.exceptions import NotAllowedError
-from django_dcr.models import check_issuer
+from django_dcr.exceptions import DecryptionError, NotAllowedError
+from django_dcr.models import ClientRegistration, check_issuer
 
 _NEW_KEY = (
     'python -c "from cryptography.fernet import Fernet; print(Fernet.generate_key().decode())"'
@@ -243,3 +248,66 @@ def check_lease(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
             id="dcr.W002",
         )
     ]
+
+
+@register("django_dcr", Tags.database)
+def check_stored_secrets(
+    app_configs: Any, databases: Iterable[str] | None = None, **kwargs: Any
+) -> list[CheckMessage]:
+    return [
+        Error(
+            f"None of DCR_ENCRYPTION_KEYS opens the secrets stored in the database {alias}.",
+            hint="Put the key they were encrypted with back into the list, before anything is "
+            "written under another one.",
+            id="dcr.E009",
+        )
+        for alias in databases or ()
+        if _has_table(alias) and _is_locked_out(alias)
+    ]
+
+
+def _has_table(alias: str) -> bool:
+    return ClientRegistration._meta.db_table in connections[alias].introspection.table_names()
+
+
+def _is_locked_out(alias: str) -> bool:
+    """Whether there are secrets, and no key opens any of the newest: one may be damaged."""
+    rows = ClientRegistration.objects.using(alias).filter(client_secret__isnull=False)
+    newest = list(rows.only("client_secret").order_by("-pk")[:3])
+    return bool(newest) and not any(_opens(row) for row in newest)
+
+
+def _opens(registration: ClientRegistration) -> bool:
+    try:
+        registration.client_secret.reveal()
+    except (DecryptionError, ImproperlyConfigured):
+        return False
+    return True
+
+
+@register("django_dcr", Tags.database)
+def check_collation(
+    app_configs: Any, databases: Iterable[str] | None = None, **kwargs: Any
+) -> list[CheckMessage]:
+    return [
+        checks.Warning(
+            f"The tables in the database {alias} cannot hold every character.",
+            hint="Convert them to utf8mb4; what a server issues may not fit otherwise.",
+            id="dcr.W003",
+        )
+        for alias in databases or ()
+        if _has_table(alias) and is_narrow(_collation(alias))
+    ]
+
+
+def _collation(alias: str) -> str:
+    connection, table = connections[alias], ClientRegistration._meta.db_table
+    with connection.cursor() as cursor:
+        columns = connection.introspection.get_table_description(cursor, table)
+    return next(str(column.collation or "") for column in columns if column.name == "client_id")
+
+
+def is_narrow(collation: str) -> bool:
+    """Whether a collation's character set, in MariaDB or MySQL, lacks a part of Unicode."""
+    # Other databases name no character set there; what they store, they store whole.
+    return collation.partition("_")[0] in ("utf8", "utf8mb3", "latin1", "ascii", "ucs2")

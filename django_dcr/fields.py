@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 from django.core import checks
 from django.core.exceptions import ImproperlyConfigured
-from django.db import models
+from django.db import models, router
 from django.db.models.expressions import BaseExpression
 from django.db.models.lookups import Exact
 from django.utils.translation import gettext_lazy as _
@@ -21,6 +21,8 @@ from django_dcr.conf import conf
 from django_dcr.exceptions import DecryptionError
 
 if TYPE_CHECKING:
+    from typing_extensions import Self
+
     _TextField = models.TextField[Any, Any]
     _CharField = models.CharField[Any, Any]
 else:  # generic for type checkers only
@@ -217,6 +219,10 @@ class Rotation:
 
 class SecretQuerySet(models.QuerySet[_Model]):
     """A QuerySet over rows with secret columns."""
+
+    def primary(self) -> Self:
+        """These rows where they are written: decisions cannot be left to a replica that lags."""
+        return self.using(router.db_for_write(self.model))
 
     def rotate_keys(self, *, check: bool = False) -> Rotation:
         """Encrypt every secret of these rows with the first of ``DCR_ENCRYPTION_KEYS``.

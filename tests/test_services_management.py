@@ -1330,3 +1330,27 @@ def test_an_unanswered_deletion_is_settled_by_reconcile(authorization_server: Fa
     assert stored(row).status == "revoking"
     assert reconcile() == [row]
     assert stored(row).status == "revoked"
+
+
+@database
+@pytest.mark.parametrize("status", [201, 203, 206, 226])
+def test_a_token_that_comes_with_a_wrong_status_is_kept(
+    status: int, mocked_responses: Stubs
+) -> None:
+    """Promise 2 and fault 40: an error, but the old token may be dead."""
+    registration = make_registration()
+    answer = client_information(registration_access_token="t2", client_name="Other")
+    mocked_responses.get(URI, status=status, json=answer)
+    with pytest.raises(InvalidResponseError, match=str(status)):
+        read(registration)
+    row = stored(registration)
+    assert row.registration_access_token.reveal() == "t2"
+    assert (row.status, row.metadata, row.lease) == ("active", GRANTED, "")
+
+
+@database
+def test_what_was_replaced_is_not_read_back_to_life() -> None:
+    registration = make_registration(status="revoking", live=None)
+    with pytest.raises(ConflictError, match="is being revoked"):
+        read(registration)
+    assert stored(registration).status == "revoking"

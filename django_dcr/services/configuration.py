@@ -17,11 +17,14 @@ from django_dcr.fields import Secret
 from django_dcr.models import ClientRegistration
 from django_dcr.services.leases import announce, conflict
 
+# Statuses that may come with new credentials; which are right is judged once those are safe.
+_SUCCESS = range(200, 300)
+
 
 def fetch(registration: ClientRegistration, *, step: str, release: bool = False) -> None:
     """GET the client and store the answer (section 2.1), and be done with the row or not."""
     turned = registration.registration_access_token
-    reply = send("GET", registration, step=step, accepted={200})
+    reply = send("GET", registration, step=step, accepted=_SUCCESS)
     _store(registration, reply, turned, registration.metadata, step=step, release=release)
 
 
@@ -77,7 +80,7 @@ def _put(
         removed=removed,
     )
     turned = registration.registration_access_token
-    reply = send("PUT", registration, step="update", accepted={200, 204}, body=body)
+    reply = send("PUT", registration, step="update", accepted=_SUCCESS, body=body)
     if reply.status == 204:
         fetch(registration, step="update", release=True)
     else:
@@ -113,7 +116,8 @@ def send(
     protocol.vouched(uri, issuer=issuer, trusted_origins=server.trusted_origins, step=step)
     payload = None if body is None else protocol.encode(body)
     reply = http.send(method, uri, issuer=issuer, step=step, token=bearer, body=payload)
-    protocol.check_status(reply, accepted, issuer=issuer, step=step, secrets=[bearer])
+    secrets = [bearer] if body is None else [bearer, body.get("client_secret", "")]
+    protocol.check_status(reply, accepted, issuer=issuer, step=step, secrets=secrets)
     return reply
 
 
@@ -129,8 +133,10 @@ def _store(
 ) -> None:
     """Commit what an answer issues, and then judge the rest of it."""
     issuer = registration.server.issuer
-    document = protocol.parse_object(reply.body, issuer=issuer, step=step)
-    information = protocol.client_information(document)
+    # No variable here has the document, whose secrets a traceback would show.
+    information = protocol.client_information(
+        protocol.parse_object(reply.body, issuer=issuer, step=step)
+    )
     if information.client_id != registration.client_id:
         raise InvalidResponseError(
             "The server answered about another client. Nothing was changed; report this to the "
@@ -142,12 +148,15 @@ def _store(
         "client_secret", information.client_secret
     )
     # Members that an answer leaves out are as they were asked (RFC 7591 section 3.2.1).
-    metadata = None if information.faults else protocol.overlaid(known, information.metadata)
-    release = release and metadata is not None
-    if not registration.store(information, metadata=metadata, turned=turned, release=release):
+    adoptable = reply.status == 200 and not information.faults
+    metadata = protocol.overlaid(known, information.metadata) if adoptable else None
+    if not registration.store(
+        information, metadata=metadata, turned=turned, release=release and adoptable
+    ):
         raise conflict(registration, "was taken over while this process waited", step)
     if has_new_secret:
         announce(signals.secret_changed, registration)
+    protocol.check_status(reply, {200}, issuer=issuer, step=step)
     if information.faults:
         raise InvalidResponseError(
             f"The server's answer cannot be used: {'; '.join(information.faults)}. "

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 from typing import Any
 
+from django.db import router
+
 from django_dcr import http, protocol
 from django_dcr.conf import conf
 from django_dcr.exceptions import DCRError, InvalidResponseError, UnsupportedError
@@ -27,7 +29,8 @@ def discover(server: AuthorizationServer, *, refresh: bool = False) -> Authoriza
     """
     server.check_allowed()
     if server.pk and not server.is_fresh and not refresh:
-        server.refresh_from_db()  # another process may have asked meanwhile
+        # Another process may have asked meanwhile.
+        server.refresh_from_db(using=router.db_for_write(AuthorizationServer))
     if server.is_fresh and not refresh:
         return server
     try:

@@ -30,13 +30,15 @@ from django_dcr.services.registration import warn
 def read(registration: ClientRegistration) -> ClientRegistration:
     """Store what the server says of the client now (RFC 7592 section 2.1).
 
-    A row whose deletion was never answered is settled by it. Raises RegistrationGoneError
+    A live row whose deletion was never answered is settled by it. Raises RegistrationGoneError
     where the server refuses the token or forgot the client (the row is then "gone"), and any
     other DCRError with the row's credentials unchanged.
     """
     refuse_inside_atomic("read")
     registration.server.check_allowed()
-    with held(registration, Status.ACTIVE, Status.REVOKING, step="read"):
+    # One that was replaced must not come back to life beside its successor.
+    unanswered = [Status.REVOKING] if registration.live else []
+    with held(registration, Status.ACTIVE, *unanswered, step="read"):
         fetch(registration, step="read", release=True)
     return registration
 

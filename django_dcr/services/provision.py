@@ -7,8 +7,6 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from django.db import router
-
 from django_dcr import protocol
 from django_dcr.conf import conf
 from django_dcr.exceptions import ConflictError, NotAllowedError
@@ -64,9 +62,8 @@ def _as_stored(metadata: Mapping[str, Any], issuer: str) -> dict[str, Any]:
 
 
 def _live(issuer: str, owner: str) -> ClientRegistration | None:
-    # The primary decides: a replica that lags would make a second client.
-    rows = ClientRegistration.objects.using(router.db_for_write(ClientRegistration))
-    return next(iter(rows.for_key(issuer, owner).live().select_related("server")), None)
+    rows = ClientRegistration.objects.primary().for_key(issuer, owner).live()
+    return next(iter(rows.select_related("server")), None)
 
 
 def _registered(
@@ -102,7 +99,7 @@ def _draft(issuer: str, owner: str, metadata: Mapping[str, Any] | None) -> Clien
     """Insert the row of a key that has none; the unique index lets only one process do so."""
     check_owner(owner)
     server = AuthorizationServer.objects.for_issuer(issuer)
-    last = ClientRegistration.objects.for_key(issuer, owner).order_by("-pk").first()
+    last = ClientRegistration.objects.primary().for_key(issuer, owner).order_by("-pk").first()
     if last is not None and last.status == Status.GONE:
         raise ConflictError(
             f"The server no longer accepts registration {last.pk}, and a new client is a "

@@ -24,7 +24,9 @@ def reconcile() -> list[ClientRegistration]:
     ConflictError inside a transaction.
     """
     refuse_inside_atomic("delete")
-    rows = list(ClientRegistration.objects.unsettled().select_related("server").order_by("pk"))
+    rows = list(
+        ClientRegistration.objects.primary().unsettled().select_related("server").order_by("pk")
+    )
     for registration in rows:
         settle(registration)
         with suppress(DCRError):  # the row says why

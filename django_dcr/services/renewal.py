@@ -78,7 +78,8 @@ def _successor(registration: ClientRegistration) -> ClientRegistration:
 
 def _left_behind(registration: ClientRegistration) -> ClientRegistration | None:
     """Return the new client that an interrupted renewal has registered already."""
-    rows = ClientRegistration.objects.for_key(registration.server.issuer, registration.owner)
+    key = registration.server.issuer, registration.owner
+    rows = ClientRegistration.objects.primary().for_key(*key)
     unfinished = [Status.REGISTERING, Status.UNKNOWN, Status.ACTIVE]
     left = rows.filter(pk__gt=registration.pk, live=None, status__in=unfinished).first()
     if left is None or (left.status == Status.ACTIVE and left.secret_has_expired):
