@@ -19,6 +19,7 @@ from django.views.decorators.debug import sensitive_variables
 
 from django_dcr.conf import conf
 from django_dcr.exceptions import DecryptionError
+from django_dcr.text import MASK, SensitiveText
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
     _CharField = models.CharField[Any, Any]
 else:  # generic for type checkers only
     _TextField, _CharField = models.TextField, models.CharField
-
-MASK = "********"
 
 
 @dataclass(frozen=True, repr=False)
@@ -47,20 +46,21 @@ class Secret:
     @sensitive_variables()
     def seal(cls, value: str, column: str) -> Secret:
         """Encrypt ``value`` for ``column`` with the first of ``DCR_ENCRYPTION_KEYS``."""
-        plaintext = f"{column}\0{value}".encode()
-        return cls(_keyring().encrypt(plaintext).decode("ascii"), column)
+        return cls(_keyring().encrypt(f"{column}\0{value}".encode()).decode("ascii"), column)
 
     @sensitive_variables()
     def reveal(self) -> str:
-        """Return the value in clear; raise DecryptionError where no key opens it."""
+        """Return the value in clear; raise DecryptionError where no key opens it.
+
+        Tracebacks with variables show it masked: its ``repr()`` is.
+        """
         try:
-            plaintext = _keyring().decrypt(self.ciphertext.encode("ascii")).decode()
+            column, value = _opened(self.ciphertext)
         except (InvalidToken, UnicodeError):
             raise DecryptionError(
                 f"None of DCR_ENCRYPTION_KEYS opens the stored {self.column}. "
                 "Put the key it was encrypted with back into the list."
             ) from None
-        column, _separator, value = plaintext.partition("\0")
         if column != self.column:
             raise DecryptionError(
                 f"The stored {self.column} was encrypted as {column}: it has been moved there. "
@@ -82,6 +82,13 @@ class Secret:
 
     def __repr__(self) -> str:
         return f"<Secret {MASK}>"
+
+
+@sensitive_variables()
+def _opened(ciphertext: str) -> tuple[str, SensitiveText]:
+    plaintext = _keyring().decrypt(ciphertext.encode("ascii")).decode()
+    column, _separator, value = plaintext.partition("\0")
+    return column, SensitiveText(value)
 
 
 def _keyring() -> MultiFernet:

@@ -34,6 +34,7 @@ from django_dcr import __version__, urls
 from django_dcr.addresses import is_address, is_public
 from django_dcr.conf import conf
 from django_dcr.exceptions import NetworkError, NotAllowedError
+from django_dcr.text import SensitiveBytes
 
 logger = logging.getLogger("django_dcr")
 
@@ -180,7 +181,7 @@ def _perform(exchange: _Exchange, request: requests.PreparedRequest) -> Reply:
         exchange.status = status = response.status_code
         headers = CaseInsensitiveMapping(response.headers)
         body = b"" if 300 <= status < 400 else _body(response.raw, headers)
-        return Reply(status, headers, body)
+        return Reply(status, headers, SensitiveBytes(body))
 
 
 def _body(raw: urllib3.BaseHTTPResponse, headers: Mapping[str, str]) -> bytes:

@@ -1,8 +1,11 @@
-"""The one cleaner for text that a server wrote and a person will read."""
+"""The one cleaner for text that a server wrote and a person will read, and what hides secrets."""
 
 from __future__ import annotations
 
 import unicodedata
+
+#: What is shown in place of a secret.
+MASK = "********"
 
 # Control, format (bidi, zero width), surrogate, private use and unassigned characters can
 # move the cursor, reverse a line or forge a second one; separators become plain blanks.
@@ -25,3 +28,25 @@ def _shown(character: str) -> str:
     if character.isspace():
         return " "
     return "" if unicodedata.category(character) in _UNSHOWABLE else character
+
+
+class SensitiveText(str):
+    """A text like any other, but that ``repr()`` masks it.
+
+    Debuggers, error trackers and Django's page under ``DEBUG`` show the ``repr()`` of the
+    variables of every frame, and no decorator keeps them from it.
+    """
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return MASK
+
+
+class SensitiveBytes(bytes):
+    """The same for the body of a request or an answer."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return MASK

@@ -12,7 +12,7 @@ from typing import Any
 
 from django_dcr import urls
 from django_dcr.protocol.members import SECRET_METHODS, cleaned, overlaid
-from django_dcr.text import clean
+from django_dcr.text import SensitiveText, clean
 
 MAX_CLIENT_ID_LENGTH = 16_384
 MAX_CLIENT_SECRET_LENGTH = 262_144
@@ -116,7 +116,7 @@ class _Reader:
         if set(value) <= set("*•"):
             self.deviations.append("The member client_secret is masked, so it counts as absent.")
             return None
-        return str(value)
+        return SensitiveText(value)
 
     def registration_access_token(self) -> str | None:
         value = self.document.get("registration_access_token")
@@ -127,7 +127,7 @@ class _Reader:
         if not visible or len(value) > MAX_ACCESS_TOKEN_LENGTH:
             self.faults.append("registration_access_token is not usable in a header")
             return None
-        return str(value)
+        return SensitiveText(value)
 
     def registration_client_uri(self) -> str | None:
         value = self.document.get("registration_client_uri")

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any, NoReturn
 
 from django_dcr.exceptions import InvalidResponseError
+from django_dcr.text import SensitiveBytes
 
 # MariaDB refuses JSON whose values are 33 levels deep, and so lists 32 deep.
 MAX_DEPTH = 31
@@ -26,24 +27,21 @@ def parse_object(body: bytes, *, issuer: str = "", step: str = "") -> dict[str, 
     none or are out of bounds, and nesting deeper than ``MAX_DEPTH``.
     """
     try:
-        value = _decode(body)
-        reason = "it is another JSON value"
+        return _decode(body)
     except RecursionError:
-        value, reason = None, "it is nested too deeply"
+        reason = "it is nested too deeply"
     except ValueError as exc:
-        value, reason = None, str(exc)
+        reason = str(exc)
     # Raised outside of the handlers: their exceptions carry the whole document, with secrets.
-    if not isinstance(value, dict):
-        raise InvalidResponseError(
-            "The answer is not the JSON object it should be. "
-            f"Report to the server's operator what is wrong: {reason}.",
-            issuer=issuer,
-            step=step,
-        )
-    return value
+    raise InvalidResponseError(
+        "The answer is not the JSON object it should be. "
+        f"Report to the server's operator what is wrong: {reason}.",
+        issuer=issuer,
+        step=step,
+    )
 
 
-def _decode(body: bytes) -> object:
+def _decode(body: bytes) -> dict[str, Any]:
     value = json.loads(
         body.decode("utf-8-sig"),
         object_pairs_hook=_object,
@@ -53,6 +51,8 @@ def _decode(body: bytes) -> object:
     )
     if _deeper_than(MAX_DEPTH, value):
         raise ValueError("it is nested too deeply")
+    if not isinstance(value, dict):
+        raise ValueError("it is another JSON value")
     return value
 
 
@@ -116,7 +116,7 @@ def encode(body: Mapping[str, Any]) -> bytes:
     Raises TypeError or ValueError for what is no JSON; checked client metadata always is.
     """
     text = json.dumps(body, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    return text.encode()
+    return SensitiveBytes(text.encode())
 
 
 def delta_seconds(text: str) -> float | None:

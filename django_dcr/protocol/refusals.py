@@ -24,14 +24,13 @@ from django_dcr.exceptions import (
     UnsupportedError,
 )
 from django_dcr.protocol.documents import delta_seconds, parse_object
-from django_dcr.text import clean
+from django_dcr.text import MASK, clean
 
 MAX_RETRY_AFTER = 3600
 MAX_ERROR_LENGTH = 100
 MAX_DESCRIPTION_LENGTH = 200
 MAX_CHALLENGE_LENGTH = 16_384
 
-_MASK = "********"
 # RFC 6749 section 5.2.
 _ERROR = re.compile(r"[\x20\x21\x23-\x5b\x5d-\x7e]+")
 # RFC 9110 section 11. Nothing in it can fail half-way, so it is walked through once.
@@ -187,10 +186,10 @@ def _redacted(text: str, secrets: Collection[str]) -> str:
     # The longest first, for one may be part of another. Twice, because cleaning may close
     # the gaps that hid one.
     for spelling in sorted(spellings, key=len, reverse=True):
-        text = text.replace(spelling, _MASK)
+        text = text.replace(spelling, MASK)
     text = clean(text, 10 * MAX_DESCRIPTION_LENGTH)
     for spelling in sorted(spellings, key=len, reverse=True):
-        text = text.replace(spelling, _MASK)
+        text = text.replace(spelling, MASK)
     return text
 
 

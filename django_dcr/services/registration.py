@@ -22,6 +22,7 @@ from django_dcr.exceptions import (
 from django_dcr.models import AuthorizationServer, ClientRegistration, InDoubtError, Status
 from django_dcr.services.discovery import discover
 from django_dcr.services.leases import announce, conflict, refuse_inside_atomic, take
+from django_dcr.text import SensitiveText
 
 logger = logging.getLogger("django_dcr")
 
@@ -45,6 +46,8 @@ def register(
     nobody can tell what the server did (the row is "unknown", for a person to decide); and,
     before anything is sent, NotAllowedError, UnsupportedError, ConflictError, DecryptionError.
     """
+    if initial_access_token is not None:
+        initial_access_token = SensitiveText(initial_access_token)
     refuse_inside_atomic(STEP)
     registration.check_attached(STEP)
     issuer = registration.server.issuer
@@ -68,11 +71,13 @@ def register(
         reply = http.send("POST", endpoint, issuer=issuer, step=STEP, token=token, body=body)
         secrets = [token] if token else []
         protocol.check_status(reply, {200, 201}, issuer=issuer, step=STEP, secrets=secrets)
-        document = protocol.parse_object(reply.body, issuer=issuer, step=STEP)
+        # No variable here has the document, whose secrets a traceback would show.
+        issued = protocol.client_information(
+            protocol.parse_object(reply.body, issuer=issuer, step=STEP), requested=asked
+        )
     except DCRError as exc:
         registration.fail(exc, _status_after(exc))
         raise
-    issued = protocol.client_information(document, requested=asked)
     if reply.status == 200:
         oddity = "The server answered 200 instead of 201."
         issued = replace(issued, deviations=(oddity, *issued.deviations))
