@@ -162,8 +162,10 @@ def secret_expires(server: Server) -> str:
     if not row.client_secret_expires_at:
         raise NotOfferedError
     assert row.client_secret_expires_at > time.time()
-    # As if that much time had passed.
+    # As if that much time had passed, there and here.
+    server.expire_secret(row.client_id)
     ClientRegistration.objects.filter(pk=row.pk).update(client_secret_expires_at=1)
+    assert "access_token" not in tokens(server, row)
     renewed = registered(server, "secret expires")
     assert renewed.client_secret_expires_at > time.time()
     assert "access_token" in tokens(server, renewed)

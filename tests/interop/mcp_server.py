@@ -83,6 +83,8 @@ async def client(request: Request) -> JSONResponse:
         return JSONResponse({}, 404)
     if request.method == "DELETE":
         del memory.clients[known.client_id]
+    if request.method == "PATCH":
+        known.client_secret_expires_at = 1
     return JSONResponse({"client_name": known.client_name})
 
 
@@ -101,9 +103,8 @@ def main(variant: str) -> None:
             enabled=True, client_secret_expiry_seconds=lifetime
         ),
     )
-    app = Starlette(
-        routes=[*routes, Route("/-/clients/{client_id}", client, methods=["GET", "DELETE"])]
-    )
+    door = Route("/-/clients/{client_id}", client, methods=["GET", "PATCH", "DELETE"])
+    app = Starlette(routes=[*routes, door])
     print(json.dumps({"version": version("mcp"), "issuer": str(issuer)}), flush=True)
     uvicorn.Server(uvicorn.Config(app, log_level="warning")).run(sockets=[listener])
 

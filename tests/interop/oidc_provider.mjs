@@ -72,8 +72,10 @@ async function control(provider, request, response) {
     const settings = policies.length ? { policies } : {};
     body = { token: await new provider.InitialAccessToken(settings).save() };
   } else if (kind === 'clients' && stored.has(`Client ${id}`)) {
+    const client = stored.get(`Client ${id}`);
     if (request.method === 'DELETE') stored.delete(`Client ${id}`);
-    else body = { client_name: stored.get(`Client ${id}`).client_name };
+    else if (request.method === 'PATCH') client.client_secret_expires_at = 1;
+    else body = { client_name: client.client_name };
   } else {
     status = 404;
   }

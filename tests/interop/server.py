@@ -50,9 +50,15 @@ class Server(ABC):
         """Log in as a user and consent, from the authorization URL on; return where that ends."""
 
     def initial_access_token(self) -> str:
+        """Return a new one that is good for some registrations."""
+        raise NotOfferedError
+
+    def expire_secret(self, client_id: str) -> None:
+        """Put the end of a client's secret into the past."""
         raise NotOfferedError
 
     def expire_registration_token(self, client_id: str) -> None:
+        """Put the end of a client's registration access token into the past."""
         raise NotOfferedError
 
 
@@ -69,6 +75,10 @@ class ControlledServer(Server):
 
     def forget(self, client_id: str) -> None:
         answer = requests.delete(f"{self._door}clients/{client_id}", timeout=_TIMEOUT)
+        answer.raise_for_status()
+
+    def expire_secret(self, client_id: str) -> None:
+        answer = requests.patch(f"{self._door}clients/{client_id}", timeout=_TIMEOUT)
         answer.raise_for_status()
 
     def initial_access_token(self) -> str:
