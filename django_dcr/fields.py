@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 from django.core import checks
 from django.core.exceptions import ImproperlyConfigured
-from django.db import models, router
+from django.db import connections, models, router, transaction
 from django.db.models.expressions import BaseExpression
 from django.db.models.lookups import Exact
 from django.utils.translation import gettext_lazy as _
@@ -238,27 +238,47 @@ class SecretQuerySet(models.QuerySet[_Model]):
         meanwhile and an interrupted run is simply started again. With ``check`` nothing is
         written.
         """
-        names = [f.name for f in self.model._meta.concrete_fields if isinstance(f, SecretField)]
+        fields = [f for f in self.model._meta.concrete_fields if isinstance(f, SecretField)]
         result = Rotation()
-        for row in self.only("pk", *names).order_by("pk").iterator(chunk_size=1000):
-            for name in names:
-                self._rotate(row, name, result, check=check)
+        rows = self.only("pk", *(each.attname for each in fields)).order_by("pk")
+        page = list(rows[:_PAGE])
+        while page:
+            for each in fields:
+                found = [_rotated(row, each.attname, result) for row in page]
+                changes = [change for change in found if change]
+                if changes and not check:
+                    self._replace(each, changes)
+            page = list(rows.filter(pk__gt=page[-1].pk)[:_PAGE])
         return result
 
-    def _rotate(self, row: _Model, name: str, result: Rotation, *, check: bool) -> None:
-        secret: Secret | None = getattr(row, name)
-        if secret is None or secret.is_current:
-            result.current += secret is not None
-            return
-        try:
-            fresh = Secret.seal(secret.reveal(), secret.column)
-        except DecryptionError:
-            result.unreadable.append((row.pk, name))
-            return
-        result.rotated += 1
-        if not check:
-            unchanged = self.model._base_manager.using(self.db).filter(pk=row.pk)
-            unchanged.filter(holding(name, secret)).update(**{name: fresh})
+    def _replace(self, field: SecretField, changes: list[tuple[str, Any, str]]) -> None:
+        # In bulk, since a commit and a query object for each row would take most of the time;
+        # but few, since a transaction locks its rows.
+        connection, model = connections[self.db], self.model._meta
+        names = [model.db_table, str(field.column), str(model.pk.column)]
+        table, column, key = map(connection.ops.quote_name, names)
+        replace = f"UPDATE {table} SET {column} = %s WHERE {key} = %s AND {column} = %s"  # noqa: S608
+        with transaction.atomic(using=self.db), connection.cursor() as cursor:
+            cursor.executemany(replace, changes)
+
+
+# Rows to encrypt at a time.
+_PAGE = 200
+
+
+def _rotated(row: models.Model, name: str, result: Rotation) -> tuple[str, Any, str] | None:
+    """Return the new ciphertext, the row's primary key and the old one, if it is to change."""
+    secret: Secret | None = getattr(row, name)
+    if secret is None or secret.is_current:
+        result.current += secret is not None
+        return None
+    try:
+        fresh = Secret.seal(secret.reveal(), secret.column)
+    except DecryptionError:
+        result.unreadable.append((row.pk, name))
+        return None
+    result.rotated += 1
+    return fresh.ciphertext, row.pk, secret.ciphertext
 
 
 def holding(name: str, secret: Secret) -> models.Q:

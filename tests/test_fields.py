@@ -495,6 +495,17 @@ def test_keys_are_rotated(settings: Any) -> None:
     assert ClientRegistration.objects.rotate_keys() == Rotation(current=2, rotated=0)
 
 
+def test_all_rows_are_rotated_however_many(settings: Any) -> None:
+    """Fault L29: in pages."""
+    server = make_server()
+    ClientRegistration.objects.bulk_create(
+        ClientRegistration(server=server, owner=str(n), client_secret="s") for n in range(450)
+    )
+    settings.DCR_ENCRYPTION_KEYS = [NEW, OLD]
+    assert ClientRegistration.objects.rotate_keys() == Rotation(rotated=450)
+    assert ClientRegistration.objects.rotate_keys(check=True) == Rotation(current=450)
+
+
 def test_a_check_of_the_keys_writes_nothing(settings: Any) -> None:
     row = make_registration()
     before = ciphertext(row)
