@@ -77,6 +77,10 @@ class Worker:
         """Send it to work, at that time of the monotonic clock."""
         self._pipe.send({"job": job, "at": at, **arguments})
 
+    def tell(self) -> None:
+        """Say a word to a job that waits for one."""
+        self._pipe.send(None)
+
     def result(self, seconds: float = 300) -> dict[str, Any]:
         """What came of it: ``took`` seconds, and a ``value``, or the ``error`` and its text."""
         assert self._pipe.poll(seconds), f"No word from a worker for {seconds} s."

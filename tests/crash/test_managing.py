@@ -84,7 +84,7 @@ def test_a_token_lost_by_a_kill_is_flagged(site: Site) -> None:
 
 def test_a_server_that_errs_in_a_third_of_its_answers_loses_nothing(site: Site) -> None:
     """Fault 144: 8 processes, 300 keys; 60 s in CI."""
-    seconds, keys = site.size(short=3, full=20), site.size(short=30, full=300)
+    seconds, keys = site.size(short=3, full=60), site.size(short=30, full=300)
     settings = {"DCR_TIMEOUT": 2, "DCR_LEASE": 10}
     site.server.configure(fault_rate=1 / 3, turns_secrets=True)
     crew = site.workers(8, **settings)

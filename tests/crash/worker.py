@@ -6,6 +6,8 @@ An error that is neither this app's nor the database's is a crash.
 # ruff: noqa: S311
 from __future__ import annotations
 
+import io
+import json
 import os
 import random
 import time
@@ -21,13 +23,18 @@ from django.conf import settings
 os.environ["DJANGO_SETTINGS_MODULE"] = "tests.settings"
 django.setup()
 
-from django.db import DatabaseError, connections, transaction  # noqa: E402
+from django.contrib.auth.models import User  # noqa: E402
+from django.core.management import CommandError, call_command  # noqa: E402
+from django.db import DatabaseError, close_old_connections, connections, transaction  # noqa: E402
+from django.test import Client  # noqa: E402
 
 from django_dcr import services  # noqa: E402
 from django_dcr.exceptions import DCRError  # noqa: E402
 from django_dcr.models import ClientRegistration, Status  # noqa: E402
 
-ISSUER = ""  # of the only server; main() sets it
+# Set by main().
+ISSUER = ""
+PIPE: Connection = None  # type: ignore[assignment]
 
 
 def get_or_register(owner: str) -> str:
@@ -149,6 +156,77 @@ ACTS = {
 }
 
 
+def rotate_keys(check: bool = False) -> dict[str, Any]:
+    """Run the command; returns its report, but for the unreadable values."""
+    out = io.StringIO()
+    call_command("dcr_rotate_keys", check=check, format="json", stdout=out, stderr=io.StringIO())
+    report: dict[str, Any] = json.loads(out.getvalue())
+    return {name: value for name, value in report.items() if name != "unreadable"}
+
+
+def reveal_until_told(rows: int) -> dict[str, int]:
+    """Read secrets of rows at random until the pipe brings a word."""
+    read = failed = 0
+    while not PIPE.poll():
+        row = ClientRegistration.objects.get(owner=f"key {random.randrange(rows)}")
+        try:
+            row.client_secret.reveal()
+            row.registration_access_token.reveal()
+            read += 1
+        except DCRError:
+            failed += 1
+    PIPE.recv()
+    return {"read": read, "failed": failed}
+
+
+def change_secrets(rows: int, changes: int, within: float) -> dict[str, str]:
+    """Store new secrets, spread over so many seconds; returns the newest of each owner."""
+    newest = {}
+    for number in range(changes):
+        row = ClientRegistration.objects.get(owner=f"key {random.randrange(rows)}")
+        row.client_secret = newest[row.owner] = f"changed {number}"
+        row.save(update_fields=["client_secret"])
+        time.sleep(within / changes)
+    return newest
+
+
+def reveal_all(rows: int, newest: dict[str, str]) -> int:
+    """Compare every secret with what was stored last; returns how many were right."""
+    right = 0
+    for row in ClientRegistration.objects.all():
+        number = row.owner.split()[1]
+        right += row.client_secret.reveal() == newest.get(row.owner, f"secret {number}")
+        right += row.registration_access_token.reveal() == f"token {number}"
+    return right
+
+
+def update_every_row() -> float:
+    """Run one UPDATE for each row; returns the seconds it took."""
+    started = time.monotonic()
+    for pk in list(ClientRegistration.objects.values_list("pk", flat=True)):
+        ClientRegistration.objects.filter(pk=pk).update(client_id=f"id{pk}")
+    return time.monotonic() - started
+
+
+def save_all() -> int:
+    """Save every row as it is; returns how many."""
+    rows = list(ClientRegistration.objects.select_related("server"))
+    for row in rows:
+        row.last_error = "seen"
+        row.save()
+    return len(rows)
+
+
+def open_list_page() -> int:
+    """Open the list of registrations in the admin; returns the status."""
+    person, _created = User.objects.get_or_create(
+        username="admin", is_staff=True, is_superuser=True
+    )
+    browser = Client()
+    browser.force_login(person)
+    return browser.get("/admin/django_dcr/clientregistration/").status_code
+
+
 def _memory() -> int:
     with open("/proc/self/statm") as statm:
         return int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
@@ -165,13 +243,20 @@ JOBS = {
         update_many,
         read_all,
         churn,
+        rotate_keys,
+        reveal_until_told,
+        change_secrets,
+        reveal_all,
+        update_every_row,
+        save_all,
+        open_list_page,
     )
 }
 
 
 def main(pipe: Connection, database: str, issuer: str, changes: dict[str, Any]) -> None:
     """Do jobs until the pipe is closed."""
-    globals()["ISSUER"] = issuer
+    globals().update(ISSUER=issuer, PIPE=pipe)
     use_database(database)
     for name, value in changes.items():
         setattr(settings, name, value)
@@ -192,10 +277,11 @@ def use_database(url: str) -> None:
 
 
 def _done(job: str, at: float, **arguments: Any) -> dict[str, Any]:
+    close_old_connections()  # as before each request
     time.sleep(max(0, at - time.monotonic()))
     started = time.monotonic()
     try:
         outcome = {"value": JOBS[job](**arguments)}
-    except (DCRError, DatabaseError) as exc:
+    except (DCRError, DatabaseError, CommandError) as exc:
         outcome = {"error": type(exc).__name__, "text": str(exc)}
     return {**outcome, "took": time.monotonic() - started}
