@@ -26,6 +26,9 @@ run: $(EXAMPLE) ## the example site, to click through in a browser
 test: $(TEST) ## all tests, with the coverage of every branch
 	@$(BIN)/python -m pytest -n auto --cov --cov-report=term
 
+interop: $(TEST) ## the client's life at real servers; downloads them; needs Node.js and Java
+	@$(BIN)/python -m pytest tests/interop
+
 lint: $(DEV) ## style and formatting
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check
@@ -37,7 +40,7 @@ check: lint types test ## lint, types, missing migrations, test
 	@DJANGO_SETTINGS_MODULE=tests.settings $(BIN)/python -m django makemigrations --check --dry-run
 
 clean: ## remove what the other targets made, but for the example's database and keys
-	@rm -rf $(VENV) .tox .*_cache .hypothesis .coverage* build dist *.egg-info
+	@rm -rf $(VENV) .tox .cache .*_cache .hypothesis .coverage* build dist *.egg-info
 	@find . -name __pycache__ -prune -exec rm -r {} +
 
 $(VENV)/.installed-$(VERSION)-%: setup.cfg pyproject.toml
@@ -57,4 +60,4 @@ $(VENV)/.installed-$(VERSION)-%: setup.cfg pyproject.toml
 	  exit 1; }
 	@touch $@
 
-.PHONY: help demo run test lint types check clean
+.PHONY: help demo run test interop lint types check clean
