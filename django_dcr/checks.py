@@ -250,7 +250,7 @@ def check_lease(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
     ]
 
 
-@register("django_dcr", Tags.database)
+@register(Tags.database)
 def check_stored_secrets(
     app_configs: Any, databases: Iterable[str] | None = None, **kwargs: Any
 ) -> list[CheckMessage]:
@@ -285,7 +285,7 @@ def _opens(registration: ClientRegistration) -> bool:
     return True
 
 
-@register("django_dcr", Tags.database)
+@register(Tags.database)
 def check_collation(
     app_configs: Any, databases: Iterable[str] | None = None, **kwargs: Any
 ) -> list[CheckMessage]:

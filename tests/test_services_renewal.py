@@ -506,3 +506,17 @@ def test_a_renewal_that_was_overtaken_leaves_its_client_for_the_next_one(
     assert renew(stored(row)) == left
     assert authorization_server.asked("POST") == 1
     assert list(authorization_server.clients) == [left.client_id]
+
+
+@database
+@pytest.mark.parametrize("status", [429, 503])
+def test_an_old_client_whose_server_is_busy_is_left_to_reconcile(
+    status: int, mocked_responses: Stubs
+) -> None:
+    without_updates(mocked_responses)
+    mocked_responses.post(ENDPOINT, status=201, json=second())
+    mocked_responses.delete(URI, status=status)
+    row = expiring()
+    assert renew(row).client_id == "c2"
+    assert stored(row).status == "revoking"
+    assert stored(row).registration_access_token.reveal() == "t1"

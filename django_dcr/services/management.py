@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
-
 from django_dcr import http, protocol, signals
 from django_dcr.exceptions import (
     ConflictError,
@@ -102,10 +100,13 @@ def retire(registration: ClientRegistration) -> None:
 
     A row that stays "revoking", for lack of an answer, is left to ``reconcile()``.
     """
-    with suppress(DCRError):
+    try:
         revoke(registration, forget=not registration.is_manageable)
-    if registration.status not in (Status.REVOKED, Status.REVOKING):
-        revoke(registration, forget=True)
+    except (ConflictError, InvalidResponseError, NetworkError):
+        return
+    except DCRError as exc:
+        if exc.status not in (429, 503):  # which say to come back later
+            revoke(registration, forget=True)
 
 
 _DELETABLE = (Status.ACTIVE, Status.REVOKING, Status.UNKNOWN)
