@@ -9,6 +9,7 @@ from django_dcr.protocol import (
     check_issuer,
     check_server_metadata,
     endpoint,
+    entity_tag,
     freshness,
     vouched,
     well_known_urls,
@@ -339,6 +340,19 @@ def test_an_http_issuer_has_http_endpoints_on_its_own_origin_only():
     vouched("http://localhost:8000/o/register", issuer=issuer, trusted_origins=(), step="register")
     with pytest.raises(NotAllowedError, match=r"http://localhost:9000, which is not"):
         vouched("http://localhost:9000/", issuer=issuer, trusted_origins=(), step="register")
+
+
+@pytest.mark.parametrize("tag", ['"1"', 'W/"a-b"', '""', '"\'{}\\"'])
+def test_an_entity_tag_is_kept_exactly(tag):
+    assert entity_tag({"ETag": tag}) == tag
+
+
+@pytest.mark.parametrize(
+    "tag", ["1", '"1', "\xa0", '"\xe9"', '"a b"', '"a"b"', '"1"\n', '"\x1b"', f'"{"x" * 251}"'], ids=ascii
+)  # fmt: skip
+def test_what_is_no_entity_tag_is_not_kept(tag):
+    """Fault 23: it would be sent with every later request, and could not be or be refused."""
+    assert entity_tag({"ETag": tag}) == ""
 
 
 FRESHNESS = {

@@ -6,6 +6,7 @@ point (RFC 8414 section 4); nothing here normalises one.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -13,6 +14,9 @@ from django_dcr import urls
 from django_dcr.exceptions import InvalidResponseError, NotAllowedError, UnsupportedError
 from django_dcr.protocol.documents import delta_seconds, storable
 from django_dcr.text import clean
+
+# RFC 9110 section 8.8.3. What else a server may put there, a request could not give back.
+_ENTITY_TAG = re.compile(r'(?:W/)?"[\x21\x23-\x7e]{0,250}"')
 
 EXAMPLE_ISSUER = "https://login.example/realm"
 
@@ -180,6 +184,12 @@ def freshness(headers: Mapping[str, str], limit: float) -> float:
         return limit
     age = delta_seconds(headers.get("Age", "")) or 0.0
     return min(lifetime - age, limit) if age < lifetime else 0.0
+
+
+def entity_tag(headers: Mapping[str, str]) -> str:
+    """Return an answer's ETag (RFC 9110 section 8.8.3), "" where it is malformed or very long."""
+    tag = headers.get("ETag", "")
+    return tag if _ENTITY_TAG.fullmatch(tag) else ""
 
 
 def _directives(header: str) -> dict[str, str]:

@@ -74,7 +74,8 @@ def _fetch(server: AuthorizationServer) -> DCRError | None:
         return _no_document(server.issuer, tried)
     metadata, url, reply = found
     lifetime = protocol.freshness(reply.headers, conf.DCR_METADATA_TTL)
-    server.store(metadata, url=url, etag=reply.headers.get("ETag", ""), lifetime=lifetime)
+    etag = protocol.entity_tag(reply.headers)
+    server.store(metadata, url=url, etag=etag, lifetime=lifetime)
     return None
 
 
