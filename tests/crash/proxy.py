@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import select
 import socket
 import threading
 from urllib.parse import urlsplit, urlunsplit
+
+# As PostgreSQL's protocol ends a statement, and as MariaDB's begins one.
+_COMMIT = re.compile(rb"COMMIT\0|\x03COMMIT$")
 
 
 class Proxy:
@@ -54,7 +58,7 @@ class Proxy:
                 data = source.recv(65536)
                 if not data:
                     return
-                if source is client and b"COMMIT" in data and self.losing:
+                if source is client and self.losing and _COMMIT.search(data):
                     self.losing -= 1
                     self.is_down = self.then_down and not self.losing
                     if self.after_the_fact:

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.network
 
 def test_bulk_registration_that_is_killed_again_and_again_loses_no_client(site: Site) -> None:
     """L6, promise 1: 1,000 keys, 4 workers, SIGKILL at 50 random moments."""
-    keys, kills = site.size(short=60, full=1000), site.size(short=6, full=50)
+    keys, kills = site.size(short=40, full=1000), site.size(short=4, full=50)
     site.server.configure(latency=[0.0, 0.1])
     settings = {"DCR_TIMEOUT": 1, "DCR_LEASE": 2}
     shares = [[f"key {n}" for n in range(first, keys, 4)] for first in range(4)]
