@@ -6,7 +6,8 @@
     python -m tests.databases mariadb pytest
 
 The servers are Debian's packages (``postgresql``, ``mariadb-server``). The command finds the
-database in ``DATABASE_URL``, and this exits with the command's status.
+database in ``DATABASE_URL``, and this exits with the command's status. Without the package it
+says so and exits with 0, or with 1 where ``CI`` is set.
 """
 
 from __future__ import annotations
@@ -26,6 +27,9 @@ from pathlib import Path
 
 def main() -> int:
     kind, *command = sys.argv[1:]
+    if not _is_installed(kind):
+        print(f"!!! NOT TESTED: no {kind} server on this machine !!!", file=sys.stderr)
+        return 1 if os.environ.get("CI") else 0
     with SERVERS[kind]() as url:
         return subprocess.run(
             command, env={**os.environ, "DATABASE_URL": url}, check=False
@@ -83,6 +87,12 @@ def mariadb() -> Iterator[str]:
 
 
 SERVERS = {"sqlite": sqlite, "postgresql": postgresql, "mariadb": mariadb}
+
+
+def _is_installed(kind: str) -> bool:
+    if kind == "postgresql":
+        return any(Path("/usr/lib/postgresql").glob("*/bin/initdb")) or bool(shutil.which("initdb"))
+    return kind != "mariadb" or bool(shutil.which("mariadbd"))
 
 
 @contextlib.contextmanager
