@@ -32,6 +32,8 @@ class DCRError(Exception):
     step: str
     #: The HTTP status that was received, or None.
     status: int | None
+    #: From ``discover()``: each place that was asked, with what came of it.
+    attempts: tuple[tuple[str, str], ...] = ()
 
     # Keyword attributes live in __dict__, which pickle restores after calling cls(*args).
     def __init__(

@@ -20,15 +20,21 @@ from django.db import connection, connections, models
 from django.http import HttpRequest
 from django.test import Client, RequestFactory
 from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
 from responses import RequestsMock
 
+from django_dcr import services
 from django_dcr.admin import AuthorizationServerAdmin, ClientRegistrationAdmin, wording
 from django_dcr.models import AuthorizationServer, ClientRegistration, Status
+from django_dcr.models.history import extended
 from tests.factories import (
+    APPENDED_OPENID,
     ENDPOINT,
+    GRANTED,
     ISSUER,
     URI,
     WELL_KNOWN,
+    WELL_KNOWN_OPENID,
     WISHES,
     client_information,
     make_draft,
@@ -50,7 +56,8 @@ DAY = 24 * 3600
 HOSTILE = "<script>alert(1)</script>\u202e\r\nEvil"
 OTHER_KEY = "6WgpHc9E8zyBNW6ZDFMUv8NCjx2rO8m3xMLm6NhnHg8="
 
-ALL = ("add", "change", "delete", "view")
+TABLE = ("add", "change", "delete", "view")
+ALL = (*TABLE, "discover", "register", "update", "renew", "revoke", "reveal")
 
 
 def browser(may: Iterable[str] = ALL) -> Client:
@@ -61,6 +68,14 @@ def browser(may: Iterable[str] = ALL) -> Client:
     person.user_permissions.set(Permission.objects.filter(codename__in=names))
     client = Client()
     client.force_login(person)
+    return client
+
+
+def on_servers(may: Iterable[str]) -> Client:
+    """A browser of someone with permissions on the servers only."""
+    client = browser(may)
+    person = User.objects.get(pk=client.session["_auth_user_id"])
+    person.user_permissions.remove(*Permission.objects.filter(codename__endswith="registration"))
     return client
 
 
@@ -81,10 +96,23 @@ def change_page(client: Client, row: models.Model) -> str:
 
 
 def act(client: Client, action: str, *rows: models.Model, **fields: str) -> Any:
-    """Run an action of the list on the rows, as the list and the pages do."""
+    """Run an action of the list on the rows, as the list and the pages do.
+
+    What the list asks about, and the pages do not, is confirmed.
+    """
     folder = SERVERS if isinstance(rows[0], AuthorizationServer) else REGISTRATIONS
+    if action in ("register", "read", "update", "renew"):
+        fields.setdefault("_confirmed", "1")
     fields = {"action": action, ACTION_CHECKBOX_NAME: [row.pk for row in rows], **fields}
     return client.post(folder, fields)
+
+
+def asked(client: Client, action: str, *rows: models.Model, **fields: str) -> str:
+    """The text of the page that asks before it acts."""
+    fields = {"action": action, ACTION_CHECKBOX_NAME: [row.pk for row in rows], **fields}
+    response = client.post(REGISTRATIONS, fields)
+    assert response.status_code == 200
+    return cells(response.content.decode())
 
 
 def confirmed(client: Client, action: str, *rows: models.Model) -> list[str]:
@@ -154,7 +182,8 @@ def test_a_server_that_is_not_found_stays_with_a_warning(
     [_added, warning] = response.wsgi_request._messages
     assert warning.level_tag == "warning"
     server = AuthorizationServer.objects.get()
-    assert str(warning) == server.last_error
+    assert cells(str(warning)).startswith(server.last_error)
+    assert f"<li>{WELL_KNOWN} failed: The metadata is of another issuer" in str(warning)
     assert html.escape(server.last_error[:60]) in change_page(staff, server)
     assert history()[-1] == "Discover again: failed (InvalidResponseError)."
 
@@ -324,6 +353,66 @@ def test_discovering_again_asks_although_the_row_is_fresh(
     assert AuthorizationServer.objects.get().metadata["scopes_supported"] == ["new"]
 
 
+def test_every_place_that_was_tried_is_told_with_its_outcome(
+    staff: Client,
+    mocked_responses: RequestsMock,
+    django_capture_on_commit_callbacks: DjangoCaptureOnCommitCallbacks,
+) -> None:
+    mocked_responses.get(WELL_KNOWN, status=404)
+    mocked_responses.get(WELL_KNOWN_OPENID, body="<p>Hello</p>")
+    mocked_responses.get(APPENDED_OPENID, status=500)
+    with django_capture_on_commit_callbacks(execute=True):
+        response = staff.post(f"{SERVERS}add/", NEW_SERVER)
+    warning = str(list(response.wsgi_request._messages)[1])
+    assert f"<li>{WELL_KNOWN} answered 404</li>" in warning
+    assert f"<li>{WELL_KNOWN_OPENID} is not a JSON object</li>" in warning
+    assert f"<li>{APPENDED_OPENID} answered 500</li>" in warning
+    server = AuthorizationServer.objects.get()
+    [again] = told(act(staff, "discover", server))
+    assert f"<li>{WELL_KNOWN} answered 404</li>" in again
+    one, two = told(act(staff, "discover", server, make_server(issuer="https://as2.example")))
+    assert "<li>" not in one + two
+
+
+def test_a_server_that_is_added_without_the_permission_to_ask_is_not_asked(
+    django_capture_on_commit_callbacks: DjangoCaptureOnCommitCallbacks,
+) -> None:
+    with django_capture_on_commit_callbacks(execute=True):
+        browser(TABLE).post(f"{SERVERS}add/", NEW_SERVER)
+    assert not AuthorizationServer.objects.get().metadata
+
+
+@pytest.mark.parametrize(
+    ("values", "registers", "fresh"),
+    [
+        ({"metadata": {}, "fresh_until": None}, "unknown", "-"),
+        ({"metadata": {"issuer": ISSUER}}, "Not at all", "in 59 minutes"),
+        ({}, "Yes, openly as far as can be told", "in 59 minutes"),
+        ({"initial_access_token": "t"}, "the initial access token that is stored", "in 59 minutes"),
+        ({"fresh_until": timezone.now()}, "Yes", "the server is asked again at the next use"),
+    ],
+    ids=["never asked", "no endpoint", "open", "token", "stale"],
+)
+def test_a_server_says_how_it_registers_and_how_fresh_that_is(
+    staff: Client, values: dict[str, Any], registers: str, fresh: str
+) -> None:
+    shown = cells(change_page(staff, make_server(**values)))
+    assert f"Registration: {registers}" in shown or registers in shown.split("Registration:")[1]
+    assert fresh in shown.split("Fresh until:")[1]
+
+
+def test_a_server_leads_to_its_registrations_and_to_a_new_one(staff: Client) -> None:
+    server = make_server()
+    text = change_page(staff, server)
+    links = re.findall(r'<a href="([^"]*)" class="button">(.*?)</a>', text)
+    assert links == [
+        (f"{REGISTRATIONS}add/?server={server.pk}", "Register a client here"),
+        (f"{REGISTRATIONS}?server={server.pk}", "Registrations here"),
+    ]
+    assert "Register a client here" not in change_page(browser(["view", "discover"]), server)
+    assert "Registrations here" not in change_page(on_servers(["view"]), server)
+
+
 # -- registrations -------------------------------------------------------------------------------
 
 
@@ -430,7 +519,7 @@ def test_asked_and_granted_stand_side_by_side_with_differences_first(staff: Clie
         ({"client_secret_expires_at": 0}, "never"),
         ({"client_secret_expires_at": None}, "unknown"),
         ({"client_secret_expires_at": 1}, "expired"),
-        ({"client_secret_expires_at": 6 * DAY + 3600}, "in 6\xa0days"),
+        ({"client_secret_expires_at": 6 * DAY + 3600}, "in 6 days"),
     ],
     ids=["no secret", "never", "unknown", "expired", "soon"],
 )
@@ -438,7 +527,10 @@ def test_expiry_is_told_as_people_say_it(values: dict[str, int | None], text: st
     lifetime = values.get("client_secret_expires_at")
     if lifetime and lifetime > 1:
         values["client_secret_expires_at"] = int(time.time()) + lifetime
-    assert wording.expiry(make_registration(**values)) == text
+    row = make_registration(**values)
+    assert cells(wording.expiry(row)).lstrip("!✕ ") == text
+    assert cells(wording.expiry_date(row)).endswith(text)
+    assert ("." in wording.expiry_date(row)) is (row.secret_expiry is not None)
 
 
 def in_days(days: int) -> int:
@@ -569,7 +661,7 @@ def test_no_page_has_inline_script_or_style(staff: Client) -> None:
 def test_metadata_that_is_none_breaks_no_page(staff: Client) -> None:
     row = make_registration(requested_metadata=["not an object"])
     assert "must be one JSON object" in change_page(staff, row)
-    assert ">?</td>" in page(staff, REGISTRATIONS)
+    assert "These members differ now: ?." in asked(staff, "update", row)
 
 
 # -- actions -------------------------------------------------------------------------------------
@@ -694,8 +786,8 @@ def test_forgetting_what_the_server_did_delete_says_so(
 )
 def test_the_prospect_depends_on_the_row(values: dict[str, str], revoke: str, forget: str) -> None:
     row = make_registration(**values)
-    assert revoke in wording.prospect(row, forget=False)
-    assert forget in wording.prospect(row, forget=True)
+    assert revoke in wording.prospect(row, "revoke")
+    assert forget in wording.prospect(row, "forget")
 
 
 @pytest.mark.parametrize(
@@ -705,10 +797,10 @@ def test_the_prospect_depends_on_the_row(values: dict[str, str], revoke: str, fo
         ({"status": "registering"}, []),
         ({"status": "active"}, ["read", "update", "renew", "revoke", "forget"]),
         ({"registration_client_uri": ""}, ["renew", "forget"]),
-        ({"status": "unknown"}, ["revoke", "forget"]),
+        ({"status": "unknown"}, ["retry", "revoke", "forget"]),
         ({"status": "revoking"}, ["read", "revoke", "forget"]),
         ({"status": "revoked"}, []),
-        ({"status": "gone"}, ["forget"]),
+        ({"status": "gone"}, ["retry", "forget"]),
     ],
     ids=lambda value: "-".join(value) if isinstance(value, list) else str(value)[:30],
 )
@@ -726,6 +818,95 @@ def test_every_state_has_its_words_and_buttons() -> None:
         )
         assert wording.state(row)
         ClientRegistrationAdmin(ClientRegistration, admin.site).offers(row)
+
+
+def test_the_list_asks_before_it_acts_and_says_what_would_happen(staff: Client) -> None:
+    row = make_registration(metadata={**GRANTED, "client_name": "Other"})
+    outlook = {
+        "read": f"{ISSUER} is asked about the client c1",
+        "update": "These members differ now: client_name.",
+        "renew": f"{ISSUER} is asked for a new secret of the client c1.",
+        "register": "This will be refused, for its status is “active”.",
+        "retry": "This will be refused",
+    }
+    for action, text in outlook.items():
+        question = asked(staff, action, row)
+        assert "This is what will happen:" in question
+        assert text in question
+    assert stored(row).history == []
+
+
+def test_what_would_happen_to_a_draft_or_a_lost_client_is_said(staff: Client) -> None:
+    draft = make_draft()
+    lost = make_registration(server=draft.server, status="gone", live=None, client_digest=None)
+    assert f"A client is registered at {ISSUER}." in asked(staff, "register", draft)
+    assert "The server may keep the old client for good" in asked(staff, "retry", lost)
+    same = make_registration(server=draft.server, owner="x", client_id="c2")
+    assert "differ now: none." in wording.prospect(same, "update")
+
+
+def test_trying_again_registers_anew_and_leads_to_the_new_row(
+    staff: Client, mocked_responses: RequestsMock
+) -> None:
+    row = make_registration(status="unknown")
+    mocked_responses.post(ENDPOINT, json=client_information(client_id="c2"), status=201)
+    assert "takes the place of this one" in asked(staff, "retry", row, _from_page="1")
+    response = act(staff, "retry", row, _from_page="1", _confirmed="1")
+    successor = ClientRegistration.objects.get(client_id="c2")
+    assert response["Location"] == f"{REGISTRATIONS}{successor.pk}/change/"
+    assert told(response) == [f"“this site at {ISSUER}”: A new client was registered in its place."]
+    assert [event["who"] for event in stored(row).history] == [staff_name(staff)]
+
+
+def staff_name(client: Client) -> str:
+    return User.objects.get(pk=client.session["_auth_user_id"]).username
+
+
+def test_a_page_tells_the_history_newest_first(
+    staff: Client, mocked_responses: RequestsMock
+) -> None:
+    row = make_draft()
+    mocked_responses.post(ENDPOINT, json=client_information(), status=201)
+    services.register(row)
+    mocked_responses.get(URI, status=500)
+    act(staff, "read", row)
+    table = cells(change_page(staff, row)).split(" Outcome ")[1]
+    read = f"{staff_name(staff)} Read from the server active (InvalidResponseError)"
+    registered = "this site's code Register active"
+    assert table.index(read) < table.index(registered)
+
+
+def test_the_history_names_a_new_secret() -> None:
+    row = make_registration(
+        history=extended([], "renew", "active: new secret"),
+    )
+    [event] = wording.events(row)
+    assert (event.step, event.outcome) == ("Renew the secret", "active (new secret)")
+
+
+def test_the_list_shows_state_expiry_and_drift_as_badges(staff: Client) -> None:
+    server = make_server()
+    make_registration(server=server, client_secret_expires_at=in_days(6), has_drift=True)
+    make_registration(server=server, owner="b", client_id="c2", client_secret_expires_at=1)
+    make_draft(server=server, owner="c")
+    table = page(staff, REGISTRATIONS).split("<tbody>")[1].split("</tbody>")[0]
+    drafted, late, soon = (cells(row) for row in table.split("</tr>")[:3])
+    assert " draft - - -" in drafted
+    assert " ✓ active c2 ✕ expired as asked" in late
+    assert " ✓ active c1 ! in " in soon
+    assert "! differs" in soon
+
+
+def test_the_list_finds_what_drifted(staff: Client) -> None:
+    make_registration(has_drift=True, owner="drifted")
+    make_registration(server=AuthorizationServer.objects.get(), client_id="c2", owner="same")
+    found = staff.get(f"{REGISTRATIONS}?has_drift__exact=1").context["cl"].result_list
+    assert [row.owner for row in found] == ["drifted"]
+
+
+def test_a_site_may_leave_the_registrations_out_of_its_admin() -> None:
+    server_admin = AuthorizationServerAdmin(AuthorizationServer, admin.AdminSite())
+    assert server_admin.links(RequestFactory().get("/"), make_server()) == []
 
 
 # -- many rows -----------------------------------------------------------------------------------
@@ -758,7 +939,7 @@ def test_ten_rows_have_a_message_each_and_the_rest_is_summed_up(
         noise = "".join(random.choices(string.ascii_letters, k=200))  # noqa: S311
         refusal = {"error": "invalid_request", "error_description": noise}
         mocked_responses.get(row.registration_client_uri, json=refusal, status=400)
-    fields = {"action": "read", ACTION_CHECKBOX_NAME: [row.pk for row in rows]}
+    fields = {"action": "read", "_confirmed": "1", ACTION_CHECKBOX_NAME: [row.pk for row in rows]}
     response = staff.post(REGISTRATIONS, fields, follow=True)
     *single, failed, done = map(str, response.context["messages"])
     assert ["invalid_request" in message for message in single] == [True] * 10
@@ -822,22 +1003,31 @@ def test_an_action_needs_the_token_of_a_form() -> None:
     assert act(forged, "revoke", row, _confirmed="1").status_code == 403
 
 
-@pytest.mark.parametrize("may", [["view"], ["change"], ["delete", "view"]], ids="-".join)
-@pytest.mark.parametrize(
-    "action", ["register", "read", "update", "renew", "revoke", "forget", "discover"]
-)
-def test_an_action_without_its_permission_does_nothing(may: list[str], action: str) -> None:
+NEEDED = {
+    "discover": "discover",
+    "register": "register",
+    "read": "update",
+    "update": "update",
+    "renew": "renew",
+    "retry": "register",
+    "revoke": "revoke",
+    "forget": "revoke",
+}
+
+
+@pytest.mark.parametrize("action", NEEDED)
+def test_an_action_without_its_permission_does_nothing(action: str) -> None:
     """Fault A2: no button, and a crafted form sends nothing."""
-    needed = "delete" if action in ("revoke", "forget") else "change"
-    row = make_registration()
+    states = {"register": Status.DRAFT, "retry": Status.GONE}
+    row = make_registration(status=states.get(action, Status.ACTIVE))
     target: models.Model = row.server if action == "discover" else row
-    client = browser(may)
-    if needed in may:
-        assert f'value="{action}"' in change_page(client, target) or action == "register"
-        return
-    assert f'value="{action}"' not in change_page(client, target)
-    act(client, action, target, _confirmed="1")
-    assert stored(row).status == "active"
+    button = f'name="action" value="{action}"'
+    permitted = browser(["view", NEEDED[action]])
+    assert button in change_page(permitted, target)
+    everything_else = browser([verb for verb in ALL if verb != NEEDED[action]])
+    assert button not in change_page(everything_else, target)
+    act(everything_else, action, target, _confirmed="1")
+    assert stored(row).history == []
     assert history() == []
 
 
@@ -853,12 +1043,13 @@ def test_someone_who_may_only_look_can_edit_nothing() -> None:
 def test_a_permission_is_asked_for_each_row(staff: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     """Fault A2: a site's own rules on single rows hold for actions."""
 
-    def has_change_permission(
+    def has_permission(
         self: ClientRegistrationAdmin, request: HttpRequest, obj: Any = None
     ) -> bool:
         return obj is None or obj.owner != "secret"
 
-    monkeypatch.setattr(ClientRegistrationAdmin, "has_change_permission", has_change_permission)
+    for name in ("has_view_permission", "has_change_permission"):
+        monkeypatch.setattr(ClientRegistrationAdmin, name, has_permission)
     row = make_registration(owner="open")
     hidden = make_registration(server=row.server, owner="secret", client_id="c2")
     assert act(staff, "read", row, hidden).status_code == 403
@@ -901,6 +1092,70 @@ def test_a_row_that_no_server_knows_is_deleted(staff: Client, status: str) -> No
     assert "Are you sure" in act(staff, "delete_selected", two).content.decode()
     act(staff, "delete_selected", two, post="yes")
     assert not ClientRegistration.objects.exists()
+
+
+def deletion(client: Client, *rows: ClientRegistration) -> tuple[str, dict[str, Any]]:
+    """The page that refuses to delete the rows, and what its form would send."""
+    if len(rows) == 1:
+        text = page(client, f"{REGISTRATIONS}{rows[0].pk}/delete/")
+    else:
+        text = act(client, "delete_selected", *rows).content.decode()
+    hidden = re.findall(r'<input type="hidden" name="(_\w+)" value="(\w+)"', text)
+    names = {name for name, _value in hidden}
+    return text, {name: [v for n, v in hidden if n == name] for name in names}
+
+
+@pytest.mark.parametrize(
+    ("action", "status", "outcome"),
+    [
+        ("revoke", 204, "Revoked: nothing is left at the server. The row was deleted."),
+        ("forget", 204, "Closed: nothing is left at the server. The row was deleted."),
+        ("forget", 403, "The row was deleted."),
+    ],
+)
+def test_a_row_is_deleted_with_its_client_or_forgotten_and_the_message_says_which(
+    staff: Client, mocked_responses: RequestsMock, action: str, status: int, outcome: str
+) -> None:
+    """Faults A3 and A4."""
+    row = make_registration()
+    text, fields = deletion(staff, row)
+    assert "Revoke at the server, then delete" in text
+    assert "Forget, then delete" in text
+    question = staff.post(REGISTRATIONS, {**fields, "action": action}).content.decode()
+    assert "are deleted here" in question
+    assert 'name="_then_delete"' in question
+    mocked_responses.delete(URI, status=status)
+    answer = staff.post(REGISTRATIONS, {**fields, "action": action, "_confirmed": "1"})
+    [message] = told(answer)
+    assert message.endswith(outcome)
+    assert ("may still hold the client" in message) is (status == 403)
+    assert not ClientRegistration.objects.exists()
+    assert LogEntry.objects.order_by("pk").last().is_deletion()  # type: ignore[union-attr]
+
+
+def test_a_row_whose_client_could_not_be_deleted_is_kept(
+    staff: Client, mocked_responses: RequestsMock
+) -> None:
+    one, two = rows_at_one_server(2)
+    _text, fields = deletion(staff, one, two)
+    mocked_responses.delete(one.registration_client_uri, status=403)
+    mocked_responses.delete(two.registration_client_uri, status=204)
+    failed, done = told(
+        staff.post(REGISTRATIONS, {**fields, "action": "revoke", "_confirmed": "1"})
+    )
+    assert "was deleted" not in failed
+    assert "The row was deleted." in done
+    assert list(ClientRegistration.objects.all()) == [one]
+
+
+def test_deleting_with_the_client_takes_both_permissions() -> None:
+    row = make_registration()
+    text, _fields = deletion(browser(["view", "delete"]), row)
+    assert "Nothing was deleted." in text
+    assert "then delete" not in text
+    client = browser(["view", "revoke"])
+    assert act(client, "revoke", row, _then_delete="1", _confirmed="1").status_code == 403
+    assert stored(row).status == "active"
 
 
 def test_a_row_that_was_registered_meanwhile_is_not_deleted(rf: RequestFactory) -> None:

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from django_dcr.admin.registrations import ClientRegistrationAdmin
-from django_dcr.admin.servers import AuthorizationServerAdmin
+from django_dcr.admin.registrations import ClientRegistrationAdmin, ClientRegistrationAdminMixin
+from django_dcr.admin.servers import AuthorizationServerAdmin, AuthorizationServerAdminMixin
 
-__all__ = ["AuthorizationServerAdmin", "ClientRegistrationAdmin"]
+__all__ = [
+    "AuthorizationServerAdmin",
+    "AuthorizationServerAdminMixin",
+    "ClientRegistrationAdmin",
+    "ClientRegistrationAdminMixin",
+]

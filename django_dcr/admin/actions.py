@@ -15,20 +15,24 @@ from django.contrib import admin, messages
 from django.contrib.admin import helpers
 from django.contrib.admin.utils import quote
 from django.contrib.admin.widgets import AdminTextareaWidget, AdminTextInputWidget
+from django.contrib.auth import get_permission_codename
 from django.core.exceptions import PermissionDenied
 from django.db import models, transaction
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
+from django.utils.html import format_html, format_html_join
+from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 
 from django_dcr.admin.forms import IndentedJSONField
 from django_dcr.exceptions import DCRError
+from django_dcr.models import acting
 from django_dcr.text import clean
 
 if TYPE_CHECKING:
     _ModelAdmin = admin.ModelAdmin[Any]
-else:  # generic for type checkers only
-    _ModelAdmin = admin.ModelAdmin
+else:  # sites mix this into whatever admin they have
+    _ModelAdmin = object
 
 #: The form field that says: back to the page of the row.
 FROM_PAGE = "_from_page"
@@ -37,13 +41,33 @@ _MAX_MESSAGES = 10
 _MAX_LENGTH = 1200
 
 
-class _Outcome(NamedTuple):
+_WIDGETS: dict[Any, Any] = {
+    models.TextField: {"widget": AdminTextInputWidget(attrs={"class": "vTextField dcr-wide"})},
+    models.JSONField: {
+        "form_class": IndentedJSONField,
+        "widget": AdminTextareaWidget(attrs={"rows": 8, "spellcheck": "false"}),
+        "show_hidden_initial": False,
+    },
+}
+
+
+class Outcome(NamedTuple):
     row: Any
     level: int
     text: str
+    #: Where a server was looked for, and what came of it.
+    attempts: Sequence[tuple[str, str]] = ()
+
+    def told(self, limit: int) -> str | SafeString:
+        """Return the text in at most ``limit`` characters, and a list of the attempts."""
+        text = clean(self.text, limit)
+        if not self.attempts:
+            return text
+        lines = ((clean(url, 150), clean(outcome, 60)) for url, outcome in self.attempts)
+        return format_html("{}<ul>{}</ul>", text, format_html_join("", "<li>{} {}</li>", lines))
 
 
-class ServiceAdmin(_ModelAdmin):
+class ServiceAdminMixin(_ModelAdmin):
     """The admin of rows that services work on."""
 
     #: What one request may take on: rows, and seconds after which no further row is begun.
@@ -53,17 +77,14 @@ class ServiceAdmin(_ModelAdmin):
     actions: Sequence[str] = ()
     ordering = ["-pk"]
     show_full_result_count = False
-    formfield_overrides = {
-        models.TextField: {"widget": AdminTextInputWidget(attrs={"class": "vTextField dcr-wide"})},
-        models.JSONField: {
-            "form_class": IndentedJSONField,
-            "widget": AdminTextareaWidget(attrs={"rows": 8, "spellcheck": "false"}),
-            "show_hidden_initial": False,
-        },
-    }
 
     class Media:
         css = {"all": ["django_dcr/admin.css"]}
+
+    def __init__(self, model: type[models.Model], admin_site: admin.AdminSite) -> None:
+        overrides = {**self.formfield_overrides, **_WIDGETS}
+        self.formfield_overrides = overrides  # type: ignore[misc]
+        super().__init__(model, admin_site)
 
     # The services commit by themselves, and refuse inside the transaction of ATOMIC_REQUESTS.
     @transaction.non_atomic_requests
@@ -74,14 +95,17 @@ class ServiceAdmin(_ModelAdmin):
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
         """Write what was edited and nothing else: a process may store an answer meanwhile."""
-        columns = {field.name for field in obj._meta.concrete_fields}
-        edited = [*columns.intersection(form.changed_data), "updated_at"]
-        obj.save(update_fields=edited if change else None)
+        obj.save(update_fields=[*self.edited_columns(form), "updated_at"] if change else None)
+
+    def edited_columns(self, form: Any) -> set[str]:
+        """Return the names of the columns that the form has changed."""
+        columns = {field.name for field in self.opts.concrete_fields}
+        return columns.intersection(form.changed_data)
 
     def response_post_save_add(self, request: HttpRequest, obj: Any) -> HttpResponseRedirect:
         """Go to the page of the new row, where the next step is."""
         if self.has_view_or_change_permission(request, obj):
-            return self._to_page(obj)
+            return self.to_page(obj)
         return super().response_post_save_add(request, obj)
 
     def render_change_form(
@@ -92,13 +116,24 @@ class ServiceAdmin(_ModelAdmin):
         context["service_actions"] = [
             (name, self.label(name)) for name in offered if name in permitted
         ]
+        context["service_links"] = self.links(request, row) if row else []
         context["action_checkbox_name"] = helpers.ACTION_CHECKBOX_NAME
         context["from_page"] = FROM_PAGE
         return super().render_change_form(request, context, *args, **kwargs)
 
+    def may(self, request: HttpRequest, obj: Any, name: str) -> bool:
+        """Whether the user may see the row, and has the permission ``name`` for its model."""
+        codename = get_permission_codename(name, self.opts)
+        permitted = request.user.has_perm(f"{self.opts.app_label}.{codename}")
+        return permitted and self.has_view_or_change_permission(request, obj)
+
     def offers(self, row: Any) -> Iterable[str]:
         """Return the names of the actions that make sense for the row as it is."""
         return self.actions
+
+    def links(self, request: HttpRequest, row: Any) -> list[tuple[str, str]]:
+        """Return where else to go from the row: URLs with their labels."""
+        return []
 
     def label(self, name: str) -> str:
         """Return what the action ``name`` is called on the pages."""
@@ -115,14 +150,14 @@ class ServiceAdmin(_ModelAdmin):
         """Run the service on each row, as the action ``name``, and tell what came of it."""
         rows = self.selected(request, queryset, name)
         deadline = time.monotonic() + self.action_max_seconds
-        outcomes: list[_Outcome] = []
+        outcomes: list[Outcome] = []
         for row in rows:
             if outcomes and time.monotonic() > deadline:
                 break
             outcomes.append(self.attempt(request, row, name, service, done))
         self._report(request, outcomes, rows[len(outcomes) :])
         if outcomes and FROM_PAGE in request.POST:
-            return self._to_page(outcomes[0].row)
+            return self.to_page(outcomes[0].row)
         return None  # Django goes back to the list, with its filters
 
     def selected(
@@ -153,33 +188,41 @@ class ServiceAdmin(_ModelAdmin):
         name: str,
         service: Callable[[Any], Any],
         done: str,
-    ) -> _Outcome:
+    ) -> Outcome:
         """Run the service on one row and write it into the history."""
         label = self.label(name)
         try:
-            result = service(row)
+            with acting(request.user.get_username()):
+                result = service(row)
         except DCRError as exc:
-            # The history is no place for a server's words.
-            note = _("%(action)s: failed (%(error)s).")
-            self.log_change(request, row, note % {"action": label, "error": type(exc).__name__})
-            return _Outcome(row, messages.ERROR, str(exc))
+            self.log_failure(request, row, label, exc)
+            return Outcome(row, messages.ERROR, str(exc), exc.attempts)
         for touched in {row.pk: row, result.pk: result}.values():
             self.log_change(request, touched, _("%(action)s: done.") % {"action": label})
         # What was done and leaves something to say has said it on the row.
         if result.last_error:
-            return _Outcome(result, messages.WARNING, result.last_error)
-        return _Outcome(result, messages.SUCCESS, done)
+            return Outcome(result, messages.WARNING, result.last_error)
+        return Outcome(result, messages.SUCCESS, done)
+
+    def log_failure(self, request: HttpRequest, row: Any, label: str, error: DCRError) -> None:
+        # The history is no place for a server's words.
+        values = {"action": label, "error": type(error).__name__}
+        self.log_change(request, row, _("%(action)s: failed (%(error)s).") % values)
 
     def _report(
-        self, request: HttpRequest, outcomes: Sequence[_Outcome], left: Sequence[models.Model]
+        self, request: HttpRequest, outcomes: Sequence[Outcome], left: Sequence[models.Model]
     ) -> None:
         """Tell the worst first: one message a row for some, and the rest by their numbers."""
         outcomes = sorted(outcomes, key=lambda outcome: -outcome.level)
         shown, more = outcomes[:_MAX_MESSAGES], outcomes[_MAX_MESSAGES:]
-        for row, level, text in shown:
-            length = min(500, _MAX_LENGTH // len(shown))
-            values = {"row": clean(row, 80), "outcome": clean(text, length)}
-            self.message_user(request, _("“%(row)s”: %(outcome)s") % values, level)
+        for outcome in shown:
+            # The list of attempts has no room among other messages.
+            told = outcome if len(shown) == 1 else outcome._replace(attempts=())
+            text = told.told(min(500, _MAX_LENGTH // len(shown)))
+            name = clean(outcome.row, 80)
+            # Escaped only where it must be: a cookie has little room.
+            message = format_html("“{}”: {}", name, text) if told.attempts else f"“{name}”: {text}"
+            self.message_user(request, message, outcome.level)
         failed = [outcome.row for outcome in more if outcome.level == messages.ERROR]
         done = [outcome.row for outcome in more if outcome.level != messages.ERROR]
         unbegun = _("The time was up before these were begun; select them again: %(ids)s.")
@@ -194,7 +237,7 @@ class ServiceAdmin(_ModelAdmin):
             ids = ", ".join(str(row.pk) for row in rows)
             self.message_user(request, text % {"ids": ids}, level)
 
-    def _to_page(self, row: models.Model) -> HttpResponseRedirect:
+    def to_page(self, row: models.Model) -> HttpResponseRedirect:
         return HttpResponseRedirect(self.url("change", quote(row.pk)))
 
     def url(self, view: str, *args: Any) -> str:

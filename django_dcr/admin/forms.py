@@ -12,10 +12,12 @@ from django.forms.fields import InvalidJSONInput
 from django.utils.translation import gettext_lazy as _
 from django.views.decorators.debug import sensitive_variables
 
-from django_dcr.models import AuthorizationServer
+from django_dcr.exceptions import NotAllowedError
+from django_dcr.models import AuthorizationServer, ClientRegistration
+from django_dcr.text import clean
 
 if TYPE_CHECKING:
-    _ModelForm = forms.ModelForm[AuthorizationServer]
+    _ModelForm = forms.ModelForm[Any]
 else:  # generic for type checkers only
     _ModelForm = forms.ModelForm
 
@@ -74,3 +76,143 @@ class AuthorizationServerForm(_ModelForm):
             kept = None
         values["initial_access_token"] = token or kept
         return values
+
+
+class LinesField(forms.CharField):
+    """A list of texts, one a line."""
+
+    widget = forms.Textarea
+
+    def prepare_value(self, value: Any) -> Any:
+        return "\n".join(value) if isinstance(value, list) else value
+
+    def to_python(self, value: Any) -> Any:
+        return [line.strip() for line in (value or "").splitlines() if line.strip()]
+
+    def has_changed(self, initial: Any, data: Any) -> bool:
+        return bool((initial or []) != self.to_python(data))
+
+
+class ClientRegistrationForm(_ModelForm):
+    """The common client metadata in fields, the rest as JSON; blank is what is not asked for.
+
+    What a field has no form for, such as null, stays in the JSON.
+    """
+
+    #: The fields that are members of ``requested_metadata``, with the type of their values.
+    members = {
+        "client_name": str,
+        "redirect_uris": list,
+        "scope": str,
+        "grant_types": list,
+        "token_endpoint_auth_method": str,
+    }
+
+    client_name = forms.CharField(
+        label=_("Client name"),
+        required=False,
+        widget=forms.TextInput(attrs={"class": "vTextField dcr-wide"}),
+    )
+    redirect_uris = LinesField(
+        label=_("Redirect URIs"),
+        required=False,
+        widget=forms.Textarea(attrs={"rows": 3, "class": "vLargeTextField dcr-wide"}),
+    )
+    scope = forms.CharField(
+        label=_("Scope"),
+        required=False,
+        widget=forms.TextInput(attrs={"class": "vTextField dcr-wide"}),
+    )
+    grant_types = forms.MultipleChoiceField(
+        label=_("Grant types"), required=False, widget=forms.CheckboxSelectMultiple
+    )
+    token_endpoint_auth_method = forms.ChoiceField(label=_("Client authentication"), required=False)
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        #: What the row asked for before the form was filled in.
+        self.wishes = self.instance.requested_metadata
+        rest = dict(self.wishes) if isinstance(self.wishes, dict) else self.wishes
+        for name, kind in self.members.items():
+            if isinstance(rest, dict) and _fits(rest.get(name), kind):
+                self.initial[name] = rest.pop(name)
+        self.initial["requested_metadata"] = rest
+        if "requested_metadata" in self.fields:  # not where nothing can be edited
+            self.fields["requested_metadata"].label = _("Other client metadata")
+            self.fields["requested_metadata"].help_text = _(
+                "Further members of RFC 7591 as one JSON object; null removes a default."
+            )
+            self._offer(self._server())
+
+    def _server(self) -> AuthorizationServer:
+        """Return the server that is chosen, or one that says nothing of itself."""
+        chosen = str(self.instance.server_id or self["server"].value())
+        known = AuthorizationServer.objects.filter(pk=int(chosen) if chosen.isdecimal() else 0)
+        return known.first() or AuthorizationServer()
+
+    def _offer(self, server: AuthorizationServer) -> None:
+        """Let people choose from what the server offers, and tell what else would be asked."""
+        methods = _offered(server, "token_endpoint_auth_methods_supported", _METHODS)
+        methods.append(self.initial.get("token_endpoint_auth_method", ""))
+        grants = _offered(server, "grant_types_supported", _GRANTS)
+        grants += self.initial.get("grant_types", [])
+        fields: dict[str, Any] = self.fields
+        choose = ("", _("Let the site choose"))
+        fields["token_endpoint_auth_method"].choices = [choose, *_choices(methods)]
+        fields["grant_types"].choices = _choices(grants)
+        self.fields["redirect_uris"].help_text = _("One a line.")
+        self.fields["scope"].help_text = _("Words with blanks between them.")
+        scopes = server.offered("scopes_supported")
+        if scopes:
+            text = _("The server names: %(scopes)s.")
+            self._hint("scope", text % {"scopes": clean(" ".join(scopes), 300)})
+        for name, value in _defaults(server, self.instance.owner).items():
+            text = _("Left blank: %(default)s.")
+            default = ", ".join(value) if isinstance(value, list) else value
+            self._hint(name, text % {"default": clean(default, 200)})
+
+    def _hint(self, name: str, text: str) -> None:
+        self.fields[name].help_text = f"{self.fields[name].help_text} {text}".strip()
+
+    def clean(self) -> dict[str, Any]:
+        values: dict[str, Any] = super().clean() or self.cleaned_data
+        rest = values.get("requested_metadata", {})
+        if not isinstance(rest, dict):
+            return values  # the model says what is wrong with it
+        asked = {name: values[name] for name in self.members if values.get(name)}
+        for name in sorted(asked.keys() & rest.keys()):
+            text = _("Ask for this here or under “Other client metadata”, not in both.")
+            self.add_error(name, text)
+        values["requested_metadata"] = {**asked, **rest}
+        return values
+
+
+# What most servers take, for one that does not say what it offers.
+_METHODS = ["client_secret_basic", "client_secret_post", "none"]
+_GRANTS = ["authorization_code", "refresh_token", "client_credentials"]
+
+
+def _offered(server: AuthorizationServer, member: str, usual: list[str]) -> list[str]:
+    # The password is refused whatever the server says (RFC 9700 section 2.4).
+    return [name for name in server.offered(member) or usual if name != "password"]
+
+
+def _choices(names: list[str]) -> list[tuple[str, str]]:
+    return [(name, clean(name, 100)) for name in dict.fromkeys(names) if name]
+
+
+def _fits(value: object, kind: type) -> bool:
+    """Whether a field can show the value of a member."""
+    if kind is list:
+        return isinstance(value, list) and all(isinstance(item, str) for item in value)
+    return isinstance(value, str) and value.splitlines() == [value]
+
+
+def _defaults(server: AuthorizationServer, owner: str) -> dict[str, Any]:
+    """Return what is asked of the server where nothing else is said."""
+    try:
+        asked = ClientRegistration(server=server, owner=owner).asked
+    except NotAllowedError:
+        return {}
+    members = ClientRegistrationForm.members
+    return {name: asked[name] for name, kind in members.items() if _fits(asked.get(name), kind)}

@@ -2,45 +2,59 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta, timezone
 from functools import partial
 from typing import Any
 
 from django.contrib import admin, messages
 from django.contrib.admin import helpers
-from django.contrib.admin.utils import display_for_value, quote
-from django.db import models
-from django.http import HttpRequest, HttpResponse
+from django.contrib.admin.utils import display_for_value, quote, unquote
+from django.core.exceptions import PermissionDenied
+from django.db import models, transaction
+from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed
 from django.template.loader import render_to_string
 from django.template.response import TemplateResponse
+from django.urls import URLPattern, path
+from django.utils.decorators import method_decorator
 from django.utils.html import format_html
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
+from django.views.decorators.debug import sensitive_variables
 
 from django_dcr import services
 from django_dcr.admin import wording
-from django_dcr.admin.actions import FROM_PAGE, ServiceAdmin
-from django_dcr.exceptions import NotAllowedError
-from django_dcr.models import AuthorizationServer, ClientRegistration, Status
+from django_dcr.admin.actions import FROM_PAGE, Outcome, ServiceAdminMixin
+from django_dcr.admin.forms import ClientRegistrationForm
+from django_dcr.exceptions import DecryptionError, NotAllowedError
+from django_dcr.models import AuthorizationServer, ClientRegistration, Status, acting
 from django_dcr.text import clean
 
 _TEMPLATES = "admin/django_dcr/clientregistration"
 #: The form field of the confirmation page.
 _CONFIRMED = "_confirmed"
+#: The form field that says: and when nothing is left at the server, delete the row.
+_THEN_DELETE = "_then_delete"
 _OFFERED = {
     Status.DRAFT: ["register"],
     Status.REGISTERING: [],
     Status.ACTIVE: ["read", "update", "renew", "revoke", "forget"],
     Status.REJECTED: ["register"],
-    Status.UNKNOWN: ["revoke", "forget"],
+    Status.UNKNOWN: ["retry", "revoke", "forget"],
     Status.REVOKING: ["read", "revoke", "forget"],
     Status.REVOKED: [],
-    Status.GONE: ["forget"],
+    Status.GONE: ["retry", "forget"],
 }
+#: What cannot be undone asks first everywhere, all else only in the list.
+_ALWAYS_ASK = {"revoke", "forget", "retry"}
 _NEEDS_ENDPOINT = {"read", "update", "revoke"}
 #: No server holds a client of these: such rows may be deleted.
 _DELETABLE = [Status.DRAFT, Status.REJECTED, Status.REVOKED]
+
+_NOT_REVEALED = {
+    True: _("There is no client secret to show."),
+    False: _("Another process is at work on this row, and may change the secret. Try again."),
+}
 
 _forget = partial(services.revoke, forget=True)
 
@@ -80,51 +94,69 @@ class ExpiryFilter(admin.SimpleListFilter):
         return queryset.expiring(datetime.now(tz=timezone.utc) + timedelta(days=days))
 
 
-@admin.register(ClientRegistration)
-class ClientRegistrationAdmin(ServiceAdmin):
+class ClientRegistrationAdminMixin(ServiceAdminMixin):
     """A registration: what was asked and granted, its state, and the work at its server."""
 
-    actions = ["register", "read", "update", "renew", "revoke", "forget"]
+    form = ClientRegistrationForm
+    actions = ["register", "read", "update", "renew", "retry", "revoke", "forget"]
     autocomplete_fields = ["server"]
-    list_display = ["issuer", "whose", "status", "short_client_id", "expiry", "drifted"]
-    list_filter = ["status", ExpiryFilter, ServerFilter]
+    list_display = ["issuer", "whose", "state", "short_client_id", "expiry", "drifted"]
+    list_filter = ["status", ExpiryFilter, "has_drift", ServerFilter]
     list_select_related = ["server"]
     search_fields = ["owner", "server__issuer", "server__name", "client_id"]
     readonly_fields = [
         "state",
+        "next_step",
         "error",
         "terms",
         "comparison",
         "oddities",
         "shown_client_id",
         "secret",
-        "expiry",
+        "expiry_date",
         "issued",
         "endpoint",
         "access_token",
+        "events",
         "created_at",
         "updated_at",
     ]
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
+        wishes = [*ClientRegistrationForm.members, "requested_metadata"]
         if obj is None:
-            return [(None, {"fields": ["server", "owner", "requested_metadata"]})]
-        credentials = ["shown_client_id", "secret", "expiry", "issued", "access_token", "endpoint"]
+            return [(None, {"fields": ["server", "owner", *wishes]})]
+        if not self.has_change_permission(request, obj):
+            wishes = ["requested_metadata"]
+        credentials = ["shown_client_id", "secret", "expiry_date", "issued"]
+        credentials += ["access_token", "endpoint"]
         return [
-            (None, {"fields": ["server", "whose", "state", "error", "terms"]}),
-            (_("Client metadata"), {"fields": ["requested_metadata", "comparison", "oddities"]}),
+            (None, {"fields": ["server", "whose", "state", "next_step", "error", "terms"]}),
+            (_("Asked and granted"), {"fields": ["comparison", "oddities"]}),
+            (_("Client metadata to ask for"), {"fields": wishes}),
             (_("Credentials"), {"fields": credentials}),
-            (_("This row"), {"fields": ["created_at", "updated_at"]}),
+            (_("History"), {"fields": ["events", "created_at", "updated_at"]}),
         ]
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
         # At another server, or another owner's, it would be another registration.
         return [*self.readonly_fields, "server", "whose"] if obj else self.readonly_fields
 
+    def get_urls(self) -> list[URLPattern]:
+        name = f"{self.opts.app_label}_{self.opts.model_name}_reveal"
+        view = self.admin_site.admin_view(self.reveal_view)
+        return [path("<path:object_id>/reveal/", view, name=name), *super().get_urls()]
+
+    def edited_columns(self, form: Any) -> set[str]:
+        # In a stored row nothing else is edited.
+        changed = form.instance.requested_metadata != form.wishes
+        return {"requested_metadata", "has_drift"} if changed else set()
+
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
+        obj.has_drift = bool(obj.drift)
         super().save_model(request, obj, form, change)
         action = {Status.DRAFT: "register", Status.REJECTED: "register", Status.ACTIVE: "update"}
-        if action.get(obj.status) and (form.changed_data or not change):
+        if action.get(obj.status) and (self.edited_columns(form) or not change):
             hint = gettext("The server was not asked yet: press “%(action)s” for that.")
             label = self.label(action[obj.status])
             self.message_user(request, hint % {"action": label}, messages.INFO)
@@ -135,65 +167,165 @@ class ClientRegistrationAdmin(ServiceAdmin):
         names = _OFFERED[Status(row.status)]
         return [name for name in names if row.is_manageable or name not in _NEEDS_ENDPOINT]
 
-    def has_revoke_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Whether the user may take a client from its server: who may delete rows may."""
-        return self.has_delete_permission(request, obj)
+    def label(self, name: str) -> str:
+        return gettext("Reveal the secret") if name == "reveal" else super().label(name)
 
-    @admin.action(permissions=["change"], description=_("Register"))
+    def render_change_form(
+        self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any
+    ) -> HttpResponse:
+        row = context["original"]
+        if row and row.client_secret is not None and self.has_reveal_permission(request, row):
+            context["reveal_url"] = self.url("reveal", quote(row.pk))
+            context["reveal_label"] = self.label("reveal")
+        return super().render_change_form(request, context, *args, **kwargs)
+
+    def has_register_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return self.may(request, obj, "register")
+
+    def has_update_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return self.may(request, obj, "update")
+
+    def has_renew_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return self.may(request, obj, "renew")
+
+    def has_revoke_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return self.may(request, obj, "revoke")
+
+    def has_reveal_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return self.may(request, obj, "reveal")
+
+    @admin.action(permissions=["register"], description=_("Register"))
     def register(self, request: HttpRequest, queryset: models.QuerySet[Any]) -> Any:
         done = gettext("Registered at the server.")
-        return self.perform(request, queryset, "register", services.register, done)
+        return self._ask_or_perform(request, queryset, "register", services.register, done)
 
-    @admin.action(permissions=["change"], description=_("Read from the server"))
+    @admin.action(permissions=["update"], description=_("Read from the server"))
     def read(self, request: HttpRequest, queryset: models.QuerySet[Any]) -> Any:
         done = gettext("Read from the server.")
-        return self.perform(request, queryset, "read", services.read, done)
+        return self._ask_or_perform(request, queryset, "read", services.read, done)
 
-    @admin.action(permissions=["change"], description=_("Update at the server"))
+    @admin.action(permissions=["update"], description=_("Update at the server"))
     def update(self, request: HttpRequest, queryset: models.QuerySet[Any]) -> Any:
         done = gettext("Updated at the server.")
-        return self.perform(request, queryset, "update", services.update, done)
+        return self._ask_or_perform(request, queryset, "update", services.update, done)
 
-    @admin.action(permissions=["change"], description=_("Renew the secret"))
+    @admin.action(permissions=["renew"], description=_("Renew the secret"))
     def renew(self, request: HttpRequest, queryset: models.QuerySet[Any]) -> Any:
         done = gettext("The server issued a new secret.")
-        return self.perform(request, queryset, "renew", services.renew, done)
+        return self._ask_or_perform(request, queryset, "renew", services.renew, done)
+
+    @admin.action(permissions=["register"], description=_("Try again"))
+    def retry(self, request: HttpRequest, queryset: models.QuerySet[Any]) -> Any:
+        done = gettext("A new client was registered in its place.")
+        return self._ask_or_perform(request, queryset, "retry", services.retry, done)
 
     @admin.action(permissions=["revoke"], description=_("Revoke"))
     def revoke(self, request: HttpRequest, queryset: models.QuerySet[Any]) -> Any:
-        if _CONFIRMED not in request.POST:
-            return self._confirm(request, queryset, "revoke")
         done = gettext("Revoked: nothing is left at the server.")
-        return self.perform(request, queryset, "revoke", services.revoke, done)
+        return self._ask_or_perform(request, queryset, "revoke", services.revoke, done)
 
     @admin.action(permissions=["revoke"], description=_("Forget"))
     def forget(self, request: HttpRequest, queryset: models.QuerySet[Any]) -> Any:
-        if _CONFIRMED not in request.POST:
-            return self._confirm(request, queryset, "forget")
         done = gettext("Closed: nothing is left at the server.")
-        return self.perform(request, queryset, "forget", _forget, done)
+        return self._ask_or_perform(request, queryset, "forget", _forget, done)
 
-    def _confirm(
-        self, request: HttpRequest, queryset: models.QuerySet[Any], name: str
+    def _ask_or_perform(
+        self,
+        request: HttpRequest,
+        queryset: models.QuerySet[Any],
+        name: str,
+        service: Callable[[Any], Any],
+        done: str,
     ) -> HttpResponse | None:
+        asks = name in _ALWAYS_ASK or FROM_PAGE not in request.POST
+        if asks and _CONFIRMED not in request.POST:
+            rows = self.selected(request, queryset, name)
+            return self._question(request, rows, name) if rows else None
+        return self.perform(request, queryset, name, service, done)
+
+    def selected(
+        self, request: HttpRequest, queryset: models.QuerySet[Any], name: str
+    ) -> Sequence[Any]:
+        rows = super().selected(request, queryset, name)
+        deletable = (self.has_delete_permission(request, row) for row in rows)
+        if _THEN_DELETE in request.POST and not all(deletable):
+            raise PermissionDenied
+        return rows
+
+    def attempt(
+        self,
+        request: HttpRequest,
+        row: Any,
+        name: str,
+        service: Callable[[Any], Any],
+        done: str,
+    ) -> Outcome:
+        outcome = super().attempt(request, row, name, service, done)
+        if _THEN_DELETE not in request.POST or row.status not in _DELETABLE:
+            return outcome
+        rows = ClientRegistration.objects.filter(pk=row.pk)
+        self.log_deletions(request, rows)
+        self.delete_queryset(request, rows)
+        return outcome._replace(text=f"{outcome.text} {gettext('The row was deleted.')}")
+
+    def _question(self, request: HttpRequest, rows: Sequence[Any], name: str) -> HttpResponse:
         """Say what would happen at which server, and ask."""
-        rows = self.selected(request, queryset, name)
-        if not rows:
-            return None
-        page = self.url("change", quote(rows[0].pk)) if FROM_PAGE in request.POST else ""
+        marks = [mark for mark in (FROM_PAGE, _THEN_DELETE) if mark in request.POST]
+        page = FROM_PAGE in marks or name == "reveal"
+        return self._page(
+            request,
+            "confirmation",
+            title=self.label(name),
+            action=name,
+            rows=[(row, wording.prospect(row, name)) for row in rows],
+            action_checkbox_name=helpers.ACTION_CHECKBOX_NAME,
+            markers=[_CONFIRMED, *marks],
+            then_delete=_THEN_DELETE in marks,
+            back=self.url("change", quote(rows[0].pk)) if page else request.get_full_path(),
+        )
+
+    def _page(self, request: HttpRequest, template: str, **context: Any) -> TemplateResponse:
         request.current_app = self.admin_site.name
-        context = {
-            **self.admin_site.each_context(request),
-            "title": self.label(name),
-            "opts": self.opts,
-            "media": self.media,
-            "action": name,
-            "rows": [(row, wording.prospect(row, forget=name == "forget")) for row in rows],
-            "action_checkbox_name": helpers.ACTION_CHECKBOX_NAME,
-            "markers": [_CONFIRMED, FROM_PAGE] if page else [_CONFIRMED],
-            "back": page or request.get_full_path(),
-        }
-        return TemplateResponse(request, f"{_TEMPLATES}/confirmation.html", context)
+        site = self.admin_site.each_context(request)
+        context = {**site, "opts": self.opts, "media": self.media, **context}
+        return TemplateResponse(request, f"{_TEMPLATES}/{template}.html", context)
+
+    # -- the secret ----------------------------------------------------------------------------
+
+    # What is logged of it is committed before the secret is shown.
+    @method_decorator(transaction.non_atomic_requests)
+    def reveal_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """Show the client secret to who may see it, asks for it twice, and is written down."""
+        if request.method != "POST":
+            return HttpResponseNotAllowed(["POST"])
+        row = self.get_object(request, unquote(object_id))
+        if row is None:
+            return HttpResponse(status=404)
+        if not self.has_reveal_permission(request, row):
+            raise PermissionDenied
+        if _CONFIRMED not in request.POST:
+            return self._question(request, [row], "reveal")
+        return self._revealed(request, row)
+
+    @sensitive_variables()
+    def _revealed(self, request: HttpRequest, row: ClientRegistration) -> HttpResponse:
+        label = self.label("reveal")
+        with acting(request.user.get_username()):
+            noted = row.note("reveal")
+        if not noted or row.client_secret is None:
+            self.message_user(request, _NOT_REVEALED[noted], messages.ERROR)
+            return self.to_page(row)
+        try:
+            secret = row.client_secret.reveal()
+        except DecryptionError as exc:
+            self.log_failure(request, row, label, exc)
+            self.message_user(request, str(exc), messages.ERROR)
+            return self.to_page(row)
+        self.log_change(request, row, gettext("%(action)s: done.") % {"action": label})
+        back = self.url("change", quote(row.pk))
+        response = self._page(request, "secret", title=label, row=row, secret=secret, back=back)
+        response["Cache-Control"] = "no-store"
+        return response
 
     # -- deleting rows -------------------------------------------------------------------------
 
@@ -232,18 +364,26 @@ class ClientRegistrationAdmin(ServiceAdmin):
     def expiry(self, registration: ClientRegistration) -> str:
         return wording.expiry(registration)
 
-    @admin.display(description=_("drift"))
-    def drifted(self, registration: ClientRegistration) -> str:
-        if not registration.metadata:
-            return wording.NOTHING
-        try:
-            return str(len(registration.drift))
-        except NotAllowedError:
-            return "?"  # what is asked is no client metadata; the row's page says why
+    @admin.display(description=_("expires"))
+    def expiry_date(self, registration: ClientRegistration) -> str:
+        return wording.expiry_date(registration)
 
-    @admin.display(description=_("status"))
+    @admin.display(description=_("drift"), ordering="has_drift")
+    def drifted(self, registration: ClientRegistration) -> str:
+        return wording.drift(registration)
+
+    @admin.display(description=_("status"), ordering="status")
     def state(self, registration: ClientRegistration) -> str:
         return wording.state(registration)
+
+    @admin.display(description=_("next step"))
+    def next_step(self, registration: ClientRegistration) -> str:
+        return wording.next_step(registration)
+
+    @admin.display(description=_("events"))
+    def events(self, registration: ClientRegistration) -> str:
+        events = wording.events(registration)
+        return render_to_string(f"{_TEMPLATES}/events.html", {"events": events})
 
     @admin.display(description=_("last error"))
     def error(self, registration: ClientRegistration) -> str:
@@ -288,3 +428,8 @@ class ClientRegistrationAdmin(ServiceAdmin):
     @admin.display(description=_("client configuration endpoint"))
     def endpoint(self, registration: ClientRegistration) -> str:
         return clean(registration.registration_client_uri, 500) or wording.NOTHING
+
+
+@admin.register(ClientRegistration)
+class ClientRegistrationAdmin(ClientRegistrationAdminMixin, admin.ModelAdmin):  # type: ignore[type-arg]
+    """Client registrations in Django's own admin."""

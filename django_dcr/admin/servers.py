@@ -9,6 +9,7 @@ from django.contrib import admin, messages
 from django.db import models, router, transaction
 from django.http import HttpRequest, HttpResponse
 from django.template.loader import render_to_string
+from django.urls import reverse
 from django.utils.decorators import method_decorator
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
@@ -16,16 +17,15 @@ from django.views.decorators.debug import sensitive_post_parameters
 
 from django_dcr import services
 from django_dcr.admin import wording
-from django_dcr.admin.actions import ServiceAdmin
+from django_dcr.admin.actions import ServiceAdminMixin
 from django_dcr.admin.forms import AuthorizationServerForm
-from django_dcr.models import AuthorizationServer
+from django_dcr.models import AuthorizationServer, ClientRegistration
 from django_dcr.text import clean
 
 _discover_again = partial(services.discover, refresh=True)
 
 
-@admin.register(AuthorizationServer)
-class AuthorizationServerAdmin(ServiceAdmin):
+class AuthorizationServerAdminMixin(ServiceAdminMixin):
     """A server, what it offers, and what this site asks of it by default."""
 
     form = AuthorizationServerForm
@@ -36,9 +36,10 @@ class AuthorizationServerAdmin(ServiceAdmin):
     readonly_fields = [
         "token",
         "offer",
+        "registration",
         "metadata_url",
         "fetched_at",
-        "fresh_until",
+        "freshness",
         "error",
         "created_at",
         "updated_at",
@@ -57,7 +58,7 @@ class AuthorizationServerAdmin(ServiceAdmin):
             edited[-1] = "token"
         elif obj.initial_access_token:
             edited.append("remove_initial_access_token")
-        document = ["error", "offer", "metadata_url", "fetched_at", "fresh_until"]
+        document = ["error", "registration", "offer", "metadata_url", "fetched_at", "freshness"]
         return [
             (None, {"fields": edited}),
             (_("What the server offers"), {"fields": document}),
@@ -70,7 +71,8 @@ class AuthorizationServerAdmin(ServiceAdmin):
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
         super().save_model(request, obj, form, change)
-        if not change:  # asked after the commit: no transaction is held across HTTP
+        if not change and self.has_discover_permission(request, obj):
+            # Asked after the commit: no transaction is held across HTTP.
             using = router.db_for_write(self.model)
             transaction.on_commit(partial(self._discover_new, request, obj), using=using)
 
@@ -78,10 +80,26 @@ class AuthorizationServerAdmin(ServiceAdmin):
         done = gettext("Found out what the server offers.")
         outcome = self.attempt(request, server, "discover", services.discover, done)
         # A warning at most: the row itself was stored.
-        level = min(outcome.level, messages.WARNING)
-        self.message_user(request, clean(outcome.text, 500), level)
+        self.message_user(request, outcome.told(500), min(outcome.level, messages.WARNING))
 
-    @admin.action(permissions=["change"], description=_("Discover again"))
+    def has_discover_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return self.may(request, obj, "discover")
+
+    def links(self, request: HttpRequest, row: Any) -> list[tuple[str, str]]:
+        """Lead to the registrations at this server, and to a new one."""
+        registrations = self.admin_site._registry.get(ClientRegistration)
+        if registrations is None:
+            return []
+        views = {}
+        if registrations.has_add_permission(request):
+            views["add"] = gettext("Register a client here")
+        if registrations.has_view_or_change_permission(request):
+            views["changelist"] = gettext("Registrations here")
+        name, site = "admin:django_dcr_clientregistration", self.admin_site.name
+        urls = {view: reverse(f"{name}_{view}", current_app=site) for view in views}
+        return [(f"{urls[view]}?server={row.pk}", label) for view, label in views.items()]
+
+    @admin.action(permissions=["discover"], description=_("Discover again"))
     def discover(self, request: HttpRequest, queryset: models.QuerySet[Any]) -> Any:
         done = gettext("Found out what the server offers.")
         return self.perform(request, queryset, "discover", _discover_again, done)
@@ -106,7 +124,20 @@ class AuthorizationServerAdmin(ServiceAdmin):
     def token(self, server: AuthorizationServer) -> str:
         return wording.stored(server.initial_access_token)
 
+    @admin.display(description=_("registration"))
+    def registration(self, server: AuthorizationServer) -> str:
+        return wording.registration(server)
+
+    @admin.display(description=_("fresh until"))
+    def freshness(self, server: AuthorizationServer) -> str:
+        return wording.freshness(server)
+
     @admin.display(description=_("offer"))
     def offer(self, server: AuthorizationServer) -> str:
         rows = wording.offer(server)
         return render_to_string("admin/django_dcr/offer.html", {"rows": rows})
+
+
+@admin.register(AuthorizationServer)
+class AuthorizationServerAdmin(AuthorizationServerAdminMixin, admin.ModelAdmin):  # type: ignore[type-arg]
+    """Authorization servers in Django's own admin."""

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from datetime import datetime, timedelta, timezone
 from typing import Any, NamedTuple
 
+from django.contrib.admin.utils import display_for_value
+from django.utils.dateparse import parse_datetime
+from django.utils.html import format_html
 from django.utils.timesince import timeuntil
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
+from django_dcr.exceptions import NotAllowedError
 from django_dcr.models import AuthorizationServer, ClientRegistration, Status
 from django_dcr.text import clean
 
@@ -25,34 +30,123 @@ _HINTS = {
     Status.REJECTED: gettext_lazy("The server refused. Edit the metadata and register again."),
     Status.UNKNOWN: gettext_lazy(
         "The server's answer was lost, and it may hold a client that cannot be named here. Look "
-        "there, close this row, and add another registration."
+        "there; then try again, which registers a new client, or forget this one."
     ),
     Status.REVOKING: gettext_lazy(
         "The deletion was sent and its answer has not come. Revoke again to finish."
     ),
     Status.REVOKED: gettext_lazy("Closed; its credentials are wiped."),
     Status.GONE: gettext_lazy(
-        "The server no longer accepts this client's token. Forget this row, and add another "
-        "registration."
+        "The server no longer accepts this client's token. Try again, which registers a new "
+        "client, or forget this one."
     ),
+}
+_TONES = {
+    Status.ACTIVE: "good",
+    Status.REGISTERING: "warn",
+    Status.REVOKING: "warn",
+    Status.REJECTED: "bad",
+    Status.UNKNOWN: "bad",
+    Status.GONE: "bad",
+}
+# Colour is not all that tells the badges apart: each has words and, but for the quiet, a sign.
+_SIGNS = {"good": "✓", "warn": "!", "bad": "✕"}
+_SOON = timedelta(days=30)
+
+_STEPS = {
+    "register": gettext_lazy("Register"),
+    "read": gettext_lazy("Read from the server"),
+    "update": gettext_lazy("Update at the server"),
+    "renew": gettext_lazy("Renew the secret"),
+    "revoke": gettext_lazy("Revoke"),
+    "forget": gettext_lazy("Forget"),
+    "retry": gettext_lazy("Try again"),
+    "reveal": gettext_lazy("Reveal the secret"),
+    "reconcile": gettext_lazy("Settle"),
 }
 
 
+def badge(text: str, tone: str = "quiet") -> str:
+    """Return words with a sign and a background: "good", "warn", "bad" or "quiet"."""
+    sign = _SIGNS.get(tone)
+    if sign is None:
+        return format_html('<span class="dcr-badge">{}</span>', text)
+    return format_html(
+        '<span class="dcr-badge dcr-{}"><span aria-hidden="true">{}</span> {}</span>',
+        tone,
+        sign,
+        text,
+    )
+
+
 def state(registration: ClientRegistration) -> str:
-    """Return the status with its meaning and the next step."""
-    hint = _HINTS[Status(registration.status)]
-    return f"{registration.get_status_display()}\n{hint}"
+    """Return the status as a badge."""
+    tone = _TONES.get(Status(registration.status), "quiet")
+    return badge(registration.get_status_display(), tone)
+
+
+def next_step(registration: ClientRegistration) -> str:
+    """Return what the status means, and what to do about it."""
+    return str(_HINTS[Status(registration.status)])
 
 
 def expiry(registration: ClientRegistration) -> str:
-    """Return when the client secret expires, as people say it."""
+    """Return when the client secret expires, as people say it; a badge where that is soon."""
     if registration.client_secret is None:
         return NOTHING
     if registration.secret_has_expired:
-        return _("expired")
-    if registration.secret_expiry is None:
+        return badge(_("expired"), "bad")
+    expiry = registration.secret_expiry
+    if expiry is None:
         return _("never") if registration.client_secret_expires_at == 0 else _("unknown")
-    return _("in %(time)s") % {"time": timeuntil(registration.secret_expiry, depth=1)}
+    words = _("in %(time)s") % {"time": timeuntil(expiry, depth=1)}
+    return badge(words, "warn") if expiry - datetime.now(tz=timezone.utc) < _SOON else words
+
+
+def expiry_date(registration: ClientRegistration) -> str:
+    """Return when the client secret expires, with the date where there is one."""
+    expires, words = registration.secret_expiry, expiry(registration)
+    if expires is None or registration.client_secret is None:
+        return words
+    return format_html("{} {}", display_for_value(expires, NOTHING), words)
+
+
+def drift(registration: ClientRegistration) -> str:
+    """Return whether the last answer granted what was asked."""
+    if not registration.metadata:
+        return NOTHING
+    return badge(_("differs"), "warn") if registration.has_drift else badge(_("as asked"))
+
+
+class Event(NamedTuple):
+    """A line of a registration's history."""
+
+    at: datetime | None
+    who: str
+    step: str
+    outcome: str
+
+
+def events(registration: ClientRegistration) -> list[Event]:
+    """Return the history, the newest first."""
+    return [
+        Event(
+            parse_datetime(event["at"]),
+            clean(event["who"]) or _("this site's code"),
+            str(_STEPS.get(event["step"], event["step"])),
+            _outcome(event["outcome"]),
+        )
+        for event in reversed(registration.history)
+    ]
+
+
+def _outcome(outcome: str) -> str:
+    status, _colon, detail = outcome.partition(": ")
+    label = str(Status(status).label)
+    if not detail:
+        return label
+    detail = _("new secret") if detail == "new secret" else detail
+    return f"{label} ({detail})"
 
 
 def stored(secret: object) -> str:
@@ -60,14 +154,60 @@ def stored(secret: object) -> str:
     return _("none") if secret is None else _("stored, encrypted")
 
 
-def prospect(registration: ClientRegistration, *, forget: bool) -> str:
-    """Return what revoking or forgetting would do to a registration, and at which server."""
+def prospect(registration: ClientRegistration, action: str) -> str:
+    """Return what an action would do to a registration, and at which server."""
     values = {
         "status": registration.get_status_display(),
         "issuer": clean(registration.server.issuer, 200),
         "client": clean(registration.client_id, 100) or _("of unknown ID"),
+        "members": _drifting(registration),
     }
-    return _fate(registration, forget) % values
+    if action in ("revoke", "forget"):
+        return _fate(registration, forget=action == "forget") % values
+    if registration.status not in _ACTS_ON[action]:
+        return _REFUSED % values
+    return str(_PROSPECTS[action]) % values
+
+
+_REFUSED = gettext_lazy("This will be refused, for its status is “%(status)s”.")
+_ACTS_ON = {
+    "register": [Status.DRAFT, Status.REJECTED],
+    "read": [Status.ACTIVE, Status.REVOKING],
+    "update": [Status.ACTIVE],
+    "renew": [Status.ACTIVE],
+    "retry": [Status.UNKNOWN, Status.GONE],
+    "reveal": list(Status),
+}
+_PROSPECTS = {
+    "register": gettext_lazy("A client is registered at %(issuer)s."),
+    "read": gettext_lazy(
+        "%(issuer)s is asked about the client %(client)s, and its answer is stored here."
+    ),
+    "update": gettext_lazy(
+        "The client %(client)s at %(issuer)s is changed to what is asked for here. These members "
+        "differ now: %(members)s."
+    ),
+    "renew": gettext_lazy(
+        "%(issuer)s is asked for a new secret of the client %(client)s. Where it issues none and "
+        "the old one expires, a new client is registered there and the old one revoked."
+    ),
+    "retry": gettext_lazy(
+        "A new client is registered at %(issuer)s and takes the place of this one. The server may "
+        "keep the old client for good; this row stays as its record."
+    ),
+    "reveal": gettext_lazy(
+        "The secret of the client %(client)s at %(issuer)s is shown on the next page, and the "
+        "history says that you have seen it."
+    ),
+}
+
+
+def _drifting(registration: ClientRegistration) -> str:
+    try:
+        names = [clean(name, 60) for name in registration.drift]
+    except NotAllowedError:
+        return "?"
+    return ", ".join(names[:10]) or _("none")
 
 
 def _fate(registration: ClientRegistration, forget: bool) -> str:
@@ -75,7 +215,7 @@ def _fate(registration: ClientRegistration, forget: bool) -> str:
     if status in (Status.DRAFT, Status.REJECTED):
         return _("%(issuer)s holds no client of this row. It is closed here, nothing is sent.")
     if status in (Status.REGISTERING, Status.REVOKED):
-        return _("This will be refused, for its status is “%(status)s”.")
+        return str(_REFUSED)
     if status == Status.GONE or not registration.is_manageable:
         if forget:
             return _(
@@ -133,8 +273,8 @@ def offer(server: AuthorizationServer) -> list[tuple[str, list[str]]]:
     metadata = server.metadata
     if not metadata:
         return []
-    methods = metadata.get("token_endpoint_auth_methods_supported") or ["client_secret_basic"]
-    grants = metadata.get("grant_types_supported") or ["authorization_code", "implicit"]
+    methods = server.offered("token_endpoint_auth_methods_supported") or ["client_secret_basic"]
+    grants = server.offered("grant_types_supported") or ["authorization_code", "implicit"]
     endpoints = sorted(name for name in metadata if name.endswith("_endpoint"))
     return [
         *((clean(name, 100), _lines(metadata[name])) for name in endpoints),
@@ -146,6 +286,31 @@ def offer(server: AuthorizationServer) -> list[tuple[str, list[str]]]:
         (_("PKCE with S256"), [_("yes") if server.supports_pkce else _("no")]),
         *terms(server),
     ]
+
+
+def registration(server: AuthorizationServer) -> str:
+    """Return whether, and on what terms, a server registers clients."""
+    if not server.metadata:
+        return _("unknown")
+    if "registration_endpoint" not in server.metadata:
+        return _("Not at all: its metadata names no registration endpoint.")
+    if server.initial_access_token is not None:
+        return _("Yes; the initial access token that is stored here is shown to it.")
+    return _(
+        "Yes, openly as far as can be told: a server that wants an initial access token says so "
+        "only when a client is registered."
+    )
+
+
+def freshness(server: AuthorizationServer) -> str:
+    """Return until when the metadata is used without asking again."""
+    if server.fresh_until is None:
+        return NOTHING
+    at = display_for_value(server.fresh_until, NOTHING)
+    if not server.is_fresh:
+        return _("%(at)s: the server is asked again at the next use") % {"at": at}
+    left = timeuntil(server.fresh_until, depth=1)
+    return _("%(at)s, in %(time)s") % {"at": at, "time": left}
 
 
 def terms(server: AuthorizationServer) -> Iterator[tuple[str, list[str]]]:

@@ -145,8 +145,12 @@ class AuthorizationServer(models.Model):
     @property
     def supports_pkce(self) -> bool:
         """Whether the server announces PKCE with S256 (RFC 8414 section 2, RFC 7636)."""
-        methods = self.metadata.get("code_challenge_methods_supported")
-        return isinstance(methods, list) and "S256" in methods
+        return "S256" in self.offered("code_challenge_methods_supported")
+
+    def offered(self, name: str) -> list[str]:
+        """The texts in a member of the metadata, such as "scopes_supported"."""
+        value = self.metadata.get(name)
+        return [text for text in value if isinstance(text, str)] if isinstance(value, list) else []
 
     def store(self, metadata: dict[str, Any], *, url: str, etag: str, lifetime: float) -> None:
         """Save a checked discovery document, fresh for ``lifetime`` seconds."""

@@ -60,8 +60,9 @@ def _fetch(server: AuthorizationServer) -> DCRError | None:
             continue
         try:
             metadata = protocol.check_server_metadata(document, issuer=server.issuer)
-        except InvalidResponseError:
+        except InvalidResponseError as exc:
             if found is None:
+                exc.attempts = _attempts([*tried, (url, exc)])
                 raise
             continue
         # A document that offers registration is worth looking on for; none is ever mixed.
@@ -98,10 +99,11 @@ def _ask(server: AuthorizationServer, url: str) -> tuple[dict[str, Any], http.Re
 
 def _no_document(issuer: str, tried: list[tuple[str, DCRError]]) -> DCRError:
     worst = next((exc for _url, exc in tried if not _is_absence(exc)), None)
+    error = worst or UnsupportedError(issuer=issuer, step="discover", status=tried[0][1].status)
+    error.attempts = _attempts(tried)
     if worst is not None and worst.status in (None, 200):
         return worst
-    attempts = "; ".join(f"{url} {_outcome(exc)}" for url, exc in tried)
-    error = worst or UnsupportedError(issuer=issuer, step="discover", status=tried[0][1].status)
+    attempts = "; ".join(f"{url} {outcome}" for url, outcome in error.attempts)
     error.args = (
         f"No metadata was found. Check that the issuer is spelt as the server does. {attempts}.",
     )
@@ -113,5 +115,11 @@ def _is_absence(exc: DCRError) -> bool:
     return exc.status in _ABSENT or (exc.status == 200 and isinstance(exc, UnsupportedError))
 
 
+def _attempts(tried: list[tuple[str, DCRError]]) -> tuple[tuple[str, str], ...]:
+    return tuple((url, _outcome(exc)) for url, exc in tried)
+
+
 def _outcome(exc: DCRError) -> str:
-    return "is not a JSON object" if exc.status == 200 else f"answered {exc.status}"
+    if exc.status == 200 and isinstance(exc, UnsupportedError):
+        return "is not a JSON object"
+    return f"failed: {exc}" if exc.status in (None, 200) else f"answered {exc.status}"
