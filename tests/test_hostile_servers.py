@@ -20,7 +20,9 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import pytest
-from django.test import override_settings
+from django.contrib.auth.models import User
+from django.core.management import call_command
+from django.test import Client, override_settings
 
 from django_dcr.exceptions import (
     DCRError,
@@ -385,7 +387,7 @@ def test_what_was_never_sent_leaves_everything_as_it_was(
     assert connected == [(PUBLIC, 443)] * connects
     after = type(row).objects.filter(pk=row.pk).values().get()
     changed = {name for name in after if after[name] != before[name]}
-    assert changed <= {"last_error", "updated_at", "fresh_until"}
+    assert changed <= {"last_error", "updated_at", "fresh_until", "history"}
 
 
 @pytest.mark.parametrize("service", [register, read])
@@ -458,6 +460,17 @@ def test_a_forged_answer_is_not_taken_for_that_of_the_next_request() -> None:
         assert len(server.requests) == 2
 
 
+@pytest.mark.parametrize("etag", ["\xa0x", "x" * 60_000], ids=["blank of Latin-1", "60 kB"])
+def test_an_etag_that_no_request_could_give_back_bars_no_later_request(etag: str) -> None:
+    """Faults 23 and 80: the document is asked for anew, without it."""
+    with Server() as server:
+        document = json.dumps({"issuer": server.url, "registration_endpoint": server.url}).encode()
+        server.steps = (hostile.read, last(document, "200 OK", f"ETag: {etag}"))
+        row = discover(AuthorizationServer.objects.for_issuer(server.url))
+        assert discover(row, refresh=True).has_metadata
+        assert len(server.requests) == 2
+
+
 def test_a_server_that_is_busy_twice_gets_one_client_and_one_post_a_call() -> None:
     """Fault 142: nothing is repeated by itself, and a later call is free to."""
 
@@ -506,6 +519,42 @@ def test_a_site_that_is_its_own_issuer_waits_for_itself_until_the_deadline() -> 
     with socket.create_server(("127.0.0.1", 0)) as busy:
         server = AuthorizationServer.objects.for_issuer(f"http://127.0.0.1:{busy.getsockname()[1]}")
         assert "DCR_TIMEOUT" in str(fails(Case([], timeout=TIMEOUT), discover, server))
+
+
+# --- what people see ----------------------------------------------------------------------------
+
+WORDS = "<script>alert(1)</script>\x1b[2J\u202e%s{0.__class__}\r\nforged"
+
+
+def test_a_document_attacks_neither_pages_nor_terminals_nor_logs(
+    capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Faults 97, 140 and 141."""
+    caplog.set_level("DEBUG")
+    with Server() as server:
+        document = {
+            "issuer": server.url,
+            "registration_endpoint": f"{server.url}/register",
+            "scopes_supported": [WORDS],
+            "service_documentation": WORDS,
+            "op_policy_uri": "javascript:alert(1)",
+            WORDS: {WORDS: [WORDS]},
+        }
+        server.steps = (hostile.read, last(json.dumps(document).encode()))
+        call_command("dcr_discover", server.url)
+    printed = "".join(capsys.readouterr())
+    assert "forged" in printed
+    assert all(line.isprintable() for line in printed.splitlines())
+    assert not any(line.startswith("forged") for line in printed.splitlines())
+    staff = Client()
+    staff.force_login(User.objects.create_superuser("staff"))
+    pk = AuthorizationServer.objects.get().pk
+    page = staff.get(f"/admin/django_dcr/authorizationserver/{pk}/change/").content.decode()
+    assert "&lt;script&gt;alert(1)" in page
+    assert "<script>alert" not in page
+    assert "\x1b" not in page + caplog.text
+    assert "\u202e" not in page + caplog.text
+    assert 'href="javascript' not in page
 
 
 # --- what a tenant supplies ---------------------------------------------------------------------
