@@ -78,11 +78,15 @@ def update_many(owner: str, times: int) -> Counter[str]:
     """Update one registration again and again; returns how that ended, each time."""
     ended: Counter[str] = Counter()
     rows = ClientRegistration.objects.select_related("server").filter(owner=owner)
+    deadline = time.monotonic() + 30
     while times:
         row = rows.live().active().first()
         if row is None:
+            if time.monotonic() > deadline:
+                return ended + Counter({"no active row": 1})
             time.sleep(0.1)  # until a person has decided
             continue
+        deadline = time.monotonic() + 30
         times -= 1
         row.requested_metadata = {"software_version": f"{os.getpid()}-{times}"}
         try:
