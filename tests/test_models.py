@@ -641,6 +641,23 @@ def test_a_token_that_superseded_the_stored_one_is_saved_without_the_lease() -> 
     assert stored(row).registration_access_token.reveal() == "t2"
 
 
+def test_a_row_given_up_as_gone_gets_the_token_and_stays_gone() -> None:
+    """Fault L10: an active row that is not live would be found by nobody."""
+    row = make_registration()
+    sleeper = stored(row)
+    assert sleeper.claim(Status.ACTIVE)
+    turned = sleeper.registration_access_token
+    ClientRegistration.objects.update(lease="", lease_until=None)
+    other = stored(row)
+    assert other.claim(Status.ACTIVE)
+    assert other.fail("401", Status.GONE)
+    new = information(registration_access_token="t2")
+    assert not sleeper.store(new, metadata=GRANTED, turned=turned)
+    late = stored(row)
+    assert (late.status, late.live, late.client_digest) == ("gone", None, None)
+    assert late.registration_access_token.reveal() == "t2"
+
+
 @pytest.mark.parametrize(
     ("status", "live", "client_id"),
     [

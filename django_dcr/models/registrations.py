@@ -265,12 +265,12 @@ class ClientRegistration(LeasedModel):
         Absent credentials never replace stored ones. Returns False, having changed nothing,
         where another process has taken the row over. ``turned`` is the access token that the
         answer superseded: while the row still holds it nobody got further, and the new one is
-        saved even without the lease.
+        saved even without the lease; of a row that is no longer live, only the new one.
         """
         values = self._issued(information)
         fence = self._mine()
         if turned is not None:
-            fence |= holding("registration_access_token", turned)
+            fence |= holding("registration_access_token", turned) & models.Q(live=self.live)
         if metadata is not None:
             values |= {
                 "status": Status.ACTIVE,
@@ -279,11 +279,18 @@ class ClientRegistration(LeasedModel):
                 "deviations": list(information.deviations),
                 "last_error": "",
             }
-        if not release:  # there is more to come of this step
-            return self._write(fence, **values)
-        renewed = self.client_secret is not None and "client_secret" in values
-        outcome = "active: new secret" if renewed else "active"
-        return self._write(fence, release=True, outcome=outcome, **values)
+        if release:  # nothing more is to come of this step
+            renewed = self.client_secret is not None and "client_secret" in values
+            values["outcome"] = "active: new secret" if renewed else "active"
+        written = self._write(fence, release=release, **values)
+        if not written and turned is not None:
+            self._save_late(turned, values)
+        return written
+
+    def _save_late(self, turned: Secret, values: dict[str, Any]) -> None:
+        """Keep new credentials of a row that was given up as "gone" for the old ones."""
+        secrets = {name: values[name] for name in _CREDENTIALS if name in values}
+        self._write(holding("registration_access_token", turned), **secrets)
 
     def _issued(self, information: protocol.ClientInformation) -> dict[str, Any]:
         issued = {name: getattr(information, name) for name in _ISSUED}
@@ -405,6 +412,7 @@ _ISSUED = (
     "registration_client_uri",
     "registration_access_token",
 )
+_CREDENTIALS = ("client_secret", "client_secret_expires_at", "registration_access_token")
 _REPLACED: dict[str, Any] = {"live": None, "client_digest": None, "status": Status.REVOKING}
 _NO_CREDENTIALS: dict[str, Any] = {
     "client_id": "",
