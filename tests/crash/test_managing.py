@@ -6,11 +6,12 @@ from __future__ import annotations
 import random
 import time
 from collections import Counter
+from signal import SIGCONT, SIGSTOP
 
 import pytest
 
 from django_dcr.models import ClientRegistration
-from tests.crash.processes import Site
+from tests.crash.processes import Site, wait_until
 from tests.crash.test_registering import assert_everything_is_known
 
 pytestmark = pytest.mark.network
@@ -80,6 +81,27 @@ def test_a_token_lost_by_a_kill_is_flagged(site: Site) -> None:
     assert_everything_is_known(site)
     assert_every_active_token_is_the_servers(site)
     print(f"{kills} kills, {lost.count()} lost, {site.server.count('PUT')} updates")
+
+
+def test_an_update_that_sleeps_beyond_its_lease_saves_the_token_it_wakes_with(site: Site) -> None:
+    """L10: meanwhile another process met the old token's refusal, and said so."""
+    settings = {"DCR_TIMEOUT": 20, "DCR_LEASE": 1}
+    site.server.configure(turns_tokens=True)
+    sleeper, other = site.workers(2, **settings)
+    other.do("get_or_register", owner="key")
+    site.server.configure(latency=[0.5, 0.5])
+    sleeper.start("update_many", owner="key", times=1)
+    wait_until(lambda: site.server.count("PUT") == 1)
+    sleeper.signal(SIGSTOP)
+    site.server.configure(latency=[0, 0])
+    assert other.do("update_many", owner="key", times=1) == {"RegistrationGoneError": 1}
+    sleeper.signal(SIGCONT)
+    assert sleeper.result()["value"] == {"ConflictError": 1}
+    row = ClientRegistration.objects.get()
+    (client,) = site.server.inspect("clients").values()
+    assert (row.status, row.live) == ("gone", None)
+    assert row.registration_access_token
+    assert row.registration_access_token.reveal() == client["registration_access_token"]
 
 
 def test_a_server_that_errs_in_a_third_of_its_answers_loses_nothing(site: Site) -> None:

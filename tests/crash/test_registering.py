@@ -90,7 +90,8 @@ def test_processes_that_meet_at_one_key_make_one_client(site: Site) -> None:
         assert "value" in outcomes[0], outcomes
         longest = max(longest, *(outcome["took"] for outcome in outcomes))
     assert set(site.server.inspect("posts").values()) == {1}
-    assert longest < latency + 2
+    # The short test shares the machine with others, and only sees whether someone hangs.
+    assert longest < latency + (2 if site.full else 10)
     print(f"longest wait {longest:.2f} s")
 
 
