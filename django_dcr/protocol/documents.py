@@ -93,7 +93,8 @@ def storable(value: Any) -> Any:
     """Return a copy of parsed JSON that PostgreSQL, MariaDB and SQLite all store unchanged.
 
     Members whose names hold NUL or lone surrogates are dropped, in texts these characters are;
-    numbers beyond 64 bits become text. Not for credentials, which are kept exactly or refused.
+    numbers beyond 64 bits, and floats beyond 53, become text. Not for credentials, which are kept
+    exactly or refused.
     """
     if isinstance(value, Mapping):
         return {
@@ -105,9 +106,15 @@ def storable(value: Any) -> Any:
         return [storable(item) for item in value]
     if isinstance(value, str):
         return _UNSTORABLE.sub("", value)
-    if isinstance(value, (int, float)) and not -(2**63) <= value < 2**63:
+    if isinstance(value, (int, float)) and not -_limit(value) <= value < _limit(value):
         return str(value)
     return value
+
+
+def _limit(number: float) -> int:
+    # jsonb gives 4.142950536278659e+16 back as an integer, which is another number: beyond 53
+    # bits the shortest text of a float is not its exact value.
+    return 2**53 if isinstance(number, float) else 2**63
 
 
 def encode(body: Mapping[str, Any]) -> bytes:
