@@ -76,6 +76,8 @@ def mariadb() -> Iterator[str]:
         subprocess.run([*made, *as_user, "--skip-test-db"], check=True, stdout=subprocess.DEVNULL)
         server = ["mariadbd", "--no-defaults", f"--datadir={data}", f"--port={port}", *as_user]
         options = [f"--socket={folder}/sock", "--bind-address=127.0.0.1", "--max-connections=300"]
+        # Django's test databases take the server's character set, which is latin1 by default.
+        options += ["--character-set-server=utf8mb4"]
         with _running([*server, *options], port, folder):
             client = ["mariadb", f"--socket={folder}/sock", "-uroot", "-e"]
             account = (

@@ -332,6 +332,8 @@ def test_no_case_takes_more_memory_or_leaves_a_file_open() -> None:
             grown = tracemalloc.get_traced_memory()[1]
             tracemalloc.stop()
         assert grown < 16_000_000
+        draft.delete()
+        draft.server.delete()  # a later server may get its port
     assert open_files() <= before
 
 
