@@ -183,7 +183,7 @@ def test_a_server_that_is_not_found_stays_with_a_warning(
     assert warning.level_tag == "warning"
     server = AuthorizationServer.objects.get()
     assert cells(str(warning)).startswith(server.last_error)
-    assert f"<li>{WELL_KNOWN} failed: The metadata is of another issuer" in str(warning)
+    assert f"<br>{WELL_KNOWN} failed: The metadata is of another issuer" in str(warning)
     assert html.escape(server.last_error[:60]) in change_page(staff, server)
     assert history()[-1] == "Discover again: failed (InvalidResponseError)."
 
@@ -327,7 +327,8 @@ def test_a_server_shows_what_it_offers(staff: Client) -> None:
 
 def test_a_server_never_asked_says_so(staff: Client) -> None:
     server = make_server(metadata={})
-    assert "Not known yet" in change_page(staff, server)
+    shown = cells(change_page(staff, server))
+    assert "Registration: unknown Offer: Not known yet" in shown
     assert "icon-unknown" in page(staff, SERVERS)
 
 
@@ -364,14 +365,14 @@ def test_every_place_that_was_tried_is_told_with_its_outcome(
     with django_capture_on_commit_callbacks(execute=True):
         response = staff.post(f"{SERVERS}add/", NEW_SERVER)
     warning = str(list(response.wsgi_request._messages)[1])
-    assert f"<li>{WELL_KNOWN} answered 404</li>" in warning
-    assert f"<li>{WELL_KNOWN_OPENID} is not a JSON object</li>" in warning
-    assert f"<li>{APPENDED_OPENID} answered 500</li>" in warning
+    assert f"<br>{WELL_KNOWN} answered 404" in warning
+    assert f"<br>{WELL_KNOWN_OPENID} is not a JSON object" in warning
+    assert f"<br>{APPENDED_OPENID} answered 500" in warning
     server = AuthorizationServer.objects.get()
     [again] = told(act(staff, "discover", server))
-    assert f"<li>{WELL_KNOWN} answered 404</li>" in again
+    assert f"<br>{WELL_KNOWN} answered 404" in again
     one, two = told(act(staff, "discover", server, make_server(issuer="https://as2.example")))
-    assert "<li>" not in one + two
+    assert "<br>" not in one + two
 
 
 def test_a_server_that_is_added_without_the_permission_to_ask_is_not_asked(
@@ -385,19 +386,19 @@ def test_a_server_that_is_added_without_the_permission_to_ask_is_not_asked(
 @pytest.mark.parametrize(
     ("values", "registers", "fresh"),
     [
-        ({"metadata": {}, "fresh_until": None}, "unknown", "-"),
+        ({"fresh_until": None}, "Yes", "-"),
         ({"metadata": {"issuer": ISSUER}}, "Not at all", "in 59 minutes"),
         ({}, "Yes, openly as far as can be told", "in 59 minutes"),
         ({"initial_access_token": "t"}, "the initial access token that is stored", "in 59 minutes"),
         ({"fresh_until": timezone.now()}, "Yes", "the server is asked again at the next use"),
     ],
-    ids=["never asked", "no endpoint", "open", "token", "stale"],
+    ids=["not fresh", "no endpoint", "open", "token", "stale"],
 )
 def test_a_server_says_how_it_registers_and_how_fresh_that_is(
     staff: Client, values: dict[str, Any], registers: str, fresh: str
 ) -> None:
     shown = cells(change_page(staff, make_server(**values)))
-    assert f"Registration: {registers}" in shown or registers in shown.split("Registration:")[1]
+    assert registers in shown.split("Registration:")[1]
     assert fresh in shown.split("Fresh until:")[1]
 
 
@@ -891,10 +892,25 @@ def test_the_list_shows_state_expiry_and_drift_as_badges(staff: Client) -> None:
     make_draft(server=server, owner="c")
     table = page(staff, REGISTRATIONS).split("<tbody>")[1].split("</tbody>")[0]
     drafted, late, soon = (cells(row) for row in table.split("</tr>")[:3])
-    assert " draft - - -" in drafted
-    assert " ✓ active c2 ✕ expired as asked" in late
-    assert " ✓ active c1 ! in " in soon
-    assert "! differs" in soon
+    assert drafted.endswith(" c draft - - -")
+    assert late.endswith(" b ✓ active ✕ expired as asked c2")
+    assert " this site ✓ active ! in " in soon
+    assert soon.endswith(" ! differs c1")
+
+
+@pytest.mark.parametrize(
+    ("values", "advice"),
+    [
+        ({"has_drift": True}, "update it at the server, or change what is asked for."),
+        ({"client_secret_expires_at": 1, "has_drift": True}, "renew it."),
+        ({}, "The server knows this client."),
+    ],
+    ids=["drift", "expiry", "none"],
+)
+def test_an_active_registration_tells_what_it_wants_next(
+    values: dict[str, Any], advice: str
+) -> None:
+    assert wording.next_step(make_registration(**values)).endswith(advice)
 
 
 def test_the_list_finds_what_drifted(staff: Client) -> None:

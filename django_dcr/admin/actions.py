@@ -45,7 +45,7 @@ _WIDGETS: dict[Any, Any] = {
     models.TextField: {"widget": AdminTextInputWidget(attrs={"class": "vTextField dcr-wide"})},
     models.JSONField: {
         "form_class": IndentedJSONField,
-        "widget": AdminTextareaWidget(attrs={"rows": 8, "spellcheck": "false"}),
+        "widget": AdminTextareaWidget(attrs={"rows": 5, "spellcheck": "false"}),
         "show_hidden_initial": False,
     },
 }
@@ -59,12 +59,12 @@ class Outcome(NamedTuple):
     attempts: Sequence[tuple[str, str]] = ()
 
     def told(self, limit: int) -> str | SafeString:
-        """Return the text in at most ``limit`` characters, and a list of the attempts."""
-        text = clean(self.text, limit)
+        """Return the text in at most ``limit`` characters, and a line for each attempt."""
         if not self.attempts:
-            return text
+            return clean(self.text, limit)
+        text = clean(self.text.partition(self.attempts[0][0])[0], limit)  # which may name them
         lines = ((clean(url, 150), clean(outcome, 60)) for url, outcome in self.attempts)
-        return format_html("{}<ul>{}</ul>", text, format_html_join("", "<li>{} {}</li>", lines))
+        return format_html("{}{}", text, format_html_join("", "<br>{} {}", lines))
 
 
 class ServiceAdminMixin(_ModelAdmin):

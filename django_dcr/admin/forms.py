@@ -167,7 +167,7 @@ class ClientRegistrationForm(_ModelForm):
             text = _("The server names: %(scopes)s.")
             self._hint("scope", text % {"scopes": clean(" ".join(scopes), 300)})
         for name, value in _defaults(server, self.instance.owner).items():
-            text = _("Left blank: %(default)s.")
+            text = _("Default: %(default)s.")
             default = ", ".join(value) if isinstance(value, list) else value
             self._hint(name, text % {"default": clean(default, 200)})
 

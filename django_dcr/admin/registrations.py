@@ -100,7 +100,7 @@ class ClientRegistrationAdminMixin(ServiceAdminMixin):
     form = ClientRegistrationForm
     actions = ["register", "read", "update", "renew", "retry", "revoke", "forget"]
     autocomplete_fields = ["server"]
-    list_display = ["issuer", "whose", "state", "short_client_id", "expiry", "drifted"]
+    list_display = ["issuer", "whose", "state", "expiry", "drifted", "short_client_id"]
     list_filter = ["status", ExpiryFilter, "has_drift", ServerFilter]
     list_select_related = ["server"]
     search_fields = ["owner", "server__issuer", "server__name", "client_id"]
@@ -130,10 +130,13 @@ class ClientRegistrationAdminMixin(ServiceAdminMixin):
             wishes = ["requested_metadata"]
         credentials = ["shown_client_id", "secret", "expiry_date", "issued"]
         credentials += ["access_token", "endpoint"]
+        standing = ["server", "whose", "state", "next_step"]
+        standing += ["error"] if obj.last_error else []
+        standing += ["terms"] if list(wording.terms(obj.server)) else []
+        told = ["comparison", "oddities"] if obj.deviations else ["comparison"]
         return [
-            (None, {"fields": ["server", "whose", "state", "next_step", "error", "terms"]}),
-            (_("Asked and granted"), {"fields": ["comparison", "oddities"]}),
-            (_("Client metadata to ask for"), {"fields": wishes}),
+            (None, {"fields": standing}),
+            (_("Client metadata"), {"fields": [*told, *wishes]}),
             (_("Credentials"), {"fields": credentials}),
             (_("History"), {"fields": ["events", "created_at", "updated_at"]}),
         ]

@@ -58,7 +58,9 @@ class AuthorizationServerAdminMixin(ServiceAdminMixin):
             edited[-1] = "token"
         elif obj.initial_access_token:
             edited.append("remove_initial_access_token")
-        document = ["error", "registration", "offer", "metadata_url", "fetched_at", "freshness"]
+        document = ["registration", "offer"]
+        document += ["metadata_url", "fetched_at", "freshness"] if obj.metadata else []
+        document = ["error", *document] if obj.last_error else document
         return [
             (None, {"fields": edited}),
             (_("What the server offers"), {"fields": document}),

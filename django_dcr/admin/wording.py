@@ -87,7 +87,22 @@ def state(registration: ClientRegistration) -> str:
 
 def next_step(registration: ClientRegistration) -> str:
     """Return what the status means, and what to do about it."""
-    return str(_HINTS[Status(registration.status)])
+    hint = str(_HINTS[Status(registration.status)])
+    if registration.status != Status.ACTIVE:
+        return hint
+    if _expires_soon(registration):
+        return f"{hint} {_('Its secret expires soon, or has: renew it.')}"
+    if registration.has_drift:
+        return f"{hint} " + _(
+            "What it granted differs from what is asked for: update it at the server, or change "
+            "what is asked for."
+        )
+    return hint
+
+
+def _expires_soon(registration: ClientRegistration) -> bool:
+    expiry = registration.secret_expiry
+    return expiry is not None and expiry - datetime.now(tz=timezone.utc) < _SOON
 
 
 def expiry(registration: ClientRegistration) -> str:
@@ -100,7 +115,7 @@ def expiry(registration: ClientRegistration) -> str:
     if expiry is None:
         return _("never") if registration.client_secret_expires_at == 0 else _("unknown")
     words = _("in %(time)s") % {"time": timeuntil(expiry, depth=1)}
-    return badge(words, "warn") if expiry - datetime.now(tz=timezone.utc) < _SOON else words
+    return badge(words, "warn") if _expires_soon(registration) else words
 
 
 def expiry_date(registration: ClientRegistration) -> str:
