@@ -27,7 +27,7 @@ test: $(TEST) ## all tests, with the coverage of every branch
 	@$(BIN)/python -m pytest -n auto --cov --cov-report=term
 
 interop: $(TEST) ## the client's life at real servers; downloads them; needs Node.js and Java
-	@$(BIN)/python -m pytest tests/interop
+	@$(BIN)/python -m pytest tests/interop -rs --write-table docs/servers.md
 
 lint: $(DEV) ## style and formatting
 	@$(BIN)/ruff check
