@@ -8,6 +8,7 @@ VERSION := $(shell $(PYTHON) -c 'import platform; print(platform.python_version(
 # One empty file for each set of extras that is installed: renewed when setup.cfg changes.
 EXAMPLE = $(VENV)/.installed-$(VERSION)-example
 TEST = $(VENV)/.installed-$(VERSION)-test
+BROWSER = $(VENV)/.installed-$(VERSION)-test,browser
 DEV = $(VENV)/.installed-$(VERSION)-test,dev
 
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
@@ -28,6 +29,9 @@ test: $(TEST) ## all tests, with the coverage of every branch
 
 interop: $(TEST) ## the client's life at real servers; downloads them; needs Node.js and Java
 	@$(BIN)/python -m pytest tests/interop -rs --write-table docs/servers.md
+
+browser: $(BROWSER) ## the admin's pages in Chromium; SCREENSHOTS=FOLDER photographs them
+	@$(BIN)/python -m pytest tests/browser/admin.py
 
 lint: $(DEV) ## style and formatting
 	@$(BIN)/ruff check
@@ -60,4 +64,4 @@ $(VENV)/.installed-$(VERSION)-%: setup.cfg pyproject.toml
 	  exit 1; }
 	@touch $@
 
-.PHONY: help demo run test interop lint types check clean
+.PHONY: help demo run test browser interop lint types check clean

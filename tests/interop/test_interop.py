@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.interop import django_oauth_toolkit, keycloak, mcp_sdk, oidc_provider
-from tests.interop.life import METADATA, life
+from tests.interop.life import METADATA, discover, life, registered, tokens
 from tests.interop.report import Table
 
 if TYPE_CHECKING:
@@ -40,6 +40,16 @@ def test_a_client_lives_at_oidc_provider(variant: str, table: Table, tmp_path: P
 def test_a_client_lives_at_the_mcp_sdk(variant: str, table: Table, tmp_path: Path) -> None:
     with mcp_sdk.serve(variant, tmp_path) as server:
         table.add(server, life(server))
+
+
+def test_the_mcp_sdk_wants_the_client_id_in_the_form_too(tmp_path: Path) -> None:
+    """Holds what docs/servers.md says: once this fails, the setting there is no longer needed."""
+    with mcp_sdk.serve("trailing-slash issuer", tmp_path) as server:
+        server.client_metadata = {}
+        discover(server)
+        row = registered(server)
+        assert row.metadata["token_endpoint_auth_method"] == "client_secret_basic"
+        assert tokens(server, row)["error_description"] == "Missing client_id"
 
 
 @pytest.fixture(scope="module")
