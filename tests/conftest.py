@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 # A busy machine is slow without being wrong, so no deadline.
 hypothesis.register_profile("local", max_examples=200, deadline=None)
 hypothesis.register_profile("ci", max_examples=20_000, deadline=None)
-hypothesis.load_profile("ci" if os.environ.get("CI") else "local")
+hypothesis.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "local"))
 
 
 @pytest.fixture(autouse=True)
