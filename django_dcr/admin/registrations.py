@@ -269,7 +269,7 @@ class ClientRegistrationAdminMixin(ServiceAdminMixin):
         rows = ClientRegistration.objects.filter(pk=row.pk)
         self.log_deletions(request, rows)
         self.delete_queryset(request, rows)
-        return outcome._replace(text=f"{outcome.text} {gettext('The row was deleted.')}")
+        return outcome._replace(text=f"{outcome.text} " + gettext("The row was deleted."))
 
     def _question(self, request: HttpRequest, rows: Sequence[Any], name: str) -> HttpResponse:
         """Say what would happen at which server, and ask."""

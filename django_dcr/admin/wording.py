@@ -91,7 +91,7 @@ def next_step(registration: ClientRegistration) -> str:
     if registration.status != Status.ACTIVE:
         return hint
     if _expires_soon(registration):
-        return f"{hint} {_('Its secret expires soon, or has: renew it.')}"
+        return f"{hint} " + _("Its secret expires soon, or has: renew it.")
     if registration.has_drift:
         return f"{hint} " + _(
             "What it granted differs from what is asked for: update it at the server, or change "
