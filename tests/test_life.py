@@ -232,15 +232,15 @@ class Admin:
         return self._act("renew")
 
     def revoke(self) -> None:
-        page = self._post("clientregistration/", {"action": "revoke", **self._chosen()})
+        assert "nothing is left at the server" in self._act("revoke")
+
+    def _act(self, name: str) -> str:
+        """Choose an action, and say yes on the page that asks."""
+        page = self._post("clientregistration/", {"action": name, **self._chosen()})
         hidden = re.findall(
             r'<input type="hidden" name="(\w+)" value="(\w+)"', page.content.decode()
         )
-        said = self._messages(self._post("clientregistration/", dict(hidden)))
-        assert "nothing is left at the server" in said
-
-    def _act(self, name: str) -> str:
-        return self._submit("clientregistration/", action=name, **self._chosen())
+        return self._submit("clientregistration/", **dict(hidden))
 
     def _chosen(self) -> dict[str, int]:
         return {ACTION_CHECKBOX_NAME: ClientRegistration.objects.get().pk}
