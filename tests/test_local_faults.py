@@ -35,7 +35,7 @@ OTHER_KEY = "PSUQzHXJx6cBZFFGn5_bMQlvzTpEWdBgJ0FOYVVN7cE="
 class Replica:
     """A router that has a replica for reading, which nothing may be decided on."""
 
-    def db_for_read(self, model: Any, **hints: Any) -> str | None:
+    def db_for_read(self, model: Any, **hints: Any) -> str | None:  # pragma: no cover
         if model._meta.app_label == "django_dcr":
             raise AssertionError("a decision was left to a replica")
         return None
@@ -124,9 +124,8 @@ def test_the_old_version_can_go_on_while_the_new_one_migrates() -> None:
     ours = [m for (app, _name), m in migrations.items() if app == "django_dcr"]
     additive = (AddField, AddIndex, AlterField, CreateModel)
     assert len(ours) >= 1
-    for migration in ours:
-        if not migration.initial:
-            assert all(isinstance(step, additive) for step in migration.operations)
+    later = [step for migration in ours if not migration.initial for step in migration.operations]
+    assert all(isinstance(step, additive) for step in later)
 
 
 @pytest.mark.parametrize(
