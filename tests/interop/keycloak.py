@@ -121,7 +121,7 @@ def run(folder: Path) -> Iterator[Keycloak]:
     port = free_port()
     place, log = f"http://127.0.0.1:{port}", folder / "keycloak.log"
     options = ["--optimized", "--http-enabled=true", "--hostname-strict=false", "--cache=local"]
-    command = [home / "bin/kc.sh", "start", *options, "--http-host=127.0.0.1"]
+    command = [str(home / "bin/kc.sh"), "start", *options, "--http-host=127.0.0.1"]
     environment = {
         "KC_BOOTSTRAP_ADMIN_USERNAME": _ADMIN["username"],
         "KC_BOOTSTRAP_ADMIN_PASSWORD": _ADMIN["password"],

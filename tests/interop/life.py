@@ -167,6 +167,7 @@ def secret_expires(server: Server) -> str:
     ClientRegistration.objects.filter(pk=row.pk).update(client_secret_expires_at=1)
     assert "access_token" not in tokens(server, row)
     renewed = registered(server, "secret expires")
+    assert renewed.client_secret_expires_at
     assert renewed.client_secret_expires_at > time.time()
     assert "access_token" in tokens(server, renewed)
     return how_renewed(server, row, renewed)

@@ -42,7 +42,7 @@ def serve(variant: str, folder: Path) -> Iterator[ControlledServer]:
     key = f"{platform.python_version()} {sys.base_prefix} {REQUIREMENTS.read_text()}"
     home = installed("mcp", key, _install)
     log = folder / "mcp.log"
-    command = [home / "bin/python", HERE / "mcp_server.py", variant]
+    command: list[str | Path] = [home / "bin/python", HERE / "mcp_server.py", variant]
     with running(command, log=log, cwd=folder) as process:
         said = announced(process, log)
         program = f"MCP Python SDK {said['version']}"
@@ -54,6 +54,6 @@ def serve(variant: str, folder: Path) -> Iterator[ControlledServer]:
 def _install(folder: Path) -> None:
     """In an environment of its own, for it needs other versions than the tests do."""
     subprocess.run([sys.executable, "-m", "venv", folder], check=True, timeout=120)
-    pip = [folder / "bin/python", "-m", "pip", "--disable-pip-version-check"]
-    command = [*pip, "install", "--quiet", "--no-deps", "--requirement", REQUIREMENTS]
+    pip = [str(folder / "bin/python"), "-m", "pip", "--disable-pip-version-check"]
+    command = [*pip, "install", "--quiet", "--no-deps", "--requirement", str(REQUIREMENTS)]
     subprocess.run(command, check=True, timeout=300)

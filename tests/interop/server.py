@@ -94,7 +94,8 @@ class ControlledServer(Server):
 def browse(url: str, answers: Mapping[str, str]) -> str:
     """Follow redirects and fill in forms, as a person does, up to the callback; return its URL."""
     with requests.Session() as browser:
-        method, fields = "GET", {}
+        method = "GET"
+        fields: dict[str, str] = {}
         for _page in range(12):
             answer = browser.request(
                 method, url, data=fields or None, allow_redirects=False, timeout=_TIMEOUT
