@@ -31,7 +31,7 @@ interop: $(TEST) ## the client's life at real servers; downloads them; needs Nod
 	@$(BIN)/python -m pytest tests/interop -rs --write-table docs/servers.md
 
 browser: $(BROWSER) ## the admin's pages in Chromium; SCREENSHOTS=FOLDER photographs them
-	@$(BIN)/python -m pytest tests/browser/admin.py
+	@$(BIN)/python -m pytest tests/browser/admin.py tests/browser/unfold.py
 
 lint: $(DEV) ## style and formatting
 	@$(BIN)/ruff check

@@ -123,7 +123,11 @@ def test_a_replaced_client_and_its_successor_tell_of_the_renewal(
     mocked_responses.delete(URI, status=204)
     successor = renew(row)
     assert events(successor) == [("register", "active")]
-    assert events(row) == [("renew", "active"), ("renew", "revoking"), ("revoke", "revoked")]
+    assert events(row) == [
+        ("renew", "active: no new secret"),
+        ("renew", "revoking"),
+        ("revoke", "revoked"),
+    ]
 
 
 def test_forgetting_and_trying_again_are_told_apart(mocked_responses: RequestsMock) -> None:

@@ -100,7 +100,7 @@ class ClientRegistrationAdminMixin(ServiceAdminMixin):
     form = ClientRegistrationForm
     actions = ["register", "read", "update", "renew", "retry", "revoke", "forget"]
     autocomplete_fields = ["server"]
-    list_display = ["issuer", "whose", "state", "expiry", "drifted", "short_client_id"]
+    list_display = ["issuer", "whose", "state", "expiry", "drifted"]
     list_filter = ["status", ExpiryFilter, "has_drift", ServerFilter]
     list_select_related = ["server"]
     search_fields = ["owner", "server__issuer", "server__name", "client_id"]
@@ -358,10 +358,6 @@ class ClientRegistrationAdminMixin(ServiceAdminMixin):
     @admin.display(description=_("owner"), ordering="owner")
     def whose(self, registration: ClientRegistration) -> str:
         return clean(registration.owner, 80) or gettext("this site")
-
-    @admin.display(description=_("client ID"), ordering="client_id")
-    def short_client_id(self, registration: ClientRegistration) -> str:
-        return clean(registration.client_id, 12) or wording.NOTHING
 
     @admin.display(description=_("expires"), ordering="client_secret_expires_at")
     def expiry(self, registration: ClientRegistration) -> str:

@@ -160,8 +160,13 @@ def _outcome(outcome: str) -> str:
     label = str(Status(status).label)
     if not detail:
         return label
-    detail = _("new secret") if detail == "new secret" else detail
-    return f"{label} ({detail})"
+    return f"{label} ({_DETAILS.get(detail, detail)})"
+
+
+_DETAILS = {
+    "new secret": gettext_lazy("new secret"),
+    "no new secret": gettext_lazy("no new secret"),
+}
 
 
 def stored(secret: object) -> str:

@@ -280,8 +280,7 @@ class ClientRegistration(LeasedModel):
                 "last_error": "",
             }
         if release:  # nothing more is to come of this step
-            renewed = self.client_secret is not None and "client_secret" in values
-            values["outcome"] = "active: new secret" if renewed else "active"
+            values["outcome"] = self._outcome(new_secret="client_secret" in values)
         written = self._write(fence, release=release, **values)
         if not written and turned is not None:
             self._save_late(turned, values)
@@ -291,6 +290,11 @@ class ClientRegistration(LeasedModel):
         """Keep new credentials of a row that was given up as "gone" for the old ones."""
         secrets = {name: values[name] for name in _CREDENTIALS if name in values}
         self._write(holding("registration_access_token", turned), **secrets)
+
+    def _outcome(self, *, new_secret: bool) -> str:
+        if new_secret and self.client_secret is not None:
+            return "active: new secret"
+        return "active: no new secret" if self.task == "renew" else "active"
 
     def _issued(self, information: protocol.ClientInformation) -> dict[str, Any]:
         issued = {name: getattr(information, name) for name in _ISSUED}
