@@ -47,7 +47,7 @@ def test_no_update_fails_where_every_answer_turns_the_token(site: Site) -> None:
 def test_a_token_lost_by_a_kill_is_flagged(site: Site) -> None:
     """L11, L6: the same with SIGKILL every 0.5 s; a person decides on each registration lost."""
     kills = site.size(short=4, full=60)
-    settings = {"DCR_TIMEOUT": 3, "DCR_LEASE": 4}
+    settings = {"DCR_TIMEOUT": 10, "DCR_LEASE": 4}
     site.server.configure(turns_tokens=True, latency=[0.0, 0.05])
     person, *crew = site.workers(9, **settings)
     person.do("get_or_register", owner="key")
