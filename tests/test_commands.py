@@ -779,7 +779,7 @@ def test_renew_takes_what_is_named_or_what_expires_soon(
 @pytest.mark.django_db
 def test_renew_names_the_client_that_took_the_old_ones_place(mocked_responses: Stubs) -> None:
     old = make_registration(client_secret_expires_at=in_days(1))
-    same = client_information(client_secret_expires_at=in_days(1))
+    same = client_information(client_secret_expires_at=old.client_secret_expires_at)
     mocked_responses.get(URI, json=same)
     mocked_responses.put(URI, json=same)
     new = {"client_id": "c2", "client_secret_expires_at": in_days(90)}
@@ -857,6 +857,15 @@ def test_an_interrupt_lets_the_row_at_work_finish(mocked_responses: Stubs) -> No
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
 
 
+@pytest.fixture
+def _interruptible() -> Iterator[None]:
+    """Take interrupts as from a terminal: a process in the background ignores them."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("_interruptible")
 @pytest.mark.django_db
 def test_a_second_interrupt_acts_at_once_and_leaves_a_whole_document(
     mocked_responses: Stubs,
