@@ -1173,6 +1173,13 @@ def test_a_row_whose_client_could_not_be_deleted_is_kept(
     assert list(ClientRegistration.objects.all()) == [one]
 
 
+def test_a_row_on_which_nothing_was_done_is_not_deleted(staff: Client) -> None:
+    row = make_draft()
+    [message] = told(act(staff, "read", row, _then_delete="1"))
+    assert "has not been sent to the server yet" in message
+    assert stored(row).status == "draft"
+
+
 def test_deleting_with_the_client_takes_both_permissions() -> None:
     row = make_registration()
     text, _fields = deletion(browser(["view", "delete"]), row)

@@ -264,7 +264,8 @@ class ClientRegistrationAdminMixin(ServiceAdminMixin):
         done: str,
     ) -> Outcome:
         outcome = super().attempt(request, row, name, service, done)
-        if _THEN_DELETE not in request.POST or row.status not in _DELETABLE:
+        closed = outcome.level != messages.ERROR and row.status in _DELETABLE
+        if _THEN_DELETE not in request.POST or not closed:
             return outcome
         rows = ClientRegistration.objects.filter(pk=row.pk)
         self.log_deletions(request, rows)
