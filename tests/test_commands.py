@@ -620,6 +620,25 @@ def test_show_prints_secrets_only_when_told_to() -> None:
 
 
 @pytest.mark.django_db
+def test_a_reveal_is_noted_in_the_history() -> None:
+    registration = make_registration()
+    run("dcr_show", registration.pk)
+    assert stored(registration).history == []
+    run("dcr_show", registration.pk, "--reveal")
+    [event] = stored(registration).history
+    assert (event["step"], event["who"]) == ("reveal", "manage.py dcr_show")
+
+
+@pytest.mark.django_db
+def test_a_row_that_is_held_is_not_revealed() -> None:
+    registration = make_registration()
+    assert registration.claim("active")
+    sentence, out = fail("dcr_show", registration.pk, "--reveal")
+    assert "Another process is at work" in sentence
+    assert out == ""
+
+
+@pytest.mark.django_db
 def test_show_reveals_nothing_where_there_is_nothing() -> None:
     draft = make_draft()
     assert "client_secret" not in run("dcr_show", draft.pk, "--reveal")[0]

@@ -3,6 +3,8 @@ from __future__ import annotations
 from argparse import ArgumentParser
 from typing import Any
 
+from django.core.management import CommandError
+
 from django_dcr.fields import Secret
 from django_dcr.management.output import SECRETS, DCRCommand
 from django_dcr.management.registrations import among
@@ -24,6 +26,8 @@ class Command(DCRCommand):
         if reveal:
             stored = {name: getattr(registration, name) for name in SECRETS}
             secrets = {name: _revealed(secret) for name, secret in stored.items()}
+            if not registration.note("reveal"):
+                raise CommandError("Another process is at work on this registration. Try again.")
         self.write_registration(registration, secrets=secrets)
 
 
