@@ -294,6 +294,8 @@ def test_the_buttons_are_reached_by_keyboard(visitor: Visitor) -> None:
     page = visitor.page
     add_server(visitor)
     add_draft(visitor, "acme")
+    expect(page.get_by_role("button", name="Register", exact=True)).to_be_visible()
+    page.wait_for_load_state()  # before there is a body, nothing has the focus
     reached = []
     for _ in range(60):
         page.keyboard.press("Tab")
