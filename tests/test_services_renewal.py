@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import time
 from datetime import timedelta
+from functools import cache
 from typing import Any
 
 import pytest
@@ -46,6 +47,7 @@ DAY = 86_400
 URI2 = ENDPOINT + "/c2"
 
 
+@cache  # a second later it would be another lifetime, and so a renewal
 def soon() -> int:
     return int(time.time()) + DAY
 
