@@ -9,6 +9,7 @@ VERSION := $(shell $(PYTHON) -c 'import platform; print(platform.python_version(
 EXAMPLE = $(VENV)/.installed-$(VERSION)-example
 TEST = $(VENV)/.installed-$(VERSION)-test
 BROWSER = $(VENV)/.installed-$(VERSION)-test,browser
+DATABASES = $(VENV)/.installed-$(VERSION)-test,databases
 DEV = $(VENV)/.installed-$(VERSION)-test,dev
 
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
@@ -26,6 +27,13 @@ run: $(EXAMPLE) ## the example site, to click through in a browser
 
 test: $(TEST) ## all tests, with the coverage of every branch
 	@$(BIN)/python -m pytest -n auto --cov --cov-report=term
+
+databases: $(DATABASES) ## the tests on PostgreSQL and MariaDB, which it starts for them
+	@for database in postgresql mariadb; do \
+	  echo "The tests on $$database"; \
+	  $(BIN)/python -m tests.databases $$database sh -ec \
+	    '"$$0" -m pytest -n auto; "$$0" -m pytest tests/crash' $(BIN)/python || exit 1; \
+	done
 
 interop: $(TEST) ## the client's life at real servers; downloads them; needs Node.js and Java
 	@$(BIN)/python -m pytest tests/interop -rs --write-table docs/servers.md
@@ -64,4 +72,4 @@ $(VENV)/.installed-$(VERSION)-%: setup.cfg pyproject.toml
 	  exit 1; }
 	@touch $@
 
-.PHONY: help demo run test browser interop lint types check clean
+.PHONY: help demo run test databases browser interop lint types check clean
