@@ -44,6 +44,16 @@ class DCRError(Exception):
         self.step = step
         self.status = status
 
+    @property
+    def was_refused(self) -> bool:
+        """Whether the status says that the request was not carried out (RFC 9110 section 15).
+
+        Of the 5xx only 501 and 503 do: any other may come from a proxy that gave up on a server
+        which went on.
+        """
+        status = self.status
+        return status is not None and (300 <= status < 500 or status in (501, 503))
+
     def __str__(self) -> str:
         return clean(self.args[0], MAX_LENGTH)
 

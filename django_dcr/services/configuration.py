@@ -15,7 +15,7 @@ from django_dcr.exceptions import (
 )
 from django_dcr.fields import Secret
 from django_dcr.models import ClientRegistration
-from django_dcr.services.leases import announce, conflict
+from django_dcr.services.leases import announce, conflict, unusable
 
 # Statuses that may come with new credentials; which are right is judged once those are safe.
 _SUCCESS = range(200, 300)
@@ -158,9 +158,4 @@ def _store(
         announce(signals.secret_changed, registration)
     protocol.check_status(reply, {200}, issuer=issuer, step=step)
     if information.faults:
-        raise InvalidResponseError(
-            f"The server's answer cannot be used: {'; '.join(information.faults)}. "
-            "Report this to the server's operator.",
-            issuer=issuer,
-            step=step,
-        )
+        raise unusable(registration, information, step)

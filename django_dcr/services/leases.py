@@ -11,9 +11,14 @@ from typing import Any
 from django.db import router, transaction
 from django.dispatch import Signal
 
-from django_dcr import signals
+from django_dcr import protocol, signals
 from django_dcr.conf import conf
-from django_dcr.exceptions import ConflictError, DCRError, RegistrationGoneError
+from django_dcr.exceptions import (
+    ConflictError,
+    DCRError,
+    InvalidResponseError,
+    RegistrationGoneError,
+)
 from django_dcr.models import ClientRegistration, Status
 
 # How much longer than one exchange to wait for the process that has the row, in seconds.
@@ -65,7 +70,7 @@ def take(
     Raises ConflictError where it is, or comes to be, in another state, or stays taken for
     longer than one exchange may last.
     """
-    deadline = time.monotonic() + conf.DCR_TIMEOUT + _MARGIN
+    deadline = patience()
     while not registration.claim(*statuses, task=task or step, **values):
         registration.reload()
         check_state(registration, *statuses, step=step)
@@ -83,14 +88,19 @@ def held(
     try:
         yield
     except RegistrationGoneError as exc:
-        if registration.fail(exc, Status.GONE):
-            announce(signals.gone, registration)
+        lose(registration, exc)
         raise
     except DCRError as exc:
         registration.fail(exc)
         raise
     finally:
         registration.release()
+
+
+def lose(registration: ClientRegistration, refusal: RegistrationGoneError) -> None:
+    """Record that the server refuses the row's token or forgot the client, and tell of it."""
+    if registration.fail(refusal, Status.GONE):
+        announce(signals.gone, registration)
 
 
 def check_state(registration: ClientRegistration, *statuses: Status, step: str) -> None:
@@ -105,6 +115,22 @@ def conflict(registration: ClientRegistration, what: str, step: str) -> Conflict
         issuer=registration.server.issuer,
         step=step,
     )
+
+
+def unusable(
+    registration: ClientRegistration, information: protocol.ClientInformation, step: str
+) -> InvalidResponseError:
+    return InvalidResponseError(
+        f"The server's answer cannot be used: {'; '.join(information.faults)}. "
+        "Report this to the server's operator.",
+        issuer=registration.server.issuer,
+        step=step,
+    )
+
+
+def patience() -> float:
+    """Return until when to wait for the process that has a row, on the monotonic clock."""
+    return time.monotonic() + conf.DCR_TIMEOUT + _MARGIN
 
 
 def pause() -> None:

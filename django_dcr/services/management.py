@@ -19,6 +19,7 @@ from django_dcr.services.leases import (
     check_state,
     conflict,
     held,
+    lose,
     refuse_inside_atomic,
     take,
 )
@@ -166,8 +167,7 @@ def _still_known(registration: ClientRegistration, exc: RegistrationGoneError) -
     still answer a read.
     """
     if exc.status == 401:
-        if registration.fail(exc, Status.GONE):
-            announce(signals.gone, registration)
+        lose(registration, exc)
         return True
     try:
         fetch(registration, step="delete")  # which may turn the token
@@ -189,8 +189,7 @@ def _still_known(registration: ClientRegistration, exc: RegistrationGoneError) -
 def _status_after(exc: DCRError, before: Status) -> Status:
     """The state of an intent to delete whose request ended in ``exc``."""
     sent = exc.sent if isinstance(exc, NetworkError) else exc.status is not None
-    refused = exc.status is not None and (300 <= exc.status < 500 or exc.status in (501, 503))
-    if sent and not refused:
+    if sent and not exc.was_refused:
         return Status.REVOKING
     # A server without DELETE has not done an earlier one either; all else leaves that open.
     is_undone = before == Status.REVOKING and isinstance(exc, UnsupportedError)

@@ -12,14 +12,11 @@ from django_dcr.conf import conf
 from django_dcr.exceptions import ConflictError, NotAllowedError
 from django_dcr.fields import digest
 from django_dcr.models import AuthorizationServer, ClientRegistration, Status, check_owner
-from django_dcr.services.leases import check_state, pause, refuse_inside_atomic
+from django_dcr.services.leases import check_state, patience, pause, refuse_inside_atomic
 from django_dcr.services.management import update
 from django_dcr.services.reconciliation import settle
 from django_dcr.services.registration import STEP, register
 from django_dcr.services.renewal import renew
-
-# How much longer than one exchange to wait for another process's registration, in seconds.
-_MARGIN = 2.0
 
 
 def get_or_register(
@@ -118,7 +115,7 @@ def _draft(issuer: str, owner: str, metadata: Mapping[str, Any] | None) -> Clien
 
 
 def _await_answer(registration: ClientRegistration) -> None:
-    deadline = time.monotonic() + conf.DCR_TIMEOUT + _MARGIN
+    deadline = patience()
     while registration.status == Status.REGISTERING and time.monotonic() < deadline:
         pause()
         registration.reload()

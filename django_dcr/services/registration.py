@@ -21,7 +21,7 @@ from django_dcr.exceptions import (
 )
 from django_dcr.models import AuthorizationServer, ClientRegistration, InDoubtError, Status
 from django_dcr.services.discovery import discover
-from django_dcr.services.leases import announce, conflict, refuse_inside_atomic, take
+from django_dcr.services.leases import announce, conflict, refuse_inside_atomic, take, unusable
 from django_dcr.text import SensitiveText
 
 logger = logging.getLogger("django_dcr")
@@ -121,10 +121,7 @@ def _status_after(exc: DCRError) -> Status:
     """The state of an intent to register whose request ended in ``exc``."""
     if isinstance(exc, NotAllowedError) or (isinstance(exc, NetworkError) and not exc.sent):
         return Status.DRAFT
-    # A 5xx may come from a proxy that gave up on a server which went on; but 501 and 503 say
-    # that the request was not carried out (RFC 9110 section 15.6).
-    refused = exc.status is not None and (300 <= exc.status < 500 or exc.status in (501, 503))
-    return Status.REJECTED if refused else Status.UNKNOWN
+    return Status.REJECTED if exc.was_refused else Status.UNKNOWN
 
 
 @sensitive_variables()
@@ -143,12 +140,7 @@ def _adopt(registration: ClientRegistration, issued: protocol.ClientInformation)
     if not stored:
         _overtaken(registration, issued)
     elif issued.faults:
-        error = InvalidResponseError(
-            f"The server's answer cannot be used: {'; '.join(issued.faults)}. "
-            "Report this to the server's operator.",
-            issuer=registration.server.issuer,
-            step=STEP,
-        )
+        error = unusable(registration, issued, STEP)
         registration.fail(error, _delete_spare(registration, issued))
         raise error
 
