@@ -85,7 +85,8 @@ class AuthorizationServer(ThreadingHTTPServer):
     def _turn(self, client: dict[str, Any], *names: str) -> None:
         for name in names:
             client[name] = f"{name}-{next(self._numbers)}"
-        client["client_secret_expires_at"] = self.secret_expires_at
+        if "client_secret" in names:  # no old secret gets a new lifetime
+            client["client_secret_expires_at"] = self.secret_expires_at
 
 
 class _Handler(BaseHTTPRequestHandler):

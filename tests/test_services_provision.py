@@ -514,9 +514,11 @@ def test_concurrent_calls_for_many_keys_make_one_client_each(
 @pytest.mark.parametrize("by_update", [True, False], ids=["by an update", "by a new client"])
 def test_concurrent_calls_renew_once(authorization_server: FakeServer, by_update: bool) -> None:
     """Faults L8 and L11."""
-    row = make_registration_at(authorization_server, client_secret_expires_at=1)
+    authorization_server.secret_expires_at = 1  # a read must not make the old secret look good
+    row = make_registration_at(authorization_server)
     authorization_server.secret_expires_at = int(time.time()) + 9999
     authorization_server.turns_secrets = authorization_server.turns_tokens = by_update
+    authorization_server.while_handling["PUT"] = lambda document: time.sleep(0.1)
     if not by_update:
         ClientRegistration.objects.update(registration_access_token=None)
 
