@@ -103,7 +103,7 @@ def test_every_import_runs_down_the_picture(file: Path) -> None:
 @pytest.mark.parametrize("file", FILES, ids=str)
 def test_only_http_imports_requests(file: Path) -> None:
     used = foreign((PACKAGE / file).read_text(), file) & {"requests", "urllib3"}
-    assert not used or file == Path("http.py")
+    assert not used or file.parts[0] == "http"
 
 
 @pytest.mark.parametrize("file", [f for f in FILES if layer(f) == "protocol"], ids=str)

@@ -1,0 +1,11 @@
+"""The only door to the network.
+
+``requests`` prepares and parses, in one remembered session a thread without cookies, ``.netrc``,
+proxies from the environment and redirects (``sessions``). The ``connections`` below it decide
+where they may go, and an ``exchange`` how long, and how many bytes, it may go on for.
+"""
+
+from django_dcr.http.adapter import guard
+from django_dcr.http.sending import Reply, send
+
+__all__ = ["Reply", "guard", "send"]

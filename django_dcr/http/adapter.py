@@ -1,0 +1,68 @@
+"""The same door for other libraries, whose sessions of ``requests`` go through it."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+import requests
+from requests.adapters import BaseAdapter
+from requests.structures import CaseInsensitiveDict
+from requests.utils import get_encoding_from_headers
+
+from django_dcr.exceptions import DCRError
+from django_dcr.http.sending import send
+from django_dcr.http.sessions import NO_COOKIES
+
+AnySession = TypeVar("AnySession", bound=requests.Session)
+
+# The door has its own: it names itself, and reads no content coding but gzip and deflate.
+_NOT_PASSED_ON = {"accept-encoding", "connection", "content-length", "user-agent"}
+
+
+def guard(session: AnySession, issuer: str) -> AnySession:
+    """Let a session of ``requests`` speak through ``send()`` alone; return it.
+
+    Every exchange then has its limits: allowed addresses, ``DCR_TIMEOUT`` seconds,
+    ``DCR_MAX_RESPONSE_BYTES``, whatever the caller asks for. No redirect is followed, so that
+    nothing meant for ``issuer`` goes elsewhere. The session raises requests.ConnectionError,
+    with this app's text, where ``send()`` raises a DCRError.
+    """
+    session.trust_env = False  # .netrc would replace the Authorization header
+    session.cookies.set_policy(NO_COOKIES)
+    for scheme in ("https://", "http://"):
+        session.mount(scheme, Adapter(issuer))
+    return session
+
+
+class Adapter(BaseAdapter):
+    """A transport for ``requests`` that hands each request to ``send()``."""
+
+    def __init__(self, issuer: str) -> None:
+        super().__init__()
+        self.issuer = issuer
+
+    def send(
+        self, request: requests.PreparedRequest, *args: Any, **kwargs: Any
+    ) -> requests.Response:
+        body = request.body.encode() if isinstance(request.body, str) else request.body
+        headers = {
+            name: value.decode("latin-1") if isinstance(value, bytes) else value
+            for name, value in request.headers.items()
+            if name.lower() not in _NOT_PASSED_ON
+        }
+        method, url = str(request.method), str(request.url)
+        try:
+            reply = send(method, url, issuer=self.issuer, step="login", body=body, headers=headers)
+        except DCRError as exc:
+            raise requests.ConnectionError(str(exc)) from exc
+        response = requests.Response()
+        response.status_code = reply.status
+        response.headers = CaseInsensitiveDict(reply.headers)
+        response.headers.pop("Location", None)
+        response.encoding = get_encoding_from_headers(response.headers)
+        response.url, response.request = url, request
+        response._content = reply.body
+        return response
+
+    def close(self) -> None:
+        """Keep the connections, which are each thread's and not this session's."""

@@ -1,0 +1,72 @@
+"""What one exchange may use up, and what it says when it fails."""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass
+
+import requests
+import urllib3
+
+from django_dcr import urls
+
+HEAD_BYTES = 64 * 1024
+
+# One constant text per kind: a server's words never get in, and a forbidden address reads
+# like one that does not answer, so that a text cannot be used to map a private network.
+UNREACHABLE = (
+    "The server cannot be reached: check its name and address; one that is inside your network "
+    "must be listed in DCR_INTERNAL_ORIGINS."
+)
+TIMED_OUT = "The server did not complete its answer within DCR_TIMEOUT."
+TLS_FAILED = (
+    "No secure connection: the server's certificate or TLS version is not accepted. "
+    "Authorities of your own are named in DCR_CA_BUNDLE."
+)
+NO_AUTHORITIES = "DCR_CA_BUNDLE does not name a readable file of certificates."
+TOO_LARGE = "The answer is larger than DCR_MAX_RESPONSE_BYTES, or its head than 64 KiB."
+BROKEN_OFF = "The connection broke off before the whole answer had arrived."
+MALFORMED = "The answer is not well-formed HTTP."
+UNDECODABLE = "The answer's content coding is unknown, or the answer does not decode."
+UNSENDABLE = "The token or a header holds characters that no HTTP header may hold."
+
+
+@dataclass
+class Exchange:
+    """What one call of ``send()`` may still use up, and how far it has got."""
+
+    url: urls.URL
+    internal: bool
+    deadline: float  # of time.monotonic()
+    bytes_left: int = HEAD_BYTES
+    sent: bool = False
+    status: int | None = None  # known from the end of the answer's head on
+
+    @property
+    def target(self) -> str:
+        """The request target (RFC 9112 section 3.2.1), as the URL has it to the byte."""
+        query = "" if self.url.query is None else f"?{self.url.query}"
+        return (self.url.path or "/") + query
+
+    def seconds_left(self) -> float:
+        seconds = self.deadline - time.monotonic()
+        if seconds <= 0:
+            raise TimeoutError
+        return seconds
+
+    def reason(self, error: Exception) -> str:
+        """Return our text for an error of the libraries below."""
+        if time.monotonic() > self.deadline - 0.01:  # clocks of the kernel and ours differ
+            return TIMED_OUT
+        if isinstance(error, (requests.exceptions.SSLError, urllib3.exceptions.SSLError)):
+            return TLS_FAILED
+        return BROKEN_OFF if self.sent else UNREACHABLE
+
+
+class _Thread(threading.local):
+    exchange: Exchange
+
+
+#: The exchange that this thread is at.
+current = _Thread()

@@ -1,0 +1,178 @@
+"""One request, one bounded answer, errors of this app only."""
+
+from __future__ import annotations
+
+import http.client
+import logging
+import time
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import requests
+import urllib3
+from django.utils.datastructures import CaseInsensitiveMapping
+from django.views.decorators.debug import sensitive_variables
+
+from django_dcr import __version__, urls
+from django_dcr.addresses import is_address, is_public
+from django_dcr.conf import conf
+from django_dcr.exceptions import NetworkError, NotAllowedError
+from django_dcr.http.connections import FIELD_VALUE
+from django_dcr.http.exchange import (
+    TOO_LARGE,
+    UNDECODABLE,
+    UNREACHABLE,
+    UNSENDABLE,
+    Exchange,
+    current,
+)
+from django_dcr.http.sessions import session
+from django_dcr.text import SensitiveBytes
+
+logger = logging.getLogger("django_dcr")
+
+_CHUNK_BYTES = 16 * 1024
+_PORTS = frozenset({443, 8443, 9443})
+
+
+@dataclass(frozen=True)
+class Reply:
+    """A complete answer of any final status; that of a redirect has no body."""
+
+    status: int
+    headers: Mapping[str, str] = field(repr=False)
+    body: bytes = field(repr=False)
+
+
+@sensitive_variables()
+def send(
+    method: str,
+    url: str,
+    *,
+    issuer: str,
+    step: str,
+    token: str | None = None,
+    body: bytes | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> Reply:
+    """Send one request and return the answer to it, whatever its status; never follow it.
+
+    ``token`` is sent as a bearer token (RFC 6750 section 2.1), ``body`` as JSON unless
+    ``headers`` says otherwise. Takes at most ``DCR_TIMEOUT`` seconds and holds at most about
+    twice ``DCR_MAX_RESPONSE_BYTES``. With ``DCR_PROXY`` it is the proxy that resolves names,
+    and so the proxy that has to keep them from leading to internal addresses.
+
+    Raises NotAllowedError where the site's policy forbids the URL, else NetworkError.
+    """
+    started = time.monotonic()
+    target = _allowed(url, issuer, step)
+    exchange = Exchange(target, conf.is_internal(target), started + conf.DCR_TIMEOUT)
+    current.exchange = exchange
+    url = url if target.path else target.origin + exchange.target
+    try:
+        return _perform(exchange, _prepare(method, url, token, body, headers or {}))
+    except NetworkError as error:
+        reason = str(error)
+    except (
+        requests.RequestException,
+        urllib3.exceptions.HTTPError,
+        http.client.HTTPException,
+        OSError,
+        ValueError,
+    ) as error:
+        reason = exchange.reason(error)
+    finally:
+        took = (time.monotonic() - started) * 1000
+        place = target.origin + target.path
+        logger.debug("%s %s %s %.0f ms", method, place, exchange.status or "-", took)
+    # Raised out here it has no context: the foreign error's text and frames hold the token.
+    raise NetworkError(reason, issuer=issuer, step=step, status=exchange.status, sent=exchange.sent)
+
+
+def _allowed(url: str, issuer: str, step: str) -> urls.URL:
+    try:
+        target = urls.parse(url)
+    except ValueError as exc:
+        raise NotAllowedError(f"The URL to ask {exc}.", issuer=issuer, step=step) from exc
+    if conf.DCR_PROXY and not conf.DCR_PROXY.startswith("http://"):
+        # TLS inside of TLS is done in Python by urllib3, past the bounded sockets below.
+        message = "DCR_PROXY must be an http:// URL."
+        raise NotAllowedError(message, issuer=issuer, step=step)
+    if conf.is_internal(target):
+        return target
+    hint = "; if the server is yours, list its origin in DCR_INTERNAL_ORIGINS."
+    if target.scheme != "https":
+        raise NotAllowedError(f"Only https is allowed{hint}", issuer=issuer, step=step)
+    if target.port not in _PORTS:
+        message = f"Port {target.port} is not allowed{hint}"
+        raise NotAllowedError(message, issuer=issuer, step=step)
+    # Also where a proxy resolves names, and would find the internal one for "vault".
+    if not (is_public(target.host) if is_address(target.host) else "." in target.host):
+        raise NetworkError(UNREACHABLE, issuer=issuer, step=step, sent=False)
+    return target
+
+
+@sensitive_variables()
+def _prepare(
+    method: str, url: str, token: str | None, body: bytes | None, headers: Mapping[str, str]
+) -> requests.PreparedRequest:
+    fields = {
+        "Accept": "application/json",
+        "Accept-Encoding": "identity",
+        "User-Agent": f"django-dcr/{__version__}",
+    }
+    if body is not None:
+        fields["Content-Type"] = "application/json"
+    fields.update(headers)
+    if token is not None:
+        fields["Authorization"] = f"Bearer {token}"
+    if not all(FIELD_VALUE.fullmatch(value) for value in fields.values()):
+        raise NetworkError(UNSENDABLE)
+    prepared = requests.Request(method, url, headers=fields, data=body).prepare()
+    prepared.url = url  # which requests has quoted anew; used as given (RFC 7592 appendix B)
+    return prepared
+
+
+@sensitive_variables()
+def _perform(exchange: Exchange, request: requests.PreparedRequest) -> Reply:
+    proxies = {"http": conf.DCR_PROXY, "https": conf.DCR_PROXY} if conf.DCR_PROXY else None
+    exchange.sent = True  # and no longer certain not to be, unless connecting fails
+    response = session().send(
+        request,
+        stream=True,
+        allow_redirects=False,
+        timeout=conf.DCR_TIMEOUT,
+        proxies=proxies or {},
+    )
+    with response:  # which closes the connection if the body is not read to its end
+        exchange.status = status = response.status_code
+        headers = CaseInsensitiveMapping(response.headers)
+        body = b"" if 300 <= status < 400 else _body(response.raw, headers)
+        return Reply(status, headers, SensitiveBytes(body))
+
+
+def _body(raw: urllib3.BaseHTTPResponse, headers: Mapping[str, str]) -> bytes:
+    coding = headers.get("Content-Encoding", "identity").strip().lower()
+    if coding not in ("identity", "gzip", "x-gzip", "deflate"):
+        raise NetworkError(UNDECODABLE)
+    limit = conf.DCR_MAX_RESPONSE_BYTES
+    body = bytearray()
+    while chunk := raw.read(_CHUNK_BYTES, decode_content=False):
+        body += chunk
+        if len(body) > limit:
+            raise NetworkError(TOO_LARGE)
+    return bytes(body) if coding == "identity" or not body else _inflate(body, limit)
+
+
+def _inflate(body: bytearray, limit: int) -> bytes:
+    inflater = zlib.decompressobj(wbits=zlib.MAX_WBITS | 32)  # gzip or zlib, by its header
+    try:
+        plain = inflater.decompress(body, limit + 1)
+    except zlib.error:
+        raise NetworkError(UNDECODABLE) from None
+    if len(plain) > limit:
+        raise NetworkError(TOO_LARGE)
+    if not inflater.eof or inflater.unused_data:
+        raise NetworkError(UNDECODABLE)
+    return plain

@@ -1,0 +1,63 @@
+"""The remembered ``requests`` session of each thread."""
+
+from __future__ import annotations
+
+import os
+import threading
+from http.cookiejar import DefaultCookiePolicy
+from typing import Any
+
+import requests
+from requests.adapters import HTTPAdapter
+
+from django_dcr.conf import conf
+from django_dcr.http.connections import Connection, TLSConnection
+
+NO_COOKIES = DefaultCookiePolicy(allowed_domains=[])
+
+
+class _Thread(threading.local):
+    """One session per thread: neither ``requests`` nor a socket may be shared between them."""
+
+    session: Session
+    made_for: tuple[object, ...] = ()
+
+
+_thread = _Thread()
+
+
+def session() -> Session:
+    # A child process must not speak on its parent's connections, nor one made under other rules.
+    rules = (os.getpid(), conf.DCR_CA_BUNDLE, *conf.DCR_INTERNAL_ORIGINS)
+    if _thread.made_for != rules:
+        _thread.session = Session()
+        _thread.made_for = rules
+    return _thread.session
+
+
+class Session(requests.Session):
+    """A remembered session that remembers connections, and nothing that a server says."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.trust_env = False  # no .netrc, no proxies and authorities from the environment
+        self.cookies.set_policy(NO_COOKIES)
+        adapter = _Transport(pool_connections=16, pool_maxsize=1)
+        self.mount("https://", adapter)
+        self.mount("http://", adapter)
+
+    def get_redirect_target(self, resp: requests.Response) -> str | None:
+        """See no redirect: even when none is followed, requests would read its whole body."""
+        return None
+
+
+class _Transport(HTTPAdapter):
+    """``requests`` over the connections of this package; it retries nothing, as is its default."""
+
+    def get_connection_with_tls_context(self, *args: Any, **kwargs: Any) -> Any:
+        pool: Any = super().get_connection_with_tls_context(*args, **kwargs)
+        pool.ConnectionCls = TLSConnection if pool.scheme == "https" else Connection
+        return pool
+
+    def cert_verify(self, *args: Any, **kwargs: Any) -> None:
+        """Leave the context alone, to which ``requests`` would add certifi's authorities."""
