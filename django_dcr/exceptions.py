@@ -28,7 +28,8 @@ class DCRError(Exception):
 
     #: The issuer identifier the call was about, or "".
     issuer: str
-    #: "discover", "register", "read", "update" or "delete", or "" where no server was involved.
+    #: "discover", "register", "read", "update", "delete" or "login", or "" where no server was
+    #: involved.
     step: str
     #: The HTTP status that was received, or None.
     status: int | None

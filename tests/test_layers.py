@@ -2,7 +2,7 @@ r"""The picture of the layers, read from the imports.
 
 ::
 
-    ways in          admin   management   checks
+    ways in          admin   management   contrib   checks
                           \       |       /
     use cases                 services            -> signals
                             /     |    \
@@ -32,6 +32,7 @@ ALLOWED = {
     # ways in
     "admin": {"services", "models"} | LEAVES,
     "management": {"services", "models", "fields", "protocol"} | LEAVES,
+    "contrib": {"services", "models", "protocol", "http"} | LEAVES,
     "checks": {"models", "protocol"} | LEAVES,
     "apps": {"checks"},
     "migrations": {"fields"},

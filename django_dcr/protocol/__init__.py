@@ -25,6 +25,11 @@ from django_dcr.protocol.discovery import (
     well_known_urls,
 )
 from django_dcr.protocol.documents import encode, parse_object, storable
+from django_dcr.protocol.login import (
+    check_response_issuer,
+    code_challenge_method,
+    is_invalid_client,
+)
 from django_dcr.protocol.members import METADATA_MEMBERS, overlaid
 from django_dcr.protocol.policy import check_client_metadata
 from django_dcr.protocol.refusals import Reply, check_status, rejection
@@ -47,16 +52,19 @@ __all__ = [
     "Reply",
     "check_client_metadata",
     "check_issuer",
+    "check_response_issuer",
     "check_server_metadata",
     "check_status",
     "client_authentication",
     "client_information",
     "client_metadata",
+    "code_challenge_method",
     "differences",
     "encode",
     "endpoint",
     "entity_tag",
     "freshness",
+    "is_invalid_client",
     "overlaid",
     "parse_object",
     "registration_request",

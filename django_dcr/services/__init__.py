@@ -8,6 +8,13 @@ before anything is sent.
 from __future__ import annotations
 
 from django_dcr.services.discovery import discover
+from django_dcr.services.login import (
+    check_login,
+    client_refused,
+    for_login,
+    login_attempt,
+    login_session,
+)
 from django_dcr.services.management import read, revoke, update
 from django_dcr.services.provision import get_or_register
 from django_dcr.services.reconciliation import reconcile, retry
@@ -15,8 +22,13 @@ from django_dcr.services.registration import register
 from django_dcr.services.renewal import renew
 
 __all__ = [
+    "check_login",
+    "client_refused",
     "discover",
+    "for_login",
     "get_or_register",
+    "login_attempt",
+    "login_session",
     "read",
     "reconcile",
     "register",

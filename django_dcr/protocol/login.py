@@ -1,0 +1,62 @@
+"""A user's login with a registered client: the authorization code flow (RFC 6749 section 4.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from django_dcr.exceptions import InvalidResponseError, UnsupportedError
+from django_dcr.protocol.documents import parse_object
+
+_BEGIN_AGAIN = "Begin the login again"
+
+
+def check_response_issuer(iss: str | None, metadata: Mapping[str, Any], *, issuer: str) -> None:
+    """Check the ``iss`` of an authorization response, which may be an error (RFC 9207).
+
+    ``issuer`` is where this login began. Raises InvalidResponseError where ``iss`` is another
+    text, and where it is missing though the server's ``metadata`` promises it (section 2.4).
+    """
+    promised = metadata.get("authorization_response_iss_parameter_supported") is True
+    if iss is None and promised:
+        fault = "does not name its issuer, as this server's metadata promises"
+    elif iss is not None and iss != issuer:
+        fault = "names another issuer than the one this login began at"
+    else:
+        return
+    raise InvalidResponseError(
+        f"The authorization response {fault}, so its code was not used. {_BEGIN_AGAIN}; if it "
+        "happens each time, report it to the server's operator.",
+        issuer=issuer,
+        step="login",
+    )
+
+
+def code_challenge_method(metadata: Mapping[str, Any], auth_method: str, *, issuer: str) -> str:
+    """Return the PKCE method to use (RFC 7636): "S256", or "" where the server refuses that.
+
+    S256 is used unless the server lists methods without it: who does not know PKCE ignores it
+    (RFC 6749 section 3.1). Raises UnsupportedError where the client's ``auth_method`` is "none"
+    and the server refuses S256, for nothing would then protect the code (RFC 9700 section 2.1.1).
+    """
+    offered = metadata.get("code_challenge_methods_supported")
+    if not offered or "S256" in offered:
+        return "S256"
+    if auth_method != "none":
+        return ""
+    raise UnsupportedError(
+        "This client has no secret, and the server does not offer PKCE with S256, so a login "
+        "could be stolen. Register it with token_endpoint_auth_method client_secret_basic.",
+        issuer=issuer,
+        step="login",
+    )
+
+
+def is_invalid_client(status: int, body: bytes) -> bool:
+    """Whether a token endpoint's answer is the error ``invalid_client`` (RFC 6749 section 5.2)."""
+    if status not in (400, 401):
+        return False
+    try:
+        return parse_object(body).get("error") == "invalid_client"
+    except InvalidResponseError:
+        return False

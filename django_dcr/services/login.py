@@ -1,0 +1,180 @@
+"""What a user's login needs of a registration, whichever library carries the login out.
+
+Each step takes the client from the database, so a renewed secret is used from the next request
+on, and each login bears with it where it began: that of one issuer ends at no other (RFC 9700
+section 4.4).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.db import DatabaseError
+from django.utils import timezone
+
+from django_dcr import http, protocol
+from django_dcr.exceptions import (
+    ConflictError,
+    DCRError,
+    InvalidResponseError,
+    RegistrationGoneError,
+    RequestRejectedError,
+)
+from django_dcr.http.adapter import AnySession
+from django_dcr.models import ClientRegistration, Status
+from django_dcr.services.configuration import fetch
+from django_dcr.services.discovery import discover
+from django_dcr.services.leases import held, refuse_inside_atomic
+from django_dcr.services.provision import get_or_register
+
+logger = logging.getLogger("django_dcr")
+
+STEP = "login"
+
+_NEEDED = ("authorization_endpoint", "token_endpoint")
+_OPTIONAL = (
+    "userinfo_endpoint",
+    "jwks_uri",
+    "revocation_endpoint",
+    "introspection_endpoint",
+    "end_session_endpoint",
+)
+# While a client is refused at every login its server is asked why this often, at most.
+_ASK_AGAIN = timedelta(minutes=5)
+
+
+def for_login(issuer: str, owner: str = "") -> ClientRegistration:
+    """Return the registration with which to send a user to log in, or to end that login.
+
+    It is usable (see ``get_or_register``, which makes it where there is none), the metadata in
+    ``.server.metadata`` is fresh, and every address in it that a login uses is on an origin
+    that the issuer or the operator vouches for: another server's there is the first half of a
+    mix-up (RFC 9700 section 4.4). Call it anew for each request and keep nothing of it. Raises
+    any DCRError.
+    """
+    registration = get_or_register(issuer, owner)
+    server = discover(registration.server)
+    optional = [name for name in _OPTIONAL if name in server.metadata]
+    for name in (*_NEEDED, *optional):
+        protocol.endpoint(
+            server.metadata,
+            name,
+            issuer=issuer,
+            trusted_origins=server.trusted_origins,
+            step=STEP,
+        )
+    return registration
+
+
+def login_attempt(registration: ClientRegistration) -> dict[str, str]:
+    """Return what to keep with a login that begins, beside its ``state``; it holds no secret.
+
+    Its members ``issuer`` and ``owner`` are what ``for_login`` takes when the answer comes.
+    """
+    return {
+        "issuer": registration.server.issuer,
+        "owner": registration.owner,
+        "client_id": registration.client_id,
+    }
+
+
+def check_login(
+    registration: ClientRegistration, attempt: Mapping[str, str], iss: str | None
+) -> None:
+    """Check that an authorization response may be used with ``registration`` (RFC 9207).
+
+    ``attempt`` is what ``login_attempt`` returned for this login's ``state``, ``iss`` that
+    parameter of the response, None where it is missing; check error responses, too, and all
+    before the code is sent anywhere. Raises InvalidResponseError where the login began at
+    another issuer, or the response comes from one, and ConflictError where the client was
+    replaced meanwhile, so that the code is worth nothing: the user has to begin again.
+    """
+    began = attempt.get("issuer"), attempt.get("owner")
+    issuer = registration.server.issuer
+    if began != (issuer, registration.owner):
+        raise InvalidResponseError(
+            "This login began with another registration, and its answer must not be used with "
+            "this one. Begin the login again.",
+            issuer=issuer,
+            step=STEP,
+        )
+    protocol.check_response_issuer(iss, registration.server.metadata, issuer=issuer)
+    if attempt.get("client_id") != registration.client_id:
+        raise ConflictError(
+            "The client was replaced while the user was logging in. Begin the login again.",
+            issuer=issuer,
+            step=STEP,
+        )
+
+
+def client_refused(registration: ClientRegistration) -> None:
+    """Find out why a token endpoint answered ``invalid_client``, and leave it on the row.
+
+    The client is read at the server (RFC 7592 section 2.1): a forgotten one makes the row
+    "gone", a new secret in the answer is stored, and where neither explains the refusal
+    ``last_error`` and the history tell the operator of it. The login has failed already, so
+    this raises nothing: what keeps it from asking, such as a transaction, is logged.
+    """
+    try:
+        _find_out(registration)
+    except (DCRError, DatabaseError) as exc:
+        logger.warning(
+            "A login failed: the token endpoint of %s refused registration %s. %s",
+            registration.server.issuer,
+            registration.pk,
+            exc,
+        )
+
+
+def login_session(session: AnySession, registration: ClientRegistration) -> AnySession:
+    """Let a library's session of ``requests`` speak to this registration's server; return it.
+
+    It goes through ``http.guard``, and ``client_refused`` hears of every ``invalid_client``.
+    """
+
+    def notice(response: Any, *_args: Any, **_options: Any) -> None:
+        if protocol.is_invalid_client(response.status_code, response.content):
+            client_refused(registration)
+
+    session.hooks["response"].append(notice)
+    return http.guard(session, registration.server.issuer)
+
+
+def _find_out(registration: ClientRegistration) -> None:
+    refuse_inside_atomic("read")
+    registration.server.check_allowed()
+    used = registration.client_secret
+    with held(registration, Status.ACTIVE, step="read", task=STEP):
+        if registration.client_secret != used or _was_told(registration):
+            return
+        try:
+            fetch(registration, step="read")
+        except RegistrationGoneError:
+            raise
+        except DCRError as exc:
+            raise _refusal(registration, f" The server could not be asked about it: {exc}") from exc
+        if registration.client_secret == used:
+            raise _refusal(registration)
+    registration.note(STEP)
+
+
+def _was_told(registration: ClientRegistration) -> bool:
+    """Whether this was the last thing that happened, and a moment ago."""
+    last = registration.history[-1] if registration.history else {}
+    if last.get("step") != STEP:
+        return False
+    return timezone.now() - datetime.fromisoformat(last["at"]) < _ASK_AGAIN
+
+
+def _refusal(registration: ClientRegistration, more: str = "") -> RequestRejectedError:
+    return RequestRejectedError(
+        "The token endpoint refused this client's credentials (invalid_client), so nobody can "
+        f"log in. Ask for a new secret: manage.py dcr_renew {registration.pk}; if the server has "
+        f"none, revoke this registration and register anew.{more}",
+        issuer=registration.server.issuer,
+        step=STEP,
+        error="invalid_client",
+    )
