@@ -46,7 +46,9 @@ _OPTIONAL = (
 _ASK_AGAIN = timedelta(minutes=5)
 
 
-def for_login(issuer: str, owner: str = "") -> ClientRegistration:
+def for_login(
+    issuer: str, owner: str = "", *, metadata: Mapping[str, Any] | None = None
+) -> ClientRegistration:
     """Return the registration with which to send a user to log in, or to end that login.
 
     It is usable (see ``get_or_register``, which makes it where there is none), the metadata in
@@ -55,7 +57,7 @@ def for_login(issuer: str, owner: str = "") -> ClientRegistration:
     mix-up (RFC 9700 section 4.4). Call it anew for each request and keep nothing of it. Raises
     any DCRError.
     """
-    registration = get_or_register(issuer, owner)
+    registration = get_or_register(issuer, owner, metadata=metadata)
     server = discover(registration.server)
     optional = [name for name in _OPTIONAL if name in server.metadata]
     for name in (*_NEEDED, *optional):

@@ -1,0 +1,150 @@
+"""Logins with Authlib's Django client (the extra ``authlib``).
+
+::
+
+    oauth = OAuth()
+
+    def log_in(request):
+        client = oauth.create_client("https://login.example.com/realms/shop", "customer-42")
+        return client.authorize_redirect(request, "https://shop.example/callback")
+
+    def callback(request):
+        client = oauth.answered_client(request)
+        token = client.authorize_access_token(request)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from authlib.common.urls import add_params_to_qs
+from authlib.integrations import django_client
+from authlib.integrations.base_client import MismatchingStateError
+from authlib.integrations.requests_client import OAuth2Session
+from django.http import HttpRequest, QueryDict
+
+from django_dcr import protocol, services
+from django_dcr.models import ClientRegistration
+
+#: The part of Authlib's session keys that stands for a client. One for all, so that an answer
+#: is found by its state alone; which client it belongs to is kept, and checked, with it.
+_NAME = "django_dcr"
+
+# Authlib passes every member on as an option of its session, where "hooks", "trust_env" and
+# "code_challenge_method" have a meaning of their own: a server must not set those.
+_MEMBERS = (
+    "issuer",
+    "authorization_endpoint",
+    "token_endpoint",
+    "userinfo_endpoint",
+    "jwks_uri",
+    "revocation_endpoint",
+    "introspection_endpoint",
+    "end_session_endpoint",
+    "id_token_signing_alg_values_supported",
+)
+
+
+class RegisteredApp(django_client.DjangoOAuth2App):
+    """Authlib's client for one registration, to be used within one request."""
+
+    def __init__(self, framework: Any, registration: ClientRegistration) -> None:
+        self.registration = registration
+        metadata, granted = registration.server.metadata, registration.metadata
+        auth_method = granted.get("token_endpoint_auth_method", "client_secret_basic")
+        issuer = registration.server.issuer
+        super().__init__(
+            framework,
+            issuer,
+            client_id=registration.client_id,
+            client_kwargs={
+                "scope": granted.get("scope"),
+                "code_challenge_method": protocol.code_challenge_method(
+                    metadata, auth_method, issuer=issuer
+                )
+                or None,
+                "token_endpoint_auth_method": "registered",
+                "revocation_endpoint_auth_method": "registered",
+            },
+            **{name: metadata[name] for name in _MEMBERS if name in metadata},
+        )
+
+    def client_cls(self, **options: Any) -> OAuth2Session:
+        """Make the session for one exchange with the server."""
+        session = OAuth2Session(**options)
+        session.register_client_auth_method(("registered", self._authenticate))
+        return services.login_session(session, self.registration)
+
+    def _authenticate(
+        self, _auth: object, _method: str, uri: str, headers: dict[str, str], body: str
+    ) -> tuple[str, dict[str, str], str]:
+        # Not Authlib's own Basic, which does not form-urlencode (RFC 6749 section 2.3.1).
+        credentials, parameters = self.registration.client_authentication()
+        headers.update(credentials)
+        return uri, headers, add_params_to_qs(body or "", list(parameters.items()))
+
+    def save_authorize_data(self, request: HttpRequest, **data: Any) -> None:
+        """Keep what a login needs when its answer comes, and where it began."""
+        attempt = services.login_attempt(self.registration)
+        super().save_authorize_data(request, login=attempt, **data)
+
+    def authorize_access_token(self, request: HttpRequest, **options: Any) -> Any:
+        """Return the token for the authorization response in ``request``.
+
+        As Authlib's own, after the response was checked to be the answer to a login that this
+        client began (RFC 9207). Raises Authlib's errors, a DCRError, and where the server
+        cannot be reached requests.RequestException.
+        """
+        answer = _answer(request)
+        state = answer.get("state")
+        attempt = _attempt(self.framework, request)
+        try:
+            services.check_login(self.registration, attempt, answer.get("iss"))
+            return super().authorize_access_token(request, **options)
+        finally:
+            self.framework.clear_state_data(request.session, state)
+
+
+class OAuth(django_client.OAuth):
+    """Authlib's registry, whose clients come from the database each time."""
+
+    def create_client(
+        self, issuer: str, owner: str = "", *, metadata: Mapping[str, Any] | None = None
+    ) -> Any:
+        """Return the client of ``owner`` at ``issuer``, for one request.
+
+        It is registered where there is none, and asks for ``metadata`` where that is given (see
+        ``services.for_login``, whose errors this raises). What ``register()`` has named is
+        Authlib's own as ever.
+        """
+        if issuer in self._registry:
+            return super().create_client(issuer)
+        registration = services.for_login(issuer, owner, metadata=metadata)
+        return RegisteredApp(self._framework(), registration)
+
+    def answered_client(self, request: HttpRequest) -> RegisteredApp:
+        """Return the client whose login the authorization response in ``request`` answers.
+
+        Raises Authlib's MismatchingStateError where no login of this session has its state,
+        and any DCRError.
+        """
+        attempt = _attempt(self._framework(), request)
+        return RegisteredApp(
+            self._framework(), services.for_login(attempt["issuer"], attempt["owner"])
+        )
+
+    def _framework(self) -> Any:
+        return self.framework_integration_cls(_NAME, self.cache)
+
+
+def _answer(request: HttpRequest) -> QueryDict:
+    return request.GET if request.method == "GET" else request.POST
+
+
+def _attempt(framework: Any, request: HttpRequest) -> dict[str, str]:
+    data = framework.get_state_data(request.session, _answer(request).get("state"))
+    if not data:
+        raise MismatchingStateError
+    attempt: dict[str, str] = data["login"]
+    return attempt
