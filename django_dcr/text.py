@@ -44,9 +44,11 @@ class SensitiveText(str):
 
 
 class SensitiveBytes(bytes):
-    """The same for the body of a request or an answer."""
+    """The same for the body of a request or an answer, masked in ``str()``, too."""
 
     __slots__ = ()
 
     def __repr__(self) -> str:
         return MASK
+
+    __str__ = __repr__

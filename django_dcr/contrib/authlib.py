@@ -24,7 +24,7 @@ from authlib.integrations.base_client import MismatchingStateError
 from authlib.integrations.requests_client import OAuth2Session
 from django.http import HttpRequest, QueryDict
 
-from django_dcr import protocol, services
+from django_dcr import services
 from django_dcr.models import ClientRegistration
 
 #: The part of Authlib's session keys that stands for a client. One for all, so that an answer
@@ -52,18 +52,13 @@ class RegisteredApp(django_client.DjangoOAuth2App):
     def __init__(self, framework: Any, registration: ClientRegistration) -> None:
         self.registration = registration
         metadata, granted = registration.server.metadata, registration.metadata
-        auth_method = granted.get("token_endpoint_auth_method", "client_secret_basic")
-        issuer = registration.server.issuer
         super().__init__(
             framework,
-            issuer,
+            registration.server.issuer,
             client_id=registration.client_id,
             client_kwargs={
                 "scope": granted.get("scope"),
-                "code_challenge_method": protocol.code_challenge_method(
-                    metadata, auth_method, issuer=issuer
-                )
-                or None,
+                "code_challenge_method": services.code_challenge_method(registration) or None,
                 "token_endpoint_auth_method": "registered",
                 "revocation_endpoint_auth_method": "registered",
             },

@@ -11,6 +11,7 @@ from django_dcr.services.discovery import discover
 from django_dcr.services.login import (
     check_login,
     client_refused,
+    code_challenge_method,
     for_login,
     login_attempt,
     login_session,
@@ -24,6 +25,7 @@ from django_dcr.services.renewal import renew
 __all__ = [
     "check_login",
     "client_refused",
+    "code_challenge_method",
     "discover",
     "for_login",
     "get_or_register",

@@ -71,6 +71,19 @@ def for_login(
     return registration
 
 
+def code_challenge_method(registration: ClientRegistration) -> str:
+    """Return the PKCE method to use (RFC 7636): "S256", or "" where the server refuses that.
+
+    Raises UnsupportedError where the server refuses it to a client without a secret.
+    """
+    server = registration.server
+    return protocol.code_challenge_method(
+        server.metadata,
+        registration.metadata.get("token_endpoint_auth_method", "client_secret_basic"),
+        issuer=server.issuer,
+    )
+
+
 def login_attempt(registration: ClientRegistration) -> dict[str, str]:
     """Return what to keep with a login that begins, beside its ``state``; it holds no secret.
 

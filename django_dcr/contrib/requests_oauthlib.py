@@ -1,0 +1,133 @@
+"""Logins with requests-oauthlib (the extra ``requests-oauthlib``).
+
+::
+
+    def log_in(request):
+        registration = for_login("https://login.example.com/realms/shop", "customer-42")
+        session = OAuth2Session(registration, redirect_uri="https://shop.example/callback")
+        return session.authorize_redirect(request)
+
+    def callback(request):
+        session = answered_session(request)
+        token = session.authorize_access_token(request)
+"""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import urlencode
+
+import requests_oauthlib
+from django.http import HttpRequest, HttpResponseRedirect, QueryDict
+from oauthlib.oauth2 import MismatchingStateError, WebApplicationClient
+from oauthlib.oauth2.rfc6749.errors import MissingCodeError, raise_from_error
+
+from django_dcr import services
+from django_dcr.models import ClientRegistration
+from django_dcr.text import SensitiveBytes, SensitiveText
+
+_SESSION_KEY = "django_dcr_logins"
+# More than anyone has open in a browser; the oldest make room.
+_MAX_LOGINS = 20
+
+
+class OAuth2Session(requests_oauthlib.OAuth2Session):
+    """requests-oauthlib's session with one registration, to be used within one request.
+
+    ``options`` are that library's own, such as ``redirect_uri``, ``scope`` (by default what the
+    server registered) and ``token``.
+    """
+
+    def __init__(self, registration: ClientRegistration, **options: Any) -> None:
+        self.registration = registration
+        client = WebApplicationClient(registration.client_id)
+        options = {"scope": registration.metadata.get("scope"), **options}
+        super().__init__(client=client, **options)
+        services.login_session(self, registration)
+
+    def authorize_redirect(self, request: HttpRequest, **parameters: str) -> HttpResponseRedirect:
+        """Send the user to the server to log in; keep in Django's session what began.
+
+        ``parameters`` are sent with the request. Raises UnsupportedError where the server
+        refuses the PKCE method that this client needs.
+        """
+        login: dict[str, Any] = {
+            **services.login_attempt(self.registration),
+            "redirect_uri": self.redirect_uri,
+            "scope": self.scope,
+        }
+        if method := services.code_challenge_method(self.registration):
+            verifier = self._client.create_code_verifier(64)
+            challenge = self._client.create_code_challenge(verifier, method)
+            parameters |= {"code_challenge": challenge, "code_challenge_method": method}
+            login["code_verifier"] = verifier
+        endpoint = self.registration.server.metadata["authorization_endpoint"]
+        url, state = self.authorization_url(endpoint, **parameters)
+        logins = request.session.get(_SESSION_KEY, {})
+        kept = list(logins.items())[1 - _MAX_LOGINS :]
+        request.session[_SESSION_KEY] = {**dict(kept), state: login}
+        return HttpResponseRedirect(url)
+
+    def authorize_access_token(self, request: HttpRequest) -> Any:
+        """Return the token for the authorization response in ``request``.
+
+        The response has to be the answer to a login that this registration began (RFC 9207),
+        and answers it once. Raises oauthlib's OAuth2Error, a DCRError, and where the server
+        cannot be reached requests.RequestException.
+        """
+        answer = _answer(request)
+        login = _login(request)
+        others = {**request.session[_SESSION_KEY]}
+        del others[answer["state"]]
+        request.session[_SESSION_KEY] = others
+        services.check_login(self.registration, login, answer.get("iss"))
+        if error := answer.get("error"):
+            raise_from_error(error, answer.dict())
+        if not answer.get("code"):
+            raise MissingCodeError
+        self.redirect_uri, self.scope = login["redirect_uri"], login["scope"]
+        verifier = login.get("code_verifier")
+        return self.fetch_token(
+            self.registration.server.metadata["token_endpoint"],
+            code=answer["code"],
+            **({"code_verifier": verifier} if verifier else {}),
+        )
+
+    def fetch_token(self, token_url: str, **options: Any) -> Any:
+        """Fetch a token with the registered client authentication (RFC 6749 section 2.3.1)."""
+        return super().fetch_token(token_url, **{**options, "auth": self._authenticate})
+
+    def refresh_token(self, token_url: str, **options: Any) -> Any:
+        """Refresh the token with the registered client authentication."""
+        return super().refresh_token(token_url, **{**options, "auth": self._authenticate})
+
+    def _authenticate(self, request: Any) -> Any:
+        credentials, parameters = self.registration.client_authentication()
+        # The library logs headers and body, which these types mask.
+        for name, value in credentials.items():
+            request.headers[name] = SensitiveText(value)
+        body = "&".join(filter(None, [request.body, urlencode(parameters)]))
+        request.body = SensitiveBytes(body.encode())
+        return request
+
+
+def answered_session(request: HttpRequest) -> OAuth2Session:
+    """Return a session of the registration whose login the response in ``request`` answers.
+
+    Raises oauthlib's MismatchingStateError where no login of Django's session has its state,
+    and any DCRError.
+    """
+    login = _login(request)
+    return OAuth2Session(services.for_login(login["issuer"], login["owner"]))
+
+
+def _answer(request: HttpRequest) -> QueryDict:
+    return request.GET if request.method == "GET" else request.POST
+
+
+def _login(request: HttpRequest) -> dict[str, Any]:
+    logins = request.session.get(_SESSION_KEY, {})
+    login: dict[str, Any] | None = logins.get(_answer(request).get("state"))
+    if login is None:
+        raise MismatchingStateError
+    return login
