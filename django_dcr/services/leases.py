@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import time
 from collections.abc import Iterator
@@ -70,13 +71,14 @@ def take(
     Raises ConflictError where it is, or comes to be, in another state, or stays taken for
     longer than one exchange may last.
     """
-    deadline = patience()
-    while not registration.claim(*statuses, task=task or step, **values):
+    for _ in attempts():
+        if registration.claim(*statuses, task=task or step, **values):
+            return
         registration.reload()
         check_state(registration, *statuses, step=step)
-        if time.monotonic() > deadline:
-            raise conflict(registration, "is held by another process; try again later", step)
-        pause()
+    error = conflict(registration, "is held by another process; try again later", step)
+    error.retry_after = math.ceil(conf.DCR_TIMEOUT)
+    raise error
 
 
 @contextmanager
@@ -91,7 +93,8 @@ def held(
         lose(registration, exc)
         raise
     except DCRError as exc:
-        registration.fail(exc)
+        if not (isinstance(exc, ConflictError) and exc.retry_after):  # which passes
+            registration.fail(exc)
         raise
     finally:
         registration.release()
@@ -128,14 +131,17 @@ def unusable(
     )
 
 
-def patience() -> float:
-    """Return until when to wait for the process that has a row, on the monotonic clock."""
-    return time.monotonic() + conf.DCR_TIMEOUT + _MARGIN
+def attempts() -> Iterator[None]:
+    """Come back again and again, for as long as to wait for the process that has a row.
 
-
-def pause() -> None:
-    # Waiters that woke in step would collide again.
-    time.sleep(random.uniform(0.01, 0.1))  # noqa: S311
+    More and more often: who has waited longest must not starve among those who came later.
+    """
+    started, waited = time.monotonic(), 0.0
+    while waited < conf.DCR_TIMEOUT + _MARGIN:
+        yield
+        # At random, for waiters that woke in step would collide again.
+        time.sleep(random.uniform(0.1, 1) * 0.1 / (1 + waited))  # noqa: S311
+        waited = time.monotonic() - started
 
 
 def announce(signal: Signal, registration: ClientRegistration, **extra: Any) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,7 +11,7 @@ from django_dcr.conf import conf
 from django_dcr.exceptions import ConflictError, NotAllowedError
 from django_dcr.fields import digest
 from django_dcr.models import AuthorizationServer, ClientRegistration, Status, check_owner
-from django_dcr.services.leases import check_state, patience, pause, refuse_inside_atomic
+from django_dcr.services.leases import attempts, check_state, refuse_inside_atomic
 from django_dcr.services.management import update
 from django_dcr.services.reconciliation import settle
 from django_dcr.services.registration import STEP, register
@@ -115,11 +114,11 @@ def _draft(issuer: str, owner: str, metadata: Mapping[str, Any] | None) -> Clien
 
 
 def _await_answer(registration: ClientRegistration) -> None:
-    deadline = patience()
-    while registration.status == Status.REGISTERING and time.monotonic() < deadline:
-        pause()
+    for _ in attempts():
         registration.reload()
         settle(registration)
+        if registration.status != Status.REGISTERING:
+            return
 
 
 def _renewed(registration: ClientRegistration) -> ClientRegistration:
