@@ -33,17 +33,26 @@ class DCRError(Exception):
     step: str
     #: The HTTP status that was received, or None.
     status: int | None
+    #: Seconds after which to try again, at most one hour where a server says so, or None.
+    retry_after: int | None
     #: From ``discover()``: each place that was asked, with what came of it.
     attempts: tuple[tuple[str, str], ...] = ()
 
     # Keyword attributes live in __dict__, which pickle restores after calling cls(*args).
     def __init__(
-        self, message: str = "", *, issuer: str = "", step: str = "", status: int | None = None
+        self,
+        message: str = "",
+        *,
+        issuer: str = "",
+        step: str = "",
+        status: int | None = None,
+        retry_after: int | None = None,
     ) -> None:
         super().__init__(message)
         self.issuer = issuer
         self.step = step
         self.status = status
+        self.retry_after = retry_after
 
     @property
     def was_refused(self) -> bool:
@@ -95,8 +104,6 @@ class RequestRejectedError(DCRError):
     error: str
     #: The server's own words, cleaned, or "".
     error_description: str
-    #: Seconds the server asks to wait, at most one hour, or None.
-    retry_after: int | None
 
     def __init__(
         self,
@@ -109,10 +116,9 @@ class RequestRejectedError(DCRError):
         error_description: str = "",
         retry_after: int | None = None,
     ) -> None:
-        super().__init__(message, issuer=issuer, step=step, status=status)
+        super().__init__(message, issuer=issuer, step=step, status=status, retry_after=retry_after)
         self.error = error
         self.error_description = error_description
-        self.retry_after = retry_after
 
 
 class RegistrationGoneError(RequestRejectedError):
@@ -124,7 +130,10 @@ class UnsupportedError(DCRError):
 
 
 class ConflictError(DCRError):
-    """The row is not in a state for this, or another process is at work on it."""
+    """The row is not in a state for this, or another process is at work on it.
+
+    ``retry_after`` is set where that passes: the other process ends, the server's turn comes.
+    """
 
 
 class DecryptionError(DCRError):

@@ -6,7 +6,8 @@ from datetime import timedelta
 from typing import Any
 
 from django.core.exceptions import ValidationError
-from django.db import models
+from django.core.validators import MinValueValidator
+from django.db import models, router
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
@@ -14,6 +15,10 @@ from django_dcr import protocol, urls
 from django_dcr.conf import conf
 from django_dcr.exceptions import NotAllowedError
 from django_dcr.fields import DigestField, SecretField, SecretQuerySet, digest
+from django_dcr.models.leases import DatabaseNow
+
+# So many requests may follow each other at once: discovery, and a read before an update.
+_BURST = 3
 
 
 class AuthorizationServerQuerySet(SecretQuerySet["AuthorizationServer"]):
@@ -80,6 +85,17 @@ class AuthorizationServer(models.Model):
         default=False,
         help_text=_("A few servers refuse updates without the current secret, a few with it."),
     )
+    requests_per_minute = models.PositiveIntegerField(
+        _("requests per minute"),
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(1)],
+        help_text=_(
+            "The most that this site sends there, all its processes together; empty for no "
+            "limit. An update or a renewal takes two or more."
+        ),
+    )
+    paced_until = models.DateTimeField(null=True, editable=False)
     metadata = models.JSONField(_("metadata"), default=dict, blank=True, editable=False)
     metadata_url = models.TextField(_("metadata URL"), blank=True, editable=False)
     etag = models.TextField(blank=True, editable=False)
@@ -159,6 +175,30 @@ class AuthorizationServer(models.Model):
         self.fresh_until = self.fetched_at + timedelta(seconds=lifetime)
         self.last_error = ""
         self._save("metadata", "metadata_url", "etag", "fetched_at", "fresh_until", "last_error")
+
+    def reserve(self, within: float) -> float:
+        """Reserve the next request that ``requests_per_minute`` allows; say in how many seconds.
+
+        Nothing is reserved where that is more than ``within`` seconds. Every process of the site
+        goes by the same clock and column, and of those that read the same value of it only one
+        writes the next: no lock is held, and who comes too late reads again.
+        """
+        rate = self.requests_per_minute
+        if not rate or not self.pk:
+            return 0.0
+        burst = min(_BURST, rate)
+        # No minute has more than ``rate`` requests, a burst at its beginning included.
+        interval = timedelta(minutes=1) / (rate - burst + 1)
+        alias = router.db_for_write(type(self), instance=self)
+        row = type(self)._default_manager.using(alias).filter(pk=self.pk)
+        while True:
+            until, now = row.values_list("paced_until", DatabaseNow()).get()
+            following = max(until or now, now)
+            wait: float = (following - (burst - 1) * interval - now).total_seconds()
+            if wait > within:
+                return wait
+            if row.filter(paced_until=until).update(paced_until=following + interval):
+                return max(wait, 0.0)
 
     def postpone(self, error: str, *, seconds: float) -> None:
         """Record a failed refresh, and serve the last good document for ``seconds`` more."""

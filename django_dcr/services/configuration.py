@@ -15,16 +15,24 @@ from django_dcr.exceptions import (
 )
 from django_dcr.fields import Secret
 from django_dcr.models import ClientRegistration
+from django_dcr.services import pacing
 from django_dcr.services.leases import announce, conflict, unusable
+from django_dcr.services.pacing import Turn
 
 # Statuses that may come with new credentials; which are right is judged once those are safe.
 _SUCCESS = range(200, 300)
 
 
-def fetch(registration: ClientRegistration, *, step: str, release: bool = False) -> None:
+def fetch(
+    registration: ClientRegistration,
+    *,
+    step: str,
+    release: bool = False,
+    turn: Turn = Turn.FIRST,
+) -> None:
     """GET the client and store the answer (section 2.1), and be done with the row or not."""
     turned = registration.registration_access_token
-    reply = send("GET", registration, step=step, accepted=_SUCCESS)
+    reply = send("GET", registration, step=step, turn=turn, accepted=_SUCCESS)
     _store(registration, reply, turned, registration.metadata, step=step, release=release)
 
 
@@ -80,9 +88,9 @@ def _put(
         removed=removed,
     )
     turned = registration.registration_access_token
-    reply = send("PUT", registration, step="update", accepted=_SUCCESS, body=body)
+    reply = send("PUT", registration, step="update", turn=Turn.MIDWAY, accepted=_SUCCESS, body=body)
     if reply.status == 204:
-        fetch(registration, step="update", release=True)
+        fetch(registration, step="update", release=True, turn=Turn.MIDWAY)
     else:
         sent = {k: v for k, v in body.items() if k not in ("client_id", "client_secret")}
         _store(registration, reply, turned, sent, step="update", release=True)
@@ -94,6 +102,7 @@ def send(
     registration: ClientRegistration,
     *,
     step: str,
+    turn: Turn,
     accepted: Collection[int],
     body: Mapping[str, Any] | None = None,
 ) -> http.Reply:
@@ -115,7 +124,9 @@ def send(
     issuer, bearer = server.issuer, token.reveal()
     protocol.vouched(uri, issuer=issuer, trusted_origins=server.trusted_origins, step=step)
     payload = None if body is None else protocol.encode(body)
-    reply = http.send(method, uri, issuer=issuer, step=step, token=bearer, body=payload)
+    reply = pacing.send(
+        method, uri, server=server, step=step, turn=turn, token=bearer, body=payload
+    )
     secrets = [bearer] if body is None else [bearer, body.get("client_secret", "")]
     protocol.check_status(reply, accepted, issuer=issuer, step=step, secrets=secrets)
     return reply

@@ -9,8 +9,14 @@ from django.db import router
 
 from django_dcr import http, protocol
 from django_dcr.conf import conf
-from django_dcr.exceptions import DCRError, InvalidResponseError, UnsupportedError
+from django_dcr.exceptions import (
+    ConflictError,
+    DCRError,
+    InvalidResponseError,
+    UnsupportedError,
+)
 from django_dcr.models import AuthorizationServer
+from django_dcr.services import pacing
 
 logger = logging.getLogger("django_dcr")
 
@@ -25,7 +31,8 @@ def discover(server: AuthorizationServer, *, refresh: bool = False) -> Authoriza
 
     A fresh row costs nothing. When the server cannot be asked, the last good document is
     served on, unless ``refresh`` insists on a new one. Raises NotAllowedError, NetworkError,
-    InvalidResponseError, RequestRejectedError, or UnsupportedError where no document exists.
+    InvalidResponseError, RequestRejectedError, UnsupportedError where no document exists, or
+    ConflictError where ``requests_per_minute`` does not allow to ask.
     """
     server.check_allowed()
     if server.pk and not server.is_fresh and not refresh:
@@ -53,6 +60,8 @@ def _fetch(server: AuthorizationServer) -> DCRError | None:
     for url in protocol.well_known_urls(server.issuer):
         try:
             document, reply = _ask(server, url)
+        except ConflictError:
+            raise  # the server is not asked now, which says nothing of it
         except DCRError as exc:
             tried.append((url, exc))
             if exc.status is None:
@@ -85,7 +94,7 @@ def _ask(server: AuthorizationServer, url: str) -> tuple[dict[str, Any], http.Re
     issuer, step = server.issuer, "discover"
     etag = server.etag if server.has_metadata and url == server.metadata_url else ""
     headers = {"If-None-Match": etag} if etag else {}
-    reply = http.send("GET", url, issuer=issuer, step=step, headers=headers)
+    reply = pacing.send("GET", url, server=server, step=step, headers=headers)
     if etag and reply.status == 304:
         return server.metadata, reply
     protocol.check_status(reply, {200}, issuer=issuer, step=step)

@@ -23,6 +23,7 @@ from django_dcr.services.leases import (
     refuse_inside_atomic,
     take,
 )
+from django_dcr.services.pacing import Turn, await_turn
 from django_dcr.services.registration import warn
 
 
@@ -128,9 +129,12 @@ def _check_forgettable(registration: ClientRegistration, forget: bool) -> None:
 
 def _delete(registration: ClientRegistration) -> ClientRegistration:
     before, note = registration.status, ""
+    await_turn(registration.server, step="delete")
     take(registration, *_DELETABLE, step="delete", task="revoke", status=Status.REVOKING)
     try:
-        reply = send("DELETE", registration, step="delete", accepted={200, 202, 204})
+        reply = send(
+            "DELETE", registration, step="delete", turn=Turn.TAKEN, accepted={200, 202, 204}
+        )
         _check_deleted(registration, reply)
     except RegistrationGoneError as exc:
         if before != Status.REVOKING and _still_known(registration, exc):
@@ -170,7 +174,7 @@ def _still_known(registration: ClientRegistration, exc: RegistrationGoneError) -
         lose(registration, exc)
         return True
     try:
-        fetch(registration, step="delete")  # which may turn the token
+        fetch(registration, step="delete", turn=Turn.MIDWAY)  # which may turn the token
     except DCRError as second:
         answered = isinstance(second, InvalidResponseError) and second.status is None
         if not answered:

@@ -11,7 +11,7 @@ from typing import Any
 from django.db import DatabaseError, IntegrityError, router, transaction
 from django.views.decorators.debug import sensitive_variables
 
-from django_dcr import http, protocol, signals
+from django_dcr import protocol, signals
 from django_dcr.exceptions import (
     ConflictError,
     DCRError,
@@ -22,6 +22,7 @@ from django_dcr.exceptions import (
 from django_dcr.models import AuthorizationServer, ClientRegistration, InDoubtError, Status
 from django_dcr.services.discovery import discover
 from django_dcr.services.leases import announce, conflict, refuse_inside_atomic, take, unusable
+from django_dcr.services.pacing import Turn, await_turn, send
 from django_dcr.text import SensitiveText
 
 logger = logging.getLogger("django_dcr")
@@ -65,10 +66,14 @@ def register(
     if token is None and server.initial_access_token is not None:
         token = server.initial_access_token.reveal()
     warn(server, asked)
+    # A successor, which is not live yet, is registered in the midst of a renewal.
+    await_turn(server, step=STEP, turn=Turn.FIRST if registration.live else Turn.MIDWAY)
     _commit_intent(registration)
     try:
         body = protocol.encode(asked)
-        reply = http.send("POST", endpoint, issuer=issuer, step=STEP, token=token, body=body)
+        reply = send(
+            "POST", endpoint, server=server, step=STEP, turn=Turn.TAKEN, token=token, body=body
+        )
         secrets = [token] if token else []
         protocol.check_status(reply, {200, 201}, issuer=issuer, step=STEP, secrets=secrets)
         # No variable here has the document, whose secrets a traceback would show.
@@ -181,7 +186,7 @@ def _delete_spare(registration: ClientRegistration, issued: protocol.ClientInfor
     issuer, step = server.issuer, "delete"
     try:
         protocol.vouched(uri, issuer=issuer, trusted_origins=server.trusted_origins, step=step)
-        reply = http.send("DELETE", uri, issuer=issuer, step=step, token=token)
+        reply = send("DELETE", uri, server=server, step=step, turn=Turn.MIDWAY, token=token)
         protocol.check_status(reply, {200, 204, 404, 410}, issuer=issuer, step=step)
     except DCRError:
         return Status.UNKNOWN
