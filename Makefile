@@ -16,7 +16,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 help: ## this list
 	@echo "make TARGET, where TARGET is one of"
-	@sed -n 's/^\([a-z]*\):.*## /  \1	/p' Makefile
+	@sed -n 's/^\([a-z-]*\):.*## /  \1	/p' Makefile
 	@echo "PYTHON=python3.12 chooses another Python, PORT=8001 another port for make run."
 
 demo: $(EXAMPLE) ## a registration's whole life, against a real server on this machine
@@ -28,11 +28,15 @@ run: $(EXAMPLE) ## the example site, to click through in a browser
 test: $(TEST) ## all tests, with the coverage of every branch
 	@$(BIN)/python -m pytest -n auto --cov --cov-report=term
 
-databases: $(DATABASES) ## the tests on PostgreSQL and MariaDB, which it starts for them
+test-all: test $(DATABASES) ## the same in full size, also on PostgreSQL and MariaDB, which it starts
+	@HYPOTHESIS_PROFILE=ci $(BIN)/python -m pytest -n auto tests/test_any_answer.py -k at_once
+	@CRASH=full $(BIN)/python -m pytest -s tests/crash
 	@for database in postgresql mariadb; do \
 	  echo "The tests on $$database"; \
-	  $(BIN)/python -m tests.databases $$database sh -ec \
-	    '"$$0" -m pytest -n auto; "$$0" -m pytest tests/crash' $(BIN)/python || exit 1; \
+	  $(BIN)/python -m tests.databases $$database sh -ec ' \
+	    "$$0" -m pytest -n auto; \
+	    HYPOTHESIS_PROFILE=ci "$$0" -m pytest -n auto tests/test_any_answer.py -k saves; \
+	    CRASH=full "$$0" -m pytest -s tests/crash' $(BIN)/python || exit 1; \
 	done
 
 interop: $(TEST) ## the client's life at real servers; downloads them; needs Node.js and Java
@@ -72,4 +76,4 @@ $(VENV)/.installed-$(VERSION)-%: setup.cfg pyproject.toml
 	  exit 1; }
 	@touch $@
 
-.PHONY: help demo run test databases browser interop lint types check clean
+.PHONY: help demo run test test-all browser interop lint types check clean
