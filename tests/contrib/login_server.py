@@ -1,0 +1,127 @@
+"""The small authorization server, at which its one user, Jane, is logged in and consents."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import secrets
+from typing import Any
+from urllib.parse import parse_qsl, unquote_plus, urlencode, urlsplit
+
+import requests
+
+from tests.authorization_server import AuthorizationServer
+from tests.authorization_server import _Handler as Handler
+
+#: Without form-urlencoding none of these gets through HTTP Basic (RFC 6749 section 2.3.1).
+ODD = " :%+&=?/"
+
+
+class LoginServer(AuthorizationServer):
+    """Speaks the code flow with PKCE (RFC 6749, RFC 7636), and names itself (RFC 9207)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.RequestHandlerClass = LoginHandler
+        #: Members of the metadata that a test has changed; None takes one away.
+        self.changes: dict[str, Any] = {}
+        #: The parameters of each authorization request, by the code that was issued for it.
+        self.codes: dict[str, dict[str, str]] = {}
+        #: The form of each request at the token endpoint.
+        self.forms: list[dict[str, str]] = []
+        self.tokens: set[str] = set()
+
+    def metadata(self) -> dict[str, Any]:
+        document = {
+            **super().metadata(),
+            "authorization_endpoint": f"{self.issuer}/authorize",
+            "token_endpoint": f"{self.issuer}/token",
+            "userinfo_endpoint": f"{self.issuer}/userinfo",
+            "response_types_supported": ["code"],
+            "code_challenge_methods_supported": ["S256"],
+            "authorization_response_iss_parameter_supported": True,
+            **self.changes,
+        }
+        return {name: value for name, value in document.items() if value is not None}
+
+    def _turn(self, client: dict[str, Any], *names: str) -> None:
+        super()._turn(client, *names)
+        if "client_secret" in names:
+            client["client_secret"] += ODD
+
+    def log_in(self, url: str) -> str:
+        """Go to an authorization URL as Jane's browser does; return where that ends."""
+        assert url.startswith(f"{self.issuer}/authorize?")
+        answer = requests.get(url, allow_redirects=False, timeout=10)
+        assert answer.status_code == 302, answer.text
+        return answer.headers["Location"]
+
+    def authorize(self, query: dict[str, str]) -> str:
+        client = self.clients[query["client_id"]]
+        assert query["redirect_uri"] in client["redirect_uris"]
+        code = secrets.token_urlsafe()
+        self.codes[code] = query
+        answer = {"code": code, "state": query["state"], "iss": self.issuer}
+        return f"{query['redirect_uri']}?{urlencode(answer)}"
+
+    def token(self, form: dict[str, str], authorization: str) -> tuple[int, dict[str, Any]]:
+        self.forms.append(form)
+        client = self.authenticated(form, authorization)
+        if client is None:
+            return 401, {"error": "invalid_client"}
+        if form["grant_type"] == "authorization_code":
+            request = self.codes.pop(form["code"])
+            verifier = hashlib.sha256(form["code_verifier"].encode()).digest()
+            assert request["code_challenge"] == base64.urlsafe_b64encode(verifier).decode()[:-1]
+            assert request["client_id"] == client["client_id"]
+            assert request["redirect_uri"] == form["redirect_uri"]
+        token = secrets.token_urlsafe()
+        self.tokens.add(token)
+        lifetime = {"token_type": "Bearer", "expires_in": 3600}
+        return 200, {"access_token": token, "refresh_token": f"again-{token}", **lifetime}
+
+    def authenticated(self, form: dict[str, str], authorization: str) -> dict[str, Any] | None:
+        """The client, if it authenticates by the method that it registered, and no other."""
+        client_id, secret = form.get("client_id"), form.get("client_secret")
+        used = "client_secret_post" if secret else "none"
+        if authorization:
+            assert client_id is secret is None
+            pair = base64.b64decode(authorization.removeprefix("Basic ")).decode()
+            client_id, secret = (unquote_plus(part) for part in pair.split(":"))
+            used = "client_secret_basic"
+        client = self.clients.get(client_id or "")
+        if client is None or used != client["token_endpoint_auth_method"]:
+            return None
+        return client if used == "none" or secret == client["client_secret"] else None
+
+
+class LoginHandler(Handler):
+    server: LoginServer
+
+    def do_GET(self) -> None:  # noqa: N802
+        place = urlsplit(self.path)
+        if place.path == "/authorize":
+            self.send_response(302)
+            self.send_header("Location", self.server.authorize(dict(parse_qsl(place.query))))
+            self.end_headers()
+        elif place.path == "/userinfo":
+            token = self.headers.get("Authorization", "").removeprefix("Bearer ")
+            assert token in self.server.tokens
+            self.answer(200, {"sub": "jane"})
+        else:
+            self.handle_any()
+
+    def do_POST(self) -> None:  # noqa: N802
+        if self.path != "/token":
+            self.handle_any()
+            return
+        body = self.rfile.read(int(self.headers["Content-Length"])).decode()
+        authorization = self.headers.get("Authorization", "")
+        self.answer(*self.server.token(dict(parse_qsl(body)), authorization))
+
+    def answer(self, status: int, document: dict[str, Any]) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.end_headers()
+        self.wfile.write(json.dumps(document).encode())
