@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
-from urllib.parse import parse_qs, urlencode, urlsplit
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import pytest
 from django.http import HttpResponse
@@ -31,10 +31,13 @@ class Visitor:
 
     def end(self, url: str, page: str = "/callback", **changes: str | None) -> HttpResponse:
         """Come back by ``url``, with parameters changed, or taken away by None."""
-        parameters = {name: values[0] for name, values in parse_qs(urlsplit(url).query).items()}
-        changed = {**parameters, **changes}
+        changed = {**self.parameters(url), **changes}
         query = urlencode({name: value for name, value in changed.items() if value is not None})
         return self.client.get(f"{self.site}{page}?{query}")
+
+    @staticmethod
+    def parameters(url: str) -> dict[str, str]:
+        return dict(parse_qsl(urlsplit(url).query))
 
     def log_in(self, server: LoginServer, owner: str = "") -> HttpResponse:
         """Go all the way."""

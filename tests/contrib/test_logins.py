@@ -48,7 +48,7 @@ def test_a_renewed_secret_is_used_from_the_next_login_on(
     login_server: LoginServer, visitor: Visitor
 ) -> None:
     visitor.log_in(login_server)
-    login_server.turns_secrets = True
+    login_server.turns_secrets = login_server.turns_tokens = True
     services.renew(ClientRegistration.objects.get())
     assert visitor.log_in(login_server).json() == {"sub": "jane"}
 

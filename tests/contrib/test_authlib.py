@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+import pytest
+from authlib.integrations.base_client import MismatchingStateError
+from authlib.integrations.django_client import DjangoOAuth2App
+from django.test import RequestFactory
+
+from django_dcr.contrib.authlib import OAuth
+from tests.contrib.conftest import Visitor
+from tests.contrib.login_server import LoginServer
+from tests.factories import CALLBACK
+
+pytestmark = [pytest.mark.network, pytest.mark.django_db]
+
+
+def test_a_client_of_authlibs_own_is_made_as_ever() -> None:
+    oauth = OAuth()
+    oauth.register("static", client_id="by hand")
+    client = oauth.create_client("static")
+    assert type(client) is DjangoOAuth2App
+    assert client is oauth.static
+
+
+def test_a_client_is_made_anew_for_each_use(login_server: LoginServer) -> None:
+    oauth = OAuth()
+    first, second = (oauth.create_client(login_server.issuer) for _ in "12")
+    assert first is not second
+    assert first.client_id == second.client_id
+    assert first.client_secret is None
+
+
+def test_a_client_asks_for_the_metadata_that_is_wished(login_server: LoginServer) -> None:
+    wishes = {"redirect_uris": ["https://other.example/callback"]}
+    client = OAuth().create_client(login_server.issuer, metadata=wishes)
+    assert client.registration.metadata["redirect_uris"] == wishes["redirect_uris"]
+
+
+def test_a_server_sets_no_option_of_authlibs_session(login_server: LoginServer) -> None:
+    """Each member of the metadata that Authlib is given becomes one."""
+    login_server.changes = {"trust_env": True, "code_challenge_method": None, "scope": "all"}
+    client = OAuth().create_client(login_server.issuer)
+    assert client.server_metadata.keys() <= {*login_server.metadata(), "issuer"}
+    assert not {"trust_env", "scope"} & client.server_metadata.keys()
+
+
+def test_an_answer_that_is_posted_is_read_from_the_form(login_server: LoginServer) -> None:
+    """OAuth 2.0 Form Post Response Mode."""
+    request = RequestFactory().get("/login")
+    request.session = {}  # type: ignore[assignment]
+    oauth = OAuth()
+    begun = oauth.create_client(login_server.issuer).authorize_redirect(request, CALLBACK)
+    answer = login_server.log_in(begun.url).partition("?")[2]
+    post = RequestFactory().post("/callback", answer, "application/x-www-form-urlencoded")
+    post.session = request.session
+    token = oauth.answered_client(post).authorize_access_token(post)
+    assert token["access_token"] in login_server.tokens
+    assert post.session == {}  # used up
+    with pytest.raises(MismatchingStateError):
+        oauth.answered_client(post)
+
+
+def test_a_refused_answer_uses_the_login_up(login_server: LoginServer) -> None:
+    request = RequestFactory().get("/login")
+    request.session = {}  # type: ignore[assignment]
+    client = OAuth().create_client(login_server.issuer)
+    begun = client.authorize_redirect(request, CALLBACK)
+    request.GET = {"state": Visitor.parameters(begun.url)["state"]}  # type: ignore[assignment]
+    with pytest.raises(Exception, match="does not name its issuer"):
+        client.authorize_access_token(request)
+    assert request.session == {}
