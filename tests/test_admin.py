@@ -776,7 +776,7 @@ def test_forgetting_what_the_server_did_delete_says_so(
         ({"status": "rejected"}, "nothing is sent", "nothing is sent"),
         ({"status": "registering"}, "will be refused", "will be refused"),
         ({"status": "revoked"}, "will be refused", "will be refused"),
-        ({"status": "gone"}, "by hand, then forget", "may keep the client c1"),
+        ({"status": "gone"}, "is deleted at https://as.example/tenant", "may keep"),
         ({"registration_client_uri": ""}, "by hand, then forget", "may keep the client c1"),
         (
             {"status": "unknown", "client_id": "", "registration_client_uri": ""},
@@ -803,7 +803,7 @@ def test_the_prospect_depends_on_the_row(values: dict[str, str], revoke: str, fo
         ({"status": "unknown"}, ["retry", "revoke", "forget"]),
         ({"status": "revoking"}, ["read", "revoke", "forget"]),
         ({"status": "revoked"}, []),
-        ({"status": "gone"}, ["retry", "forget"]),
+        ({"status": "gone"}, ["read", "retry", "forget"]),
     ],
     ids=lambda value: "-".join(value) if isinstance(value, list) else str(value)[:30],
 )

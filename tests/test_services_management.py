@@ -22,8 +22,9 @@ from django_dcr.exceptions import (
     RequestRejectedError,
     UnsupportedError,
 )
+from django_dcr.fields import digest
 from django_dcr.models import AuthorizationServer, ClientRegistration
-from django_dcr.services import read, reconcile, revoke, update
+from django_dcr.services import get_or_register, read, reconcile, revoke, update
 from tests.authorization_server import AuthorizationServer as FakeServer
 from tests.factories import (
     CALLBACK,
@@ -315,8 +316,72 @@ def test_a_client_that_the_server_forgot_is_gone(
     with pytest.raises(RegistrationGoneError, match="has forgotten the client"):
         service(row)
     assert stored(row).status == "gone"
-    with pytest.raises(ConflictError, match="is no longer accepted by the server"):
+    again = RegistrationGoneError if service is read else ConflictError
+    with pytest.raises(again, match=r"has forgotten the client|is no longer accepted"):
         service(row)
+    assert stored(row).status == "gone"
+
+
+def make_gone(**values: Any) -> ClientRegistration:
+    return make_registration(status="gone", live=None, client_digest=None, **values)
+
+
+@database
+def test_a_client_that_the_server_knows_after_all_is_read_back_to_life(
+    mocked_responses: Stubs, heard: list[Any]
+) -> None:
+    """Fault 129: some refuse every token during an outage."""
+    mocked_responses.get(URI, json=client_information())
+    row = make_gone(last_error="The server refused with 401.")
+    read(row)
+    found = stored(row)
+    assert (found.status, found.live, found.last_error) == ("active", True, "")
+    assert found.client_digest == digest(ISSUER, "c1")
+    assert get_or_register(ISSUER) == row
+    assert heard == []
+
+
+@database
+def test_a_client_that_was_given_up_is_not_read_beside_its_successor(
+    mocked_responses: Stubs,
+) -> None:
+    row = make_gone()
+    make_registration(server=row.server, client_id="c2")
+    with pytest.raises(ConflictError, match="is no longer accepted"):
+        read(row)
+    assert len(mocked_responses.calls) == 0
+
+
+@database
+def test_a_successor_that_comes_during_the_read_wins(mocked_responses: Stubs) -> None:
+    row = make_gone()
+
+    def answer(request: Any) -> tuple[int, dict[str, str], str]:
+        make_registration(server=row.server, client_id="c2")
+        return 200, {}, json.dumps(client_information())
+
+    mocked_responses.add_callback("GET", URI, answer)
+    with pytest.raises(ConflictError, match="was replaced while this process waited"):
+        read(row)
+    assert (stored(row).status, stored(row).live, stored(row).lease) == ("gone", None, "")
+
+
+@database
+@pytest.mark.parametrize(
+    ("answer", "note"),
+    [({"status": 204}, ""), ({"status": 404}, "Counted as deleted: ")],
+    ids=["a token that came late", "the server forgot it"],
+)
+def test_a_client_that_was_given_up_is_deleted_where_it_can_be(
+    answer: dict[str, Any], note: str, mocked_responses: Stubs
+) -> None:
+    """L10: an answer that came too late may have brought a token that works."""
+    mocked_responses.delete(URI, **answer)
+    if note:
+        mocked_responses.get(URI, status=404)
+    row = revoke(make_gone())
+    assert stored(row).status == "revoked"
+    assert stored(row).last_error.startswith(note)
 
 
 @database
@@ -1065,12 +1130,8 @@ def test_forgetting_asks_the_server_first(mocked_responses: Stubs) -> None:
 def test_a_client_without_the_means_of_management_can_be_closed_here(status: str) -> None:
     """Issue: a client without management URI or token can still be closed locally."""
     row = make_registration(status=status, registration_access_token=None)
-    if status != "gone":
-        with pytest.raises(UnsupportedError, match=f"dcr_revoke {row.pk} --forget"):
-            revoke(row)
-    else:
-        with pytest.raises(ConflictError, match="is no longer accepted"):
-            revoke(row)
+    with pytest.raises(UnsupportedError, match=f"dcr_revoke {row.pk} --forget"):
+        revoke(row)
     assert stored(row).status == status
     revoke(row, forget=True)
     assert stored(row).status == "revoked"
@@ -1078,11 +1139,17 @@ def test_a_client_without_the_means_of_management_can_be_closed_here(status: str
 
 
 @database
-def test_a_client_that_is_gone_is_forgotten_without_asking(mocked_responses: Stubs) -> None:
-    row = make_registration(status="gone", live=None)
+def test_a_client_that_is_gone_is_forgotten_though_the_server_refuses_again(
+    mocked_responses: Stubs,
+) -> None:
+    mocked_responses.delete(URI, status=401)
+    row = make_gone()
+    with pytest.raises(RegistrationGoneError):
+        revoke(row)
+    assert stored(row).status == "gone"
     revoke(row, forget=True)
     assert stored(row).status == "revoked"
-    assert len(mocked_responses.calls) == 0
+    assert "the server may still hold the client" in stored(row).last_error
 
 
 @database

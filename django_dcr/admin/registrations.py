@@ -43,7 +43,7 @@ _OFFERED = {
     Status.UNKNOWN: ["retry", "revoke", "forget"],
     Status.REVOKING: ["read", "revoke", "forget"],
     Status.REVOKED: [],
-    Status.GONE: ["retry", "forget"],
+    Status.GONE: ["read", "retry", "forget"],
 }
 #: What cannot be undone asks first everywhere, all else only in the list.
 _ALWAYS_ASK = {"revoke", "forget", "retry"}

@@ -37,8 +37,8 @@ _HINTS = {
     ),
     Status.REVOKED: gettext_lazy("Closed; its credentials are wiped."),
     Status.GONE: gettext_lazy(
-        "The server no longer accepts this client's token. Try again, which registers a new "
-        "client, or forget this one."
+        "The server refused this client's token, or forgot the client. Read it to ask again; or "
+        "try again, which registers a new client, or forget this one."
     ),
 }
 _TONES = {
@@ -192,7 +192,7 @@ def prospect(registration: ClientRegistration, action: str) -> str:
 _REFUSED = gettext_lazy("This will be refused, for its status is “%(status)s”.")
 _ACTS_ON = {
     "register": [Status.DRAFT, Status.REJECTED],
-    "read": [Status.ACTIVE, Status.REVOKING],
+    "read": [Status.ACTIVE, Status.REVOKING, Status.GONE],
     "update": [Status.ACTIVE],
     "renew": [Status.ACTIVE],
     "retry": [Status.UNKNOWN, Status.GONE],
@@ -236,7 +236,7 @@ def _fate(registration: ClientRegistration, forget: bool) -> str:
         return _("%(issuer)s holds no client of this row. It is closed here, nothing is sent.")
     if status in (Status.REGISTERING, Status.REVOKED):
         return str(_REFUSED)
-    if status == Status.GONE or not registration.is_manageable:
+    if not registration.is_manageable:
         if forget:
             return _(
                 "Nothing is sent. Its credentials are wiped here, and %(issuer)s may keep the "

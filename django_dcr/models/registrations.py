@@ -176,9 +176,13 @@ class ClientRegistration(LeasedModel):
             protocol.check_client_metadata(self.asked)
         except NotAllowedError as exc:
             raise ValidationError({"requested_metadata": str(exc)}) from exc
-        rivals = type(self).objects.for_key(self.server.issuer, self.owner).live()
-        if self.live and rivals.exclude(pk=self.pk).exists():
+        if self.live and self.rivals().exists():
             raise ValidationError(_("This owner already has a registration at this server."))
+
+    def rivals(self) -> ClientRegistrationQuerySet:
+        """The other live registration of this owner at this server, if there is one."""
+        rows = type(self).objects.primary().for_key(self.server.issuer, self.owner)
+        return rows.live().exclude(pk=self.pk)
 
     @property
     def asked(self) -> dict[str, Any]:
@@ -279,6 +283,9 @@ class ClientRegistration(LeasedModel):
                 "deviations": list(information.deviations),
                 "last_error": "",
             }
+            if self.status == Status.GONE:  # and the server knows it after all
+                issued = (self.server.issuer, self.client_id)
+                values |= {"live": True, "client_digest": digest(*issued)}
         if release:  # nothing more is to come of this step
             values["outcome"] = self._outcome(new_secret="client_secret" in values)
         written = self._write(fence, release=release, **values)

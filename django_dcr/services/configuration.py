@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any
 
+from django.db import IntegrityError
 from django.views.decorators.debug import sensitive_variables
 
 from django_dcr import http, protocol, signals
@@ -161,9 +162,13 @@ def _store(
     # Members that an answer leaves out are as they were asked (RFC 7591 section 3.2.1).
     adoptable = reply.status == 200 and not information.faults
     metadata = protocol.overlaid(known, information.metadata) if adoptable else None
-    if not registration.store(
-        information, metadata=metadata, turned=turned, release=release and adoptable
-    ):
+    try:
+        stored = registration.store(
+            information, metadata=metadata, turned=turned, release=release and adoptable
+        )
+    except IntegrityError as exc:
+        raise conflict(registration, "was replaced while this process waited", step) from exc
+    if not stored:
         raise conflict(registration, "was taken over while this process waited", step)
     if has_new_secret:
         announce(signals.secret_changed, registration)

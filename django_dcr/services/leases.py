@@ -37,7 +37,7 @@ _NEXT_STEP = {
     Status.REVOKING: "is being revoked; finish with: manage.py dcr_revoke {pk}",
     Status.REVOKED: "is closed; register anew instead",
     Status.GONE: (
-        "is no longer accepted by the server; "
+        "is no longer accepted by the server; ask it again with: manage.py dcr_read {pk}, or "
         "decide with: manage.py dcr_reconcile --retry {pk}, or --forget {pk}"
     ),
 }

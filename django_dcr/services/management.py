@@ -30,15 +30,19 @@ from django_dcr.services.registration import warn
 def read(registration: ClientRegistration) -> ClientRegistration:
     """Store what the server says of the client now (RFC 7592 section 2.1).
 
-    A live row whose deletion was never answered is settled by it. Raises RegistrationGoneError
-    where the server refuses the token or forgot the client (the row is then "gone"), and any
-    other DCRError with the row's credentials unchanged.
+    A live row whose deletion was never answered is settled by it, and a "gone" one that nothing
+    has replaced is active again where the server knows it after all. Raises
+    RegistrationGoneError where the server refuses the token or forgot the client (the row is
+    then "gone"), and any other DCRError with the row's credentials unchanged.
     """
     refuse_inside_atomic("read")
     registration.server.check_allowed()
     # One that was replaced must not come back to life beside its successor.
-    unanswered = [Status.REVOKING] if registration.live else []
-    with held(registration, Status.ACTIVE, *unanswered, step="read"):
+    if registration.live:
+        doubtful = [Status.REVOKING]
+    else:
+        doubtful = [] if registration.rivals().exists() else [Status.GONE]
+    with held(registration, Status.ACTIVE, *doubtful, step="read"):
         fetch(registration, step="read", release=True)
     return registration
 
@@ -111,8 +115,8 @@ def retire(registration: ClientRegistration) -> None:
             revoke(registration, forget=True)
 
 
-_DELETABLE = (Status.ACTIVE, Status.REVOKING, Status.UNKNOWN)
-_CLOSABLE = (*_DELETABLE, Status.DRAFT, Status.REJECTED, Status.GONE)
+_DELETABLE = (Status.ACTIVE, Status.REVOKING, Status.UNKNOWN, Status.GONE)
+_CLOSABLE = (*_DELETABLE, Status.DRAFT, Status.REJECTED)
 
 
 def _check_forgettable(registration: ClientRegistration, forget: bool) -> None:
