@@ -3,7 +3,7 @@
 A test belongs to a row when its docstring names it ("Fault 53", "faults 41 to 46 and A5"), or
 when the id of one of its cases begins with the row's number ("53: gzip", "101-null"). What must
 come of a row is what these tests assert. Rows 1 to 144 are the other side's doing, A1 to A14
-concern pages, commands and people.
+concern pages, commands and people, and L1 to L32 what may happen on this side.
 """
 
 from __future__ import annotations
@@ -174,6 +174,38 @@ A11  serialisers, values() and templates over the models
 A12  error pages, error mails and error trackers
 A13  logs at DEBUG
 A14  metadata that a tenant supplies
+L1   the commit of a new client fails
+L2   the connection is lost during COMMIT
+L3   the database is down before the intent
+L4   the database connection dies while the server is awaited
+L5   the caller's transaction rolls back
+L6   the process is killed at any instruction
+L7   SIGINT and SIGTERM in bulk work
+L8   many processes, one key
+L9   the holder of a lease dies
+L10  the holder sleeps beyond its lease and wakes
+L11  two updates at once where tokens turn
+L12  deletion and anything else at once
+L13  a replica that lags
+L14  the encryption key was changed and the old one is missing
+L15  no key, or none that is one
+L16  a well-formed key of somewhere else
+L17  a ciphertext moved to another row or column
+L18  a ciphertext cut or flipped
+L19  a key rotation that is interrupted, beside changes
+L20  no cache
+L21  a poisoned cache
+L22  proxies, .netrc and certificate files in the environment
+L23  clocks that are wrong or jump, USE_TZ off
+L24  a full disk, a locked or read-only database
+L25  ids and issuers longer than an index takes
+L26  narrow character sets, collations that ignore case
+L27  fork after use, threads
+L28  narrow terminals, closed pipes, LANG=C
+L29  100,000 rows in bulk work
+L30  receivers of signals that raise
+L31  stored addresses edited to an attacker's
+L32  the old version beside a new migration
 """
 CATALOGUE = dict(line.split(maxsplit=1) for line in ROWS.strip().splitlines())
 
@@ -181,7 +213,7 @@ _NUMBER = r"(?:[AL]?\d+)"
 _NAMED = re.compile(rf"[Ff]aults? ({_NUMBER}(?:(?:, and |, | and | to ){_NUMBER})*)")
 _RANGE = re.compile(rf"(\d+) to (\d+)|({_NUMBER})")
 _CASE = re.compile(r"((?:\d{1,3} )*\d{1,3})(?:$|[:-]| [a-zA-Z])")
-_PEOPLE = re.compile(r"\bA\d+\b")
+_LETTERED = re.compile(r"\b[AL]\d+\b")
 
 
 def named_in(text: str) -> Iterator[str]:
@@ -190,7 +222,7 @@ def named_in(text: str) -> Iterator[str]:
         for first, last, single in _RANGE.findall(match[1]):
             numbers = range(int(first), int(last) + 1) if first else [single]
             yield from map(str, numbers)
-    yield from _PEOPLE.findall(_NAMED.sub("", text))
+    yield from _LETTERED.findall(_NAMED.sub("", text))
 
 
 def rows_of_tests(source: str) -> Iterator[str]:
@@ -222,8 +254,11 @@ NAMED = {row for file in FILES if file != Path(__file__) for row in rows_of_test
 
 
 def test_the_catalogue_is_complete() -> None:
-    numbers = [*map(str, range(1, 145)), *(f"A{number}" for number in range(1, 15))]
-    assert list(CATALOGUE) == numbers
+    lettered = [
+        *(f"A{number}" for number in range(1, 15)),
+        *(f"L{number}" for number in range(1, 33)),
+    ]
+    assert list(CATALOGUE) == [*map(str, range(1, 145)), *lettered]
 
 
 @pytest.mark.parametrize("row", CATALOGUE, ids=lambda row: f"{row} {CATALOGUE[row]}")
@@ -236,7 +271,7 @@ def test_every_row_has_a_test_that_names_it(row: str) -> None:
     [
         ('def test_a(): "Fault 53."', ["53"]),
         ('def test_a(): "R-001, faults 1, 2 and 8 to 10; 7 seconds."', ["1", "2", "8", "9", "10"]),
-        ('def test_a(): "Faults 135 and A5; L4."', ["135", "A5"]),
+        ('def test_a(): "Faults 135 and A5; L4."', ["135", "A5", "L4"]),
         ('def test_a(): "A9: and no secret."', ["A9"]),
         ('def helper(): "Fault 53."', []),
         ('case(1, id="54: bomb")', ["54"]),
