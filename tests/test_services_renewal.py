@@ -246,6 +246,17 @@ def test_an_update_that_brings_nothing_is_followed_by_a_new_client(
 
 
 @database
+def test_the_same_secret_with_a_shorter_life_is_not_renewed(mocked_responses: Stubs) -> None:
+    row = expiring()
+    shorter = client_information(client_secret_expires_at=row.client_secret_expires_at - 100)
+    mocked_responses.get(URI, json=shorter)
+    mocked_responses.put(URI, json=shorter)
+    mocked_responses.post(ENDPOINT, status=201, json=second())
+    mocked_responses.delete(URI, status=204)
+    assert renew(row).client_id == "c2"
+
+
+@database
 def test_a_new_secret_that_has_expired_already_renews_nothing(mocked_responses: Stubs) -> None:
     dead = client_information(client_secret="s2", client_secret_expires_at=1)
     mocked_responses.get(URI, json=client_information(client_secret_expires_at=soon()))

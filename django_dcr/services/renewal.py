@@ -45,12 +45,14 @@ def renew(registration: ClientRegistration) -> ClientRegistration:
 
 
 def _renewed_in_place(registration: ClientRegistration) -> bool:
-    """Update without changes; whether that brought another secret or lifetime."""
-    before = registration.client_secret, registration.client_secret_expires_at
+    """Update without changes; whether that brought another secret or a longer life."""
+    secret, end = registration.client_secret, registration.client_secret_expires_at
     with suppress(UnsupportedError):  # a new client may do where there are no updates
         replace_metadata(registration, wanted={}, defaults={}, removed=())
-    now = registration.client_secret, registration.client_secret_expires_at
-    return now != before and not registration.secret_has_expired
+    new_end = registration.client_secret_expires_at
+    lives_longer = new_end != end and (not new_end or not end or new_end > end)
+    is_renewed = registration.client_secret != secret or lives_longer
+    return is_renewed and not registration.secret_has_expired
 
 
 def _successor(registration: ClientRegistration) -> ClientRegistration:
