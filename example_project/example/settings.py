@@ -46,7 +46,7 @@ ROOT_URLCONF = "example.urls"
 WSGI_APPLICATION = "example.wsgi.application"
 STATIC_URL = "static/"
 STATIC_ROOT = BASE_DIR / "static"
-LOGIN_URL = "admin:login"
+LOGIN_URL = "login"  # the server's: the client's users have no account here
 
 INSTALLED_APPS = [
     "example",
@@ -102,7 +102,8 @@ DCR_CLIENT_METADATA = env.json(
     "DCR_CLIENT_METADATA",
     default={
         "client_name": "Example site",
-        "redirect_uris": ["http://127.0.0.1:8000/callback"],
+        # The server lets the port differ (RFC 8252 section 7.3).
+        "redirect_uris": ["http://127.0.0.1:8000/callback", "http://localhost:8000/callback"],
         "grant_types": ["authorization_code", "refresh_token"],
         "response_types": ["code"],
     },
@@ -115,6 +116,7 @@ DCR_CA_BUNDLE = env.str("DCR_CA_BUNDLE", default="")
 DCR_PROXY = env.str("DCR_PROXY", default="")
 DCR_LEASE = env.int("DCR_LEASE", default=60)
 DCR_RENEW_BEFORE = env.int("DCR_RENEW_BEFORE", default=7 * 24 * 3600)
+DCR_TASK_RUNNER = env.str("DCR_TASK_RUNNER", default="inline")
 
 # The server: django-oauth-toolkit. Anyone may register only where that is asked for.
 OPEN_REGISTRATION = env.bool("OPEN_REGISTRATION", default=DEBUG)
@@ -126,4 +128,7 @@ OAUTH2_PROVIDER = {
         else "oauth2_provider.dcr.IsAuthenticatedDCRPermission"
     ],
     "DCR_ROTATE_REGISTRATION_TOKEN_ON_UPDATE": True,
+    "SCOPES": {"profile": "Your name"},
+    "ALLOW_LOCALHOST_LOOPBACK": True,
+    "COMPLIANT_BCP_RFC9700_AUTHZ_RESPONSE_ISS": True,  # an answer names its issuer (RFC 9207)
 }

@@ -1,14 +1,29 @@
 from __future__ import annotations
 
 from django.contrib import admin
+from django.contrib.auth.views import LoginView
 from django.urls import include, path
-from django.views.generic import TemplateView
 from oauth2_provider.urls import metadata_urlpatterns
 
+from example import login, server
+
 urlpatterns = [
-    path("", TemplateView.as_view(template_name="example/home.html"), name="home"),
+    # The client
+    path("", login.home, name="home"),
+    path("login", login.log_in, name="log-in"),
+    path("callback", login.callback, name="callback"),
+    path("logout", login.log_out, name="log-out"),
+    # Both
     path("admin/", admin.site.urls),
+    # The server
+    path("o/login/", LoginView.as_view(template_name="example/server_login.html"), name="login"),
+    path("o/whoami/", server.userinfo, name="userinfo"),
     path("o/", include("oauth2_provider.urls")),
     # RFC 8414 section 3.1 inserts the well-known part between host and path: outside of /o/.
+    path(
+        ".well-known/oauth-authorization-server/<path:issuer_path>",
+        server.MetadataView.as_view(),
+        name="oauth-server-metadata-issuer",
+    ),
     path("", include(metadata_urlpatterns)),
 ]

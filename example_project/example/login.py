@@ -1,0 +1,103 @@
+"""The client's pages: choose a server, log in there, see who one is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from authlib.common.errors import AuthlibBaseError
+from django.contrib import messages
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+from django.urls import reverse
+from django.views.decorators.http import require_GET, require_POST
+from joserfc.errors import JoseError
+from requests import RequestException
+
+from django_dcr.conf import conf
+from django_dcr.contrib.authlib import OAuth, RegisteredApp
+from django_dcr.exceptions import DCRError
+from django_dcr.models import AuthorizationServer, ClientRegistration
+
+oauth = OAuth()
+
+#: Where this session keeps who has logged in, apart from Django's own users: on this site those
+#: belong to the server.
+PERSON = "person"
+FAILURES = (DCRError, AuthlibBaseError, JoseError, RequestException)
+
+
+@require_GET
+def home(request: HttpRequest) -> HttpResponse:
+    registrations = ClientRegistration.objects.filter(owner="").live().select_related("server")
+    known = {registration.server.issuer: registration for registration in registrations}
+    servers = [{"issuer": issuer, "registration": known.get(issuer)} for issuer in offered(request)]
+    context = {"servers": servers, "person": request.session.get(PERSON), "issuer": own(request)}
+    return render(request, "example/home.html", context)
+
+
+@require_POST
+def log_in(request: HttpRequest) -> HttpResponse:
+    issuer = request.POST.get("issuer", "")
+    if issuer not in offered(request):
+        raise Http404("Not one of the servers that are listed.")
+    try:
+        client = oauth.create_client(issuer)  # registers where there is no client yet
+        callback = request.build_absolute_uri(reverse("callback"))
+        answer: HttpResponse = client.authorize_redirect(request, callback, scope=scope(client))
+    except FAILURES as failure:
+        return failed(request, failure)
+    return answer
+
+
+@require_GET
+def callback(request: HttpRequest) -> HttpResponse:
+    try:
+        client = oauth.answered_client(request)
+        token = client.authorize_access_token(request)
+        profile = token.get("userinfo") or userinfo(client, token)
+    except FAILURES as failure:
+        return failed(request, failure)
+    request.session.cycle_key()  # nobody who knew the old one is logged in with it
+    request.session[PERSON] = {
+        "name": profile.get("name") or profile.get("sub") or "someone",
+        "issuer": client.registration.server.issuer,
+        "client_id": client.registration.client_id,
+    }
+    return redirect("home")
+
+
+@require_POST
+def log_out(request: HttpRequest) -> HttpResponse:
+    request.session.pop(PERSON, None)
+    return redirect("home")
+
+
+def own(request: HttpRequest) -> str:
+    """The issuer identifier of the server that this site is, too."""
+    return request.build_absolute_uri("/o")
+
+
+def offered(request: HttpRequest) -> list[str]:
+    """The issuers at which one may log in: the site's own, and those that an admin has listed."""
+    listed: Iterable[str] = AuthorizationServer.objects.filter(enabled=True).values_list(
+        "issuer", flat=True
+    )
+    allowed = conf.DCR_ALLOWED_ISSUERS
+    issuers = dict.fromkeys([own(request), *allowed, *listed])
+    return [issuer for issuer in issuers if not allowed or issuer in allowed]
+
+
+def scope(client: RegisteredApp) -> str | None:
+    """What it takes to learn who someone is, of what the server offers."""
+    scopes = client.registration.server.offered("scopes_supported")
+    return " ".join(name for name in ("openid", "profile") if name in scopes) or None
+
+
+def userinfo(client: RegisteredApp, token: dict[str, Any]) -> dict[str, Any]:
+    return client.userinfo(token=token) if "userinfo_endpoint" in client.server_metadata else {}
+
+
+def failed(request: HttpRequest, failure: Exception) -> HttpResponse:
+    messages.error(request, f"Not logged in. {failure}")
+    return redirect("home")
