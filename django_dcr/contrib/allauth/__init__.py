@@ -1,0 +1,1 @@
+"""Logins with registered clients through django-allauth, as a provider beside its own ones."""

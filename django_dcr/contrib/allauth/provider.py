@@ -1,0 +1,67 @@
+"""The provider that ``allauth.urls`` and the login page find by this module's name."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Any
+
+from allauth.socialaccount.providers.oauth2.utils import generate_code_challenge
+from allauth.socialaccount.providers.openid_connect.provider import OpenIDConnectProvider
+from django.http import HttpRequest, HttpResponse
+
+from django_dcr import protocol
+from django_dcr.contrib.allauth.adapter import PROVIDER
+from django_dcr.contrib.allauth.views import RegistrationAdapter, failed
+from django_dcr.exceptions import DCRError
+from django_dcr.models import ClientRegistration
+from django_dcr.services import for_login, login_attempt
+
+
+class RegisteredClientProvider(OpenIDConnectProvider):
+    """OpenID Connect with the client, the metadata and the method of a registration."""
+
+    id = PROVIDER
+    name = "OAuth client registration"
+    oauth2_adapter_class = RegistrationAdapter
+    # An ID token that a browser hands in bears no trace of where its login began.
+    supports_token_authentication = False
+
+    @cached_property
+    def registration(self) -> ClientRegistration:
+        """The usable registration, of this request alone. Raises any DCRError."""
+        registration = for_login(self.app.settings["issuer"], self.app.settings["owner"])
+        self.app.client_id = registration.client_id  # a renewal may have brought a new one
+        self.request.dcr_registration = registration
+        return registration
+
+    def get_oauth2_adapter(self, request: HttpRequest) -> RegistrationAdapter:
+        adapter: RegistrationAdapter = super().get_oauth2_adapter(request)
+        adapter.provider = self
+        return adapter
+
+    def get_pkce_params(self) -> dict[str, Any]:
+        registration = self.registration
+        method = protocol.code_challenge_method(
+            registration.server.metadata,
+            registration.metadata.get("token_endpoint_auth_method", "client_secret_basic"),
+            issuer=registration.server.issuer,
+        )
+        return generate_code_challenge() if method else {}
+
+    def redirect(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        """Send the user to the registration's server, and note where this login began."""
+        try:
+            attempt = login_attempt(self.registration)
+            response: HttpResponse = super().redirect(
+                request, *args, login_attempt=attempt, **kwargs
+            )
+        except DCRError as exc:
+            response = failed(request, self, exc)
+        return response
+
+    def serialize(self) -> dict[str, Any]:
+        # Two servers may give the same client_id.
+        return {"id": self.sub_id}
+
+
+provider_classes = [RegisteredClientProvider]

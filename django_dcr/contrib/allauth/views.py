@@ -1,0 +1,153 @@
+"""The two steps of a login, as allauth has them, with a registration behind them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from allauth.socialaccount.adapter import get_adapter
+from allauth.socialaccount.helpers import render_authentication_error
+from allauth.socialaccount.models import SocialApp
+from allauth.socialaccount.providers.oauth2.client import OAuth2Client, OAuth2Error
+from allauth.socialaccount.providers.oauth2.views import OAuth2CallbackView, OAuth2LoginView
+from allauth.socialaccount.providers.openid_connect.views import OpenIDConnectOAuth2Adapter
+from allauth.utils import build_absolute_uri
+from django.contrib.auth.decorators import login_not_required
+from django.http import Http404, HttpRequest, HttpResponse
+from django.urls import reverse
+from django.views.decorators.debug import sensitive_variables
+
+from django_dcr.exceptions import DCRError
+from django_dcr.fields import digest
+from django_dcr.models import ClientRegistration
+from django_dcr.services import check_login
+
+if TYPE_CHECKING:
+    from django_dcr.contrib.allauth.provider import RegisteredClientProvider
+
+logger = logging.getLogger("django_dcr")
+
+
+def redirect_uri(request: HttpRequest, issuer: str, owner: str = "") -> str:
+    """Return the redirect URI to register, where the users of ``owner`` come back to.
+
+    Each registration has its own, so that no server's answer can be taken for another's
+    (RFC 9700 section 4.4.2.2).
+    """
+    return _absolute(request, digest(issuer, owner))
+
+
+def failed(
+    request: HttpRequest, provider: RegisteredClientProvider, error: DCRError
+) -> HttpResponse:
+    """Show the user allauth's page for a failed login, and log why it failed."""
+    logger.warning("A login failed. %s", error)
+    response: HttpResponse = render_authentication_error(request, provider, exception=error)
+    return response
+
+
+class RegisteredClient(OAuth2Client):
+    """A client that authenticates as its registration says."""
+
+    registration: ClientRegistration
+
+    @sensitive_variables()
+    def get_access_token(
+        self,
+        code: str,
+        pkce_code_verifier: str | None = None,
+        extra_data: Mapping[str, str] | None = None,
+    ) -> dict[str, Any]:
+        """Exchange the code (RFC 6749 section 4.1.3). Raises OAuth2Error, and any DCRError."""
+        headers, credentials = self.registration.client_authentication()
+        data = {
+            "grant_type": "authorization_code",
+            "code": code,
+            "redirect_uri": self.callback_url,
+            **({"code_verifier": pkce_code_verifier} if pkce_code_verifier else {}),
+            **(extra_data or {}),
+            **credentials,
+        }
+        with get_adapter().get_requests_session() as session:
+            response = session.post(self.access_token_url, data=data, headers=headers)
+        token: Any = response.json() if response.status_code == 200 else None
+        if not isinstance(token, dict) or "access_token" not in token:
+            raise OAuth2Error(f"The token endpoint answered {response.status_code}, and no token.")
+        return token
+
+
+class RegistrationAdapter(OpenIDConnectOAuth2Adapter):
+    """What a login needs to know of the server: all of it from the registration's row."""
+
+    client_class = RegisteredClient
+
+    @cached_property
+    def provider(self) -> RegisteredClientProvider:
+        provider: RegisteredClientProvider = super().get_provider()
+        return provider
+
+    def get_provider(self) -> RegisteredClientProvider:
+        return self.provider
+
+    @property
+    def openid_config(self) -> dict[str, Any]:
+        """The server's metadata; what it need not have and allauth looks for is empty."""
+        metadata = self.provider.registration.server.metadata
+        return {"jwks_uri": "", "userinfo_endpoint": "", **metadata}
+
+    def get_client(self, request: HttpRequest, app: SocialApp) -> RegisteredClient:
+        client: RegisteredClient = super().get_client(request, app)
+        client.registration = self.provider.registration
+        return client
+
+    def get_callback_url(self, request: HttpRequest, app: SocialApp) -> str:
+        return _absolute(request, self.provider_id)
+
+
+class CallbackView(OAuth2CallbackView):
+    """The user's way back, on which the answer's issuer is checked before its code is used."""
+
+    adapter: RegistrationAdapter
+
+    def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        try:
+            response: HttpResponse = super().dispatch(request, *args, **kwargs)
+        except DCRError as exc:
+            response = failed(request, self.adapter.provider, exc)
+        return response
+
+    def _get_state(self, request: HttpRequest, provider: RegisteredClientProvider) -> Any:
+        state, response = super()._get_state(request, provider)
+        if state is not None:
+            attempt = state.get("login_attempt", {})
+            check_login(provider.registration, attempt, request.GET.get("iss"))
+        return state, response
+
+
+@login_not_required
+def login(request: HttpRequest, provider_id: str) -> HttpResponse:
+    """Send the user to the registration's server."""
+    return _run(OAuth2LoginView, request, provider_id)
+
+
+@login_not_required
+def callback(request: HttpRequest, provider_id: str) -> HttpResponse:
+    """Let the user in, if the server's answer is in order."""
+    return _run(CallbackView, request, provider_id)
+
+
+def _run(view: Any, request: HttpRequest, provider_id: str) -> HttpResponse:
+    try:
+        response: HttpResponse = view.adapter_view(RegistrationAdapter(request, provider_id))(
+            request
+        )
+    except SocialApp.DoesNotExist as exc:
+        raise Http404 from exc
+    return response
+
+
+def _absolute(request: HttpRequest, provider_id: str) -> str:
+    path = reverse("dcr_callback", kwargs={"provider_id": provider_id})
+    return str(build_absolute_uri(request, path))
