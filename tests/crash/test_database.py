@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -49,9 +48,9 @@ DISCONNECT = {
 }
 SETTINGS = {"DCR_TIMEOUT": 5, "DCR_LEASE": 2}
 
-IS_SQLITE = os.environ.get("DATABASE_URL", "sqlite:").startswith("sqlite:")
-needs_sqlite = pytest.mark.skipif(not IS_SQLITE, reason="Only SQLite locks the whole database.")
-needs_connections = pytest.mark.skipif(IS_SQLITE, reason="SQLite's connections do not break.")
+# Only SQLite locks the whole database, and its connections do not break.
+needs_sqlite = pytest.mark.only_on("sqlite")
+needs_connections = pytest.mark.only_on("postgres", "mysql")
 
 
 def sql(statement: str) -> list[Any]:
