@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+from contextlib import suppress
+
 from django.apps import AppConfig
+from django.core.exceptions import ImproperlyConfigured
 from django.utils.translation import gettext_lazy as _
 
 
@@ -10,4 +13,8 @@ class DcrConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from django_dcr import checks  # noqa: F401
+        from django_dcr import checks, tasks  # noqa: F401
+
+        # A worker of Celery's knows the tasks that were imported; the checks tell what is wrong.
+        with suppress(ImproperlyConfigured):
+            tasks.runner()

@@ -8,6 +8,7 @@
     dcr.E004  an internal origin is no origin       dcr.W001  no setting has this name
     dcr.E005  an allowed issuer is no issuer        dcr.W002  a lease is too short for its work
     dcr.E009  no key opens what is stored           dcr.W003  columns that cannot hold all text
+    dcr.E010  DCR_TASK_RUNNER cannot be used
 
 E009 and W003 look into the database, and so run with ``migrate`` and ``check --database``.
 
@@ -31,7 +32,7 @@ from django.core.checks import CheckMessage, Error, Tags, register
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connections
 
-from django_dcr import protocol, urls
+from django_dcr import protocol, tasks, urls
 from django_dcr.conf import Settings, conf
 from django_dcr.exceptions import DecryptionError, NotAllowedError
 from django_dcr.models import ClientRegistration, check_issuer
@@ -110,6 +111,7 @@ _TYPES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "DCR_METADATA_TTL": (_is_number, "a number of seconds, 0 or more"),
     "DCR_PROXY": (lambda value: isinstance(value, str), "a URL, or empty"),
     "DCR_RENEW_BEFORE": (_is_duration, "a timedelta or a number of seconds, 0 or more"),
+    "DCR_TASK_RUNNER": (lambda value: isinstance(value, str), "a text"),
     "DCR_TIMEOUT": (_is_positive, "a number of seconds above 0"),
 }
 
@@ -214,6 +216,23 @@ def _is_http(url: str) -> bool:
         return parts.scheme == "http" and bool(parts.hostname) and parts.port != 0
     except ValueError:
         return False
+
+
+@register("django_dcr")
+def check_task_runner(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+    if not _is_well_typed("DCR_TASK_RUNNER"):
+        return []
+    try:
+        tasks.runner()
+    except ImproperlyConfigured as exc:
+        package = _PACKAGES.get(conf.DCR_TASK_RUNNER)
+        hint = f"Install it: pip install {package}" if package else _RUNNERS
+        return [Error(str(exc), hint=hint, id="dcr.E010")]
+    return []
+
+
+_PACKAGES = {"celery": "celery", "django.tasks": "django-tasks"}
+_RUNNERS = 'Set it to "inline", "django.tasks", "celery", or the dotted path of a function.'
 
 
 @register("django_dcr")

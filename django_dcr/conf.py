@@ -77,6 +77,11 @@ class Settings:
         value: timedelta | float = _setting("DCR_RENEW_BEFORE", timedelta(days=7))
         return value if isinstance(value, timedelta) else timedelta(seconds=value)
 
+    @property
+    def DCR_TASK_RUNNER(self) -> str:
+        """What carries work in the background: "inline" (the default) means that nothing does."""
+        return _setting("DCR_TASK_RUNNER", "inline")
+
     def is_internal(self, url: urls.URL) -> bool:
         """Whether ``DCR_INTERNAL_ORIGINS`` lists the origin of ``url``."""
         return any(_covers(entry, url) for entry in self.DCR_INTERNAL_ORIGINS)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -104,7 +105,16 @@ def test_an_id_means_one_thing() -> None:
         ("DCR_PROXY", "http://[::1", ["dcr.E008"]),
         ("DCR_PROXY", "http://user:password@proxy:3128", []),
         ("DCR_PROXY", "", []),
-        ("DCR_TASK_RUNNER", "inline", ["dcr.W001"]),
+        ("DCR_TASK_RUNNER", "inline", []),
+        ("DCR_TASK_RUNNER", "celery", []),
+        ("DCR_TASK_RUNNER", "django.tasks", []),
+        ("DCR_TASK_RUNNER", "tests.test_tasks.carry", []),
+        ("DCR_TASK_RUNNER", None, ["dcr.E003"]),
+        ("DCR_TASK_RUNNER", "", ["dcr.E010"]),
+        ("DCR_TASK_RUNNER", "Celery", ["dcr.E010"]),
+        ("DCR_TASK_RUNNER", ".enqueue", ["dcr.E010"]),
+        ("DCR_TASK_RUNNER", "tests.test_tasks.no_such_function", ["dcr.E010"]),
+        ("DCR_TASK_RUNER", "inline", ["dcr.W001"]),
         ("DCR_TIMOUT", 10, ["dcr.W001"]),
         ("DCR_LEASE", 29, ["dcr.W002"]),
         ("DCR_LEASE", 30, []),
@@ -148,7 +158,7 @@ def test_an_issuer_without_tls_may_be_allowed_where_it_is_internal(settings: Set
     ("name", "hint"),
     [
         ("DCR_TIMOUT", "Did you mean DCR_TIMEOUT?"),
-        ("DCR_TASK_RUNNER", "Remove it, or check its spelling."),
+        ("DCR_MORSE_CODE", "Remove it, or check its spelling."),
     ],
     ids=str,
 )
@@ -159,3 +169,26 @@ def test_an_unknown_name_comes_with_the_nearest_known_one(
     (message,) = found()
     assert message.hint == hint
     assert message.msg == f"{name} is no setting of django-dcr, and does nothing."
+
+
+@pytest.mark.parametrize(
+    ("name", "module", "package"),
+    [("celery", "celery", "celery"), ("django.tasks", "django_tasks", "django-tasks")],
+)
+def test_a_missing_engine_comes_with_the_command_that_installs_it(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, name: str, module: str, package: str
+) -> None:
+    monkeypatch.delitem(sys.modules, f"django_dcr.contrib.{module}", raising=False)
+    for library in (name, module):  # Django 6 has the second within
+        monkeypatch.setitem(sys.modules, library, None)
+    settings.DCR_TASK_RUNNER = name
+    (message,) = found()
+    assert message.id == "dcr.E010"
+    assert message.hint == f"Install it: pip install {package}"
+
+
+def test_an_unknown_engine_comes_with_the_known_ones(settings: Settings) -> None:
+    settings.DCR_TASK_RUNNER = "rq"
+    (message,) = found()
+    assert message.msg == "DCR_TASK_RUNNER cannot be used: rq doesn't look like a module path"
+    assert '"inline", "django.tasks", "celery"' in (message.hint or "")

@@ -21,6 +21,7 @@ DEFAULTS = {
     "DCR_PROXY": "",
     "DCR_LEASE": 60.0,
     "DCR_RENEW_BEFORE": timedelta(days=7),
+    "DCR_TASK_RUNNER": "inline",
 }
 
 

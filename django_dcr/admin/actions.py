@@ -167,19 +167,24 @@ class ServiceAdminMixin(_ModelAdmin):
 
         Raises PermissionDenied where the user may not do this to each of them.
         """
-        rows = list(queryset[: self.action_max_rows + 1])
-        if len(rows) > self.action_max_rows:
+        limit = self.limit(request)
+        rows = list(queryset[: limit + 1])
+        if len(rows) > limit:
             text = _(
                 "Nothing was done: select at most %(limit)d rows. For more of them use the "
                 "commands, such as manage.py dcr_read --all."
             )
-            self.message_user(request, text % {"limit": self.action_max_rows}, messages.ERROR)
+            self.message_user(request, text % {"limit": limit}, messages.ERROR)
             return []
         for permission in getattr(self, name).allowed_permissions:
             has_permission = getattr(self, f"has_{permission}_permission")
             if not all(has_permission(request, row) for row in rows):
                 raise PermissionDenied
         return rows
+
+    def limit(self, request: HttpRequest) -> int:
+        """Return the number of rows that the action of this request may take on."""
+        return self.action_max_rows
 
     def attempt(
         self,

@@ -22,11 +22,11 @@ from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 from django.views.decorators.debug import sensitive_variables
 
-from django_dcr import services
+from django_dcr import services, tasks
 from django_dcr.admin import wording
 from django_dcr.admin.actions import FROM_PAGE, Outcome, ServiceAdminMixin
 from django_dcr.admin.forms import ClientRegistrationForm
-from django_dcr.exceptions import DecryptionError, NotAllowedError
+from django_dcr.exceptions import DecryptionError, NetworkError, NotAllowedError
 from django_dcr.models import AuthorizationServer, ClientRegistration, Status, acting
 from django_dcr.text import clean
 
@@ -96,6 +96,10 @@ class ExpiryFilter(admin.SimpleListFilter):
 
 class ClientRegistrationAdminMixin(ServiceAdminMixin):
     """A registration: what was asked and granted, its state, and the work at its server."""
+
+    #: How many rows one request may hand to DCR_TASK_RUNNER. Each is a field of the question's
+    #: form, of which Django takes DATA_UPLOAD_MAX_NUMBER_FIELDS.
+    action_max_queued = 500
 
     form = ClientRegistrationForm
     actions = ["register", "read", "update", "renew", "retry", "revoke", "forget"]
@@ -244,7 +248,33 @@ class ClientRegistrationAdminMixin(ServiceAdminMixin):
         if asks and _CONFIRMED not in request.POST:
             rows = self.selected(request, queryset, name)
             return self._question(request, rows, name) if rows else None
+        if self._queues(request):
+            self._queue(request, self.selected(request, queryset, name), name)
+            return None
         return self.perform(request, queryset, name, service, done)
+
+    def _queues(self, request: HttpRequest) -> bool:
+        """Whether this is for DCR_TASK_RUNNER: people on a row's own page wait for the outcome."""
+        waits = FROM_PAGE in request.POST or _THEN_DELETE in request.POST
+        return not waits and tasks.runner() is not None
+
+    def limit(self, request: HttpRequest) -> int:
+        return self.action_max_queued if self._queues(request) else super().limit(request)
+
+    def _queue(self, request: HttpRequest, rows: Sequence[Any], name: str) -> None:
+        """Hand one job a row to the background, and say how many."""
+        values: dict[str, Any] = {"action": self.label(name), "count": 0}
+        for row in rows:
+            try:
+                tasks.enqueue(name, row.pk)
+            except NetworkError as exc:  # so it would be for all that follow
+                self.message_user(request, str(exc), messages.ERROR)
+                break
+            self.log_change(request, row, gettext("%(action)s: queued.") % values)
+            values["count"] += 1
+        text = gettext("%(action)s: %(count)d queued. What comes of each is in its history.")
+        if values["count"]:
+            self.message_user(request, text % values, messages.INFO)
 
     def selected(
         self, request: HttpRequest, queryset: models.QuerySet[Any], name: str

@@ -2,13 +2,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from django_dcr.management.registrations import RegistrationsCommand
+from django_dcr.management.queue import QueueCommand
 from django_dcr.models import Status
 from django_dcr.services import read
 
 
-class Command(RegistrationsCommand):
+class Command(QueueCommand):
     help = "Ask the servers what they hold of registrations now, and store it (RFC 7592)."
 
-    def handle(self, **options: Any) -> None:
-        self.work(self.choose(options, Status.ACTIVE), read, done="read")
+    def handle(self, *, queue: bool, **options: Any) -> None:
+        rows = self.choose(options, Status.ACTIVE)
+        if queue:
+            self.enqueue(rows, "read")
+        else:
+            self.work(rows, read, done="read")

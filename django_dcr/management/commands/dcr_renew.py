@@ -7,12 +7,13 @@ from typing import Any
 from django.utils import timezone
 
 from django_dcr.conf import conf
-from django_dcr.management.registrations import RegistrationsCommand, days, names_some
+from django_dcr.management.queue import QueueCommand
+from django_dcr.management.registrations import days, names_some
 from django_dcr.models import ClientRegistration, Status
 from django_dcr.services import renew
 
 
-class Command(RegistrationsCommand):
+class Command(QueueCommand):
     help = (
         "Get new client secrets: for the registrations named, else for all that are active and "
         "about to expire. Made to be run daily."
@@ -28,15 +29,20 @@ class Command(RegistrationsCommand):
             "registrations are named: DCR_RENEW_BEFORE)",
         )
 
-    def handle(self, *, within: timedelta | None, **options: Any) -> None:
+    def handle(self, *, within: timedelta | None, queue: bool, **options: Any) -> None:
+        action = "renew"
         if names_some(options):
             rows = self.choose(options, Status.ACTIVE)
         else:
             rows = self.select(options)
-            within = conf.DCR_RENEW_BEFORE if within is None else within
+            if within is None:
+                within, action = conf.DCR_RENEW_BEFORE, "renew_if_due"
         if within is not None:
             rows = rows.expiring(timezone.now() + within)
-        self.work(rows, self._renew, done="renewed")
+        if queue:
+            self.enqueue(rows, action)
+        else:
+            self.work(rows, self._renew, done="renewed")
 
     def _renew(self, registration: ClientRegistration) -> ClientRegistration:
         holder = renew(registration)

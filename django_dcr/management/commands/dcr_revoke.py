@@ -4,12 +4,12 @@ from argparse import ArgumentParser
 from functools import partial
 from typing import Any
 
-from django_dcr.management.registrations import RegistrationsCommand
+from django_dcr.management.queue import QueueCommand
 from django_dcr.models import Status
 from django_dcr.services import revoke
 
 
-class Command(RegistrationsCommand):
+class Command(QueueCommand):
     help = "Delete registrations at their servers and wipe the credentials (RFC 7592)."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -20,6 +20,10 @@ class Command(RegistrationsCommand):
             help="close them here even where the server cannot be asked or refuses",
         )
 
-    def handle(self, *, forget: bool, **options: Any) -> None:
+    def handle(self, *, forget: bool, queue: bool, **options: Any) -> None:
         unclosed = [status for status in Status if status != Status.REVOKED]
-        self.work(self.choose(options, *unclosed), partial(revoke, forget=forget), done="revoked")
+        rows = self.choose(options, *unclosed)
+        if queue:
+            self.enqueue(rows, "forget" if forget else "revoke")
+        else:
+            self.work(rows, partial(revoke, forget=forget), done="revoked")

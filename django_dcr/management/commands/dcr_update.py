@@ -5,12 +5,12 @@ from typing import Any
 
 from django_dcr import protocol
 from django_dcr.management import metadata as wishes
-from django_dcr.management.registrations import RegistrationsCommand
+from django_dcr.management.queue import QueueCommand
 from django_dcr.models import ClientRegistration, Status
 from django_dcr.services import update
 
 
-class Command(RegistrationsCommand):
+class Command(QueueCommand):
     help = (
         "Ask the servers for the client metadata that registrations request (RFC 7592): changed "
         "with --set, replaced with --metadata, or as it is, after the defaults have changed."
@@ -20,14 +20,25 @@ class Command(RegistrationsCommand):
         super().add_arguments(parser)
         wishes.add_arguments(parser)
 
-    def handle(self, *, metadata: str | None, changes: list[str], **options: Any) -> None:
+    def handle(
+        self, *, metadata: str | None, changes: list[str], queue: bool, **options: Any
+    ) -> None:
         members = wishes.read_changes(changes)
         document = wishes.read_document(metadata)
 
-        def act(registration: ClientRegistration) -> ClientRegistration:
+        def wish(registration: ClientRegistration) -> ClientRegistration:
             stored = registration.requested_metadata
             registration.requested_metadata = wishes.requested(stored, document, members)
             protocol.check_client_metadata(registration.asked)
-            return update(registration)
+            return registration
 
-        self.work(self.choose(options, Status.ACTIVE), act, done="updated")
+        def store(registration: ClientRegistration) -> None:
+            registration.has_drift = bool(wish(registration).drift)
+            fields = ["requested_metadata", "has_drift", "updated_at"]
+            registration.save(update_fields=fields)
+
+        rows = self.choose(options, Status.ACTIVE)
+        if queue:
+            self.enqueue(rows, "update", prepare=store)
+        else:
+            self.work(rows, lambda registration: update(wish(registration)), done="updated")
