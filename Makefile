@@ -42,8 +42,8 @@ test-all: test $(DATABASES) ## the same in full size, also on PostgreSQL and Mar
 interop: $(TEST) ## the client's life at real servers; downloads them; needs Node.js and Java
 	@$(BIN)/python -m pytest tests/interop -rs --write-table docs/servers.md
 
-browser: $(BROWSER) ## the admin's pages in Chromium; SCREENSHOTS=FOLDER photographs them
-	@$(BIN)/python -m pytest tests/browser/admin.py tests/browser/unfold.py
+browser: $(BROWSER) ## the admin and a login in Chromium; SCREENSHOTS=FOLDER photographs them
+	@$(BIN)/python -m pytest tests/browser/admin.py tests/browser/login.py tests/browser/unfold.py
 
 lint: $(DEV) ## style and formatting
 	@$(BIN)/ruff check

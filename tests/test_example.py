@@ -29,6 +29,17 @@ for link in re.findall('(?:href|src)="([^"]*)"', page):
 """
 
 
+LOG_IN_ELSEWHERE = """
+import django
+django.setup()
+from django.test import Client
+client = Client(headers={"host": "127.0.0.1:8000"})
+assert client.post("/login", {"issuer": "https://evil.example"}).status_code == 404
+assert client.get("/callback", {"code": "x", "state": "y"}).headers["Location"] == "/"
+print(client.get("/").content.decode())
+"""
+
+
 @pytest.fixture
 def example(tmp_path: Path) -> Path:
     """A copy of the example project that has never been started."""
@@ -98,3 +109,12 @@ def test_the_front_page_leads_to_both_sides(example: Path) -> None:
     assert visit.returncode == 0, visit.stderr
     assert "dcr_register http://127.0.0.1:8000/o" in visit.stdout
     assert not re.search(r"<script|<style| style=| on\w+=", visit.stdout)
+
+
+def test_only_a_listed_server_is_a_place_to_log_in_and_an_answer_needs_a_question(
+    example: Path,
+) -> None:
+    assert run(example, "manage.py", "migrate", "--verbosity", "0").returncode == 0
+    visit = run(example, "-c", LOG_IN_ELSEWHERE)
+    assert visit.returncode == 0, visit.stderr
+    assert "Not logged in. mismatching_state" in visit.stdout

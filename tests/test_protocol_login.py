@@ -26,7 +26,17 @@ def test_an_authorization_response_of_the_issuer_is_accepted(
     iss: str | None, metadata: dict[str, Any]
 ) -> None:
     """RFC 9207 section 2.4."""
-    protocol.check_response_issuer(iss, metadata, issuer=ISSUER)
+    protocol.check_response_issuer(iss, metadata, issuer=ISSUER, is_error=False)
+    protocol.check_response_issuer(iss, metadata, issuer=ISSUER, is_error=True)
+
+
+def test_an_error_need_not_name_its_issuer() -> None:
+    protocol.check_response_issuer(None, PROMISE, issuer=ISSUER, is_error=True)
+
+
+def test_an_error_of_anyone_else_is_refused() -> None:
+    with pytest.raises(InvalidResponseError, match="names another issuer"):
+        protocol.check_response_issuer("https://evil.example", {}, issuer=ISSUER, is_error=True)
 
 
 @pytest.mark.parametrize(
@@ -43,7 +53,7 @@ def test_an_authorization_response_of_anyone_else_is_refused(
     iss: str | None, metadata: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(InvalidResponseError, match=message) as caught:
-        protocol.check_response_issuer(iss, metadata, issuer=ISSUER)
+        protocol.check_response_issuer(iss, metadata, issuer=ISSUER, is_error=False)
     assert "Begin the login again" in str(caught.value)
     assert (caught.value.issuer, caught.value.step) == (ISSUER, "login")
 

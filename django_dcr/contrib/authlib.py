@@ -95,7 +95,9 @@ class RegisteredApp(django_client.DjangoOAuth2App):
         state = answer.get("state")
         attempt = _attempt(self.framework, request)
         try:
-            services.check_login(self.registration, attempt, answer.get("iss"))
+            services.check_login(
+                self.registration, attempt, answer.get("iss"), is_error="error" in answer
+            )
             return super().authorize_access_token(request, **options)
         finally:
             self.framework.clear_state_data(request.session, state)

@@ -80,8 +80,11 @@ class OAuth2Session(requests_oauthlib.OAuth2Session):
         others = {**request.session[_SESSION_KEY]}
         del others[answer["state"]]
         request.session[_SESSION_KEY] = others
-        services.check_login(self.registration, login, answer.get("iss"))
-        if error := answer.get("error"):
+        error = answer.get("error")
+        services.check_login(
+            self.registration, login, answer.get("iss"), is_error=error is not None
+        )
+        if error is not None:
             raise_from_error(error, answer.dict())
         if not answer.get("code"):
             raise MissingCodeError

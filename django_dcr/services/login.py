@@ -97,13 +97,17 @@ def login_attempt(registration: ClientRegistration) -> dict[str, str]:
 
 
 def check_login(
-    registration: ClientRegistration, attempt: Mapping[str, str], iss: str | None
+    registration: ClientRegistration,
+    attempt: Mapping[str, str],
+    iss: str | None,
+    *,
+    is_error: bool = False,
 ) -> None:
     """Check that an authorization response may be used with ``registration`` (RFC 9207).
 
     ``attempt`` is what ``login_attempt`` returned for this login's ``state``, ``iss`` that
-    parameter of the response, None where it is missing; check error responses, too, and all
-    before the code is sent anywhere. Raises InvalidResponseError where the login began at
+    parameter of the response, None where it is missing, ``is_error`` whether the response is
+    an error; check every response, and before its code is sent anywhere. Raises InvalidResponseError where the login began at
     another issuer, or the response comes from one, and ConflictError where the client was
     replaced meanwhile, so that the code is worth nothing: the user has to begin again.
     """
@@ -116,7 +120,8 @@ def check_login(
             issuer=issuer,
             step=STEP,
         )
-    protocol.check_response_issuer(iss, registration.server.metadata, issuer=issuer)
+    metadata = registration.server.metadata
+    protocol.check_response_issuer(iss, metadata, issuer=issuer, is_error=is_error)
     if attempt.get("client_id") != registration.client_id:
         raise ConflictError(
             "The client was replaced while the user was logging in. Begin the login again.",

@@ -161,12 +161,13 @@ def test_an_answer_is_used_once(login_server: LoginServer, visitor: Visitor) -> 
         visitor.end(answer)
 
 
+@pytest.mark.parametrize("iss", [pytest.param({}, id="iss"), pytest.param({"iss": None}, id="no")])
 def test_a_user_who_says_no_is_an_error_of_the_library(
-    login_server: LoginServer, visitor: Visitor
+    login_server: LoginServer, visitor: Visitor, iss: dict[str, None]
 ) -> None:
     answer = login_server.log_in(visitor.begin(login_server.issuer))
     with pytest.raises(REFUSED, match="access_denied"):
-        visitor.end(answer, code=None, error="access_denied")
+        visitor.end(answer, code=None, error="access_denied", **iss)
 
 
 def test_a_client_that_was_replaced_meanwhile_has_the_user_begin_again(
