@@ -26,6 +26,8 @@ class OpenIDServer(LoginServer):
         super().__init__()
         self.RequestHandlerClass = OpenIDHandler
         self.issues_id_tokens = True
+        #: What signs them instead of the key that is published.
+        self.signing_secret = ""
         #: Members of ID tokens that a test has changed; None takes one away.
         self.claims: dict[str, Any] = {}
         #: The user's claims, or a signed token of them.
@@ -45,15 +47,16 @@ class OpenIDServer(LoginServer):
         request = self.codes.get(form["code"], {})
         status, document = super().token(form, authorization)
         if status == 200 and self.issues_id_tokens:
-            document["id_token"] = self.signed(
-                aud=request["client_id"], nonce=request.get("nonce"), **self.claims
-            )
+            standing = {"aud": request["client_id"], "nonce": request.get("nonce")}
+            document["id_token"] = self.signed(**{**standing, **self.claims})
         return status, document
 
     def signed(self, **claims: Any) -> str:
         standing = {"iss": self.issuer, "sub": "jane", "iat": time.time()}
         members = {**standing, "exp": time.time() + 60, **claims}
         members = {name: value for name, value in members.items() if value is not None}
+        if self.signing_secret:
+            return jwt.encode(members, self.signing_secret, algorithm="HS256")
         return jwt.encode(members, signing_key(), algorithm="RS256", headers={"kid": "k1"})
 
 

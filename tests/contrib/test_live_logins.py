@@ -7,9 +7,6 @@ from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, urlsplit
 
 import pytest
-import requests
-from cryptography.hazmat.primitives.asymmetric import rsa
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.urls import path
 
@@ -18,21 +15,15 @@ from django_dcr.contrib.requests_oauthlib import OAuth2Session, answered_session
 from django_dcr.models import ClientRegistration
 from django_dcr.services import for_login
 from tests.contrib.conftest import Visitor
+from tests.contrib.live_server import GRANTED, consent, serve_openid
 from tests.factories import CALLBACK, WISHES
-from tests.live.server import Server, make_tables, require, serve
+from tests.live.server import Server
 
 if TYPE_CHECKING:
     from pytest_django import Settings
 
 pytestmark = [pytest.mark.network, pytest.mark.django_db]
 
-TOKEN = "token-of-a-user"
-#: By the method that is asked for, the one that is granted: it tells one secret from none only.
-GRANTED = {
-    "client_secret_basic": "client_secret_basic",
-    "client_secret_post": "client_secret_basic",
-    "none": "none",
-}
 oauth = OAuth()
 
 
@@ -72,37 +63,8 @@ urlpatterns = [
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    require()
-    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-    pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    options = {
-        "OIDC_ENABLED": True,
-        "OIDC_RSA_PRIVATE_KEY": pem.decode(),
-        "COMPLIANT_BCP_RFC9700_AUTHZ_RESPONSE_ISS": True,
-        "OAUTH2_TOKEN_ENDPOINT_AUTH_METHODS_SUPPORTED": [*GRANTED],
-        "SCOPES": {"openid": "Who you are"},
-    }
-    file = tmp_path_factory.mktemp("server") / "server.sqlite3"
-    make_tables(file)
-    with serve(file, permission="AllowAllDCRPermission", options=options) as server:
-        server.admit(TOKEN)
+    with serve_openid(tmp_path_factory.mktemp("server")) as server:
         yield server
-
-
-def consent(server: Server, url: str) -> str:
-    """Send the consent form, whose page this site has no template for."""
-    # The server gives a client that has registered itself no key for its ID tokens.
-    server.sql("UPDATE oauth2_provider_application SET algorithm = 'RS256'")
-    place = urlsplit(url)
-    answer = requests.post(
-        place._replace(query="").geturl(),
-        data={**dict(parse_qsl(place.query)), "allow": "Authorize"},
-        headers={"Authorization": f"Bearer {TOKEN}"},
-        allow_redirects=False,
-        timeout=10,
-    )
-    assert answer.status_code == 302, answer.text
-    return answer.headers["Location"]
 
 
 @pytest.mark.parametrize("method", GRANTED)

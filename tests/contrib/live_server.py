@@ -1,0 +1,57 @@
+"""django-oauth-toolkit in a process of its own, with OpenID Connect, and a user who consents."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import parse_qsl, urlsplit
+
+import requests
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+from tests.contrib.openid_server import signing_key
+from tests.live.server import Server, make_tables, require, serve
+
+TOKEN = "token-of-a-user"
+#: By the method that is asked for, the one that is granted: it tells one secret from none only.
+GRANTED = {
+    "client_secret_basic": "client_secret_basic",
+    "client_secret_post": "client_secret_basic",
+    "none": "none",
+}
+
+
+@contextmanager
+def serve_openid(folder: Path) -> Iterator[Server]:
+    """Serve what anyone may register at, from a database in ``folder``."""
+    require()
+    pem = signing_key().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    options = {
+        "OIDC_ENABLED": True,
+        "OIDC_RSA_PRIVATE_KEY": pem.decode(),
+        "COMPLIANT_BCP_RFC9700_AUTHZ_RESPONSE_ISS": True,
+        "OAUTH2_TOKEN_ENDPOINT_AUTH_METHODS_SUPPORTED": [*GRANTED],
+        "SCOPES": {"openid": "Who you are"},
+    }
+    file = folder / "server.sqlite3"
+    make_tables(file)
+    with serve(file, permission="AllowAllDCRPermission", options=options) as server:
+        server.admit(TOKEN)
+        yield server
+
+
+def consent(server: Server, url: str) -> str:
+    """Send the consent form, whose page this site has no template for; return where that leads."""
+    # The server gives a client that has registered itself no key for its ID tokens.
+    server.sql("UPDATE oauth2_provider_application SET algorithm = 'RS256'")
+    place = urlsplit(url)
+    answer = requests.post(
+        place._replace(query="").geturl(),
+        data={**dict(parse_qsl(place.query)), "allow": "Authorize"},
+        headers={"Authorization": f"Bearer {TOKEN}"},
+        allow_redirects=False,
+        timeout=10,
+    )
+    assert answer.status_code == 302, answer.text
+    return answer.headers["Location"]
