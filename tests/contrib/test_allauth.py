@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qs, urlencode, urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from allauth.socialaccount.adapter import get_adapter
@@ -12,20 +12,21 @@ from allauth.socialaccount.models import SocialAccount, SocialApp
 from allauth.socialaccount.providers.base import Provider
 from django.core import serializers
 from django.http import HttpResponse
-from django.test import Client, RequestFactory
+from django.test import RequestFactory
 
 from django_dcr import services
 from django_dcr.contrib.allauth.views import redirect_uri
 from django_dcr.models import ClientRegistration
+from tests.contrib.browser import Browser
+from tests.contrib.live_server import GRANTED, consent, serve_openid
 from tests.contrib.openid_server import OpenIDServer
 from tests.factories import make_registration, make_server
+from tests.live.server import Server
 
 if TYPE_CHECKING:
     from pytest_django import Settings
 
 pytestmark = [pytest.mark.network, pytest.mark.django_db]
-
-SITE = "https://testserver"
 
 
 @pytest.fixture(autouse=True)
@@ -48,31 +49,23 @@ def other_server() -> Iterator[OpenIDServer]:
         yield server
 
 
-class Visitor:
-    """Someone's browser."""
+@pytest.fixture(scope="module")
+def real_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """django-oauth-toolkit, in a process of its own."""
+    with serve_openid(tmp_path_factory.mktemp("server")) as server:
+        yield server
 
-    def __init__(self) -> None:
-        self.client = Client()
 
-    def get(self, url: str) -> HttpResponse:
-        return self.client.get(url, secure=True)
-
+class Visitor(Browser):
     def press(self, registration: ClientRegistration) -> HttpResponse:
         """Press the button of a server on the login page."""
-        return self.client.post(f"/accounts/dcr/{registration.key_digest}/login/", secure=True)
+        return self.post(f"/accounts/dcr/{registration.key_digest}/login/")
 
     def begin(self, registration: ClientRegistration) -> str:
         """Return the authorization URL that the button leads to."""
         answer = self.press(registration)
         assert answer.status_code == 302, answer.content
         return str(answer.headers["Location"])
-
-    def end(self, url: str, **changes: str | None) -> HttpResponse:
-        """Come back by ``url``, with parameters changed, or taken away by None."""
-        place = urlsplit(url)
-        parameters = {name: values[0] for name, values in parse_qs(place.query).items()}
-        kept = {name: text for name, text in {**parameters, **changes}.items() if text is not None}
-        return self.get(place._replace(query=urlencode(kept)).geturl())
 
     def log_in(self, server: OpenIDServer, registration: ClientRegistration) -> HttpResponse:
         """Go all the way."""
@@ -84,7 +77,7 @@ def visitor() -> Visitor:
     return Visitor()
 
 
-def register(server: OpenIDServer, owner: str = "", **metadata: Any) -> ClientRegistration:
+def register(server: OpenIDServer | Server, owner: str = "", **metadata: Any) -> ClientRegistration:
     uri = redirect_uri(RequestFactory().get("/", secure=True), server.issuer, owner)
     wishes = {"client_name": "Shop", "redirect_uris": [uri], **metadata}
     return services.get_or_register(server.issuer, owner, metadata=wishes)
@@ -108,6 +101,17 @@ def test_a_user_logs_in_with_the_method_that_was_registered(
     assert (account.provider, account.uid) == (registration.key_digest, "jane")
     assert visitor.get("/accounts/profile/").json() == {"user": account.user.username}
     assert "code_verifier" in server.forms[0]
+
+
+@pytest.mark.parametrize("method", GRANTED)
+def test_a_user_logs_in_at_a_real_server(
+    real_server: Server, visitor: Visitor, method: str
+) -> None:
+    wishes = {"token_endpoint_auth_method": method, "scope": "openid"}
+    registration = register(real_server, method, **wishes)
+    assert registration.metadata["token_endpoint_auth_method"] == GRANTED[method]
+    assert is_in(visitor.end(consent(real_server, visitor.begin(registration))))
+    assert SocialAccount.objects.get().uid == "1"
 
 
 def test_every_request_of_a_login_goes_through_the_one_door(

@@ -1,0 +1,243 @@
+"""Logins with mozilla-django-oidc (the extra ``mozilla-oidc``).
+
+::
+
+    AUTHENTICATION_BACKENDS = ["django_dcr.contrib.mozilla_oidc.AuthenticationBackend"]
+    OIDC_AUTHENTICATE_CLASS = "django_dcr.contrib.mozilla_oidc.AuthenticationRequestView"
+    OIDC_CALLBACK_CLASS = "django_dcr.contrib.mozilla_oidc.AuthenticationCallbackView"
+
+    path("oidc/", include("mozilla_django_oidc.urls"))
+
+``/oidc/authenticate/?iss=https://login.example.com/realms/shop`` then begins a login.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any
+from urllib.parse import urlencode
+
+import jwt
+from django.contrib.auth import get_user_model
+from django.contrib.auth.base_user import AbstractBaseUser
+from django.core.exceptions import SuspiciousOperation
+from django.db.models import QuerySet
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.views.decorators.debug import sensitive_variables
+from mozilla_django_oidc.auth import OIDCAuthenticationBackend
+from mozilla_django_oidc.utils import import_from_settings
+from mozilla_django_oidc.views import OIDCAuthenticationCallbackView, OIDCAuthenticationRequestView
+
+from django_dcr import http, protocol, services
+from django_dcr.exceptions import MAX_LENGTH, DCRError
+from django_dcr.fields import Secret, digest
+from django_dcr.models import ClientRegistration
+from django_dcr.text import clean
+
+logger = logging.getLogger("django_dcr")
+
+_ATTEMPT = "django_dcr"
+_STEP = "login"
+
+
+def _code_challenge_method(registration: ClientRegistration) -> str:
+    return protocol.code_challenge_method(
+        registration.server.metadata,
+        registration.metadata.get("token_endpoint_auth_method", "client_secret_basic"),
+        issuer=registration.server.issuer,
+    )
+
+
+def _member(name: str) -> Callable[[ClientRegistration], Any]:
+    return lambda registration: registration.server.metadata.get(name, "")
+
+
+#: The library's settings that a registration has the values of.
+_SETTINGS: dict[str, Callable[[ClientRegistration], Any]] = {
+    "OIDC_OP_AUTHORIZATION_ENDPOINT": _member("authorization_endpoint"),
+    "OIDC_OP_TOKEN_ENDPOINT": _member("token_endpoint"),
+    "OIDC_OP_USER_ENDPOINT": _member("userinfo_endpoint"),
+    "OIDC_OP_JWKS_ENDPOINT": _member("jwks_uri"),
+    "OIDC_RP_CLIENT_ID": lambda registration: registration.client_id,
+    "OIDC_RP_CLIENT_SECRET": lambda registration: registration.client_secret,  # still sealed
+    # OpenID Connect Registration section 2 has this default, the library another.
+    "OIDC_RP_SIGN_ALGO": lambda registration: registration.metadata.get(
+        "id_token_signed_response_alg", "RS256"
+    ),
+    "OIDC_USE_PKCE": lambda registration: bool(_code_challenge_method(registration)),
+    "OIDC_PKCE_CODE_CHALLENGE_METHOD": _code_challenge_method,
+}
+
+
+class _Registered:
+    #: Whose client and server this is about; None until a request says so.
+    registration: ClientRegistration | None = None
+
+    def get_settings(self, attr: str, *default: Any) -> Any:
+        """Return what the registration says, else the site's own setting."""
+        if attr in _SETTINGS:
+            return self.registration and _SETTINGS[attr](self.registration)
+        if attr == "OIDC_RP_SCOPES" and self.registration:
+            default = (self.registration.metadata.get("scope", "openid email"),)
+        return import_from_settings(attr, *default)
+
+    def failed(self, error: Exception) -> HttpResponse:
+        """Send the user to ``LOGIN_REDIRECT_URL_FAILURE``, and log why."""
+        logger.warning("A login failed. %s", clean(str(error), MAX_LENGTH))
+        return HttpResponseRedirect(self.get_settings("LOGIN_REDIRECT_URL_FAILURE", "/"))
+
+
+class AuthenticationRequestView(_Registered, OIDCAuthenticationRequestView):
+    """Sends the user to the server of a registration."""
+
+    def get_login(self, request: HttpRequest) -> tuple[str, str]:
+        """Return issuer and owner of the registration to log in with, to be overridden.
+
+        Here it is the site's own at the issuer that the query's ``iss`` names (OpenID Connect
+        Core section 4), and has to exist: nobody outside may make this site register.
+        """
+        issuer = request.GET.get("iss", "")
+        if not ClientRegistration.objects.for_key(issuer).live().exists():
+            raise Http404
+        return issuer, ""
+
+    def get(self, request: HttpRequest) -> HttpResponse:
+        issuer, owner = self.get_login(request)
+        try:
+            self.registration = services.for_login(issuer, owner)
+            super().__init__()  # which reads the settings
+            response: HttpResponse = super().get(request)
+        except DCRError as exc:
+            return self.failed(exc)
+        *_, newest = request.session["oidc_states"].values()
+        newest[_ATTEMPT] = services.login_attempt(self.registration)
+        request.session.modified = True
+        return response
+
+
+class AuthenticationCallbackView(_Registered, OIDCAuthenticationCallbackView):
+    """Takes the user back, if the answer comes from the issuer where the login began."""
+
+    def get(self, request: HttpRequest) -> HttpResponse:
+        states = request.session.get("oidc_states", {})
+        state = request.GET.get("state")
+        attempt = states.get(state, {}).get(_ATTEMPT)
+        if attempt is None:  # no login of this session, or one of the library's own
+            return self._answered(request)
+        try:
+            registration = services.for_login(attempt["issuer"], attempt["owner"])
+            services.check_login(registration, attempt, request.GET.get("iss"))
+            request.dcr_registration = registration  # type: ignore[attr-defined]
+            return self._answered(request)
+        except (DCRError, jwt.PyJWTError, SuspiciousOperation) as exc:
+            if states.pop(state, None):  # one answer for each login
+                request.session.modified = True
+            return self.failed(exc)
+
+    def _answered(self, request: HttpRequest) -> HttpResponse:
+        response: HttpResponse = super().get(request)
+        return response
+
+
+class AuthenticationBackend(_Registered, OIDCAuthenticationBackend):
+    """Asks the server who the user is, as the registration's client.
+
+    A user is found by issuer and subject, the only claims to rely on where there is more than
+    one server (OpenID Connect Core section 5.7): each of them may claim any e-mail address.
+    """
+
+    registration: ClientRegistration
+
+    def __init__(self) -> None:
+        self.UserModel = get_user_model()  # and the settings once there is a registration
+
+    def authenticate(self, request: HttpRequest | None, **kwargs: Any) -> Any:
+        """Return the user, or None. Raises DCRError, PyJWTError and SuspiciousOperation."""
+        registration = getattr(request, "dcr_registration", None)
+        if registration is None:
+            return None
+        self.registration = registration
+        super().__init__()
+        return super().authenticate(request, **kwargs)
+
+    @sensitive_variables()
+    def get_token(self, payload: Mapping[str, Any]) -> dict[str, Any]:
+        """Exchange the code by the registered client authentication (RFC 6749 section 4.1.3)."""
+        headers, credentials = self.registration.client_authentication()
+        grant = {k: v for k, v in payload.items() if k not in ("client_id", "client_secret")}
+        reply = self._send(
+            "POST",
+            self.OIDC_OP_TOKEN_ENDPOINT,
+            body=urlencode({**grant, **credentials}).encode(),
+            headers={"Content-Type": "application/x-www-form-urlencoded", **headers},
+        )
+        if protocol.is_invalid_client(reply.status, reply.body):
+            services.client_refused(self.registration)
+        return self._document(reply)
+
+    @sensitive_variables()
+    def get_userinfo(
+        self, access_token: str, id_token: str, payload: dict[str, Any]
+    ) -> dict[str, Any]:
+        """Return the user's claims: those of the ID token where the server has no more."""
+        if not self.OIDC_OP_USER_ENDPOINT:
+            return payload
+        reply = self._send("GET", self.OIDC_OP_USER_ENDPOINT, token=access_token)
+        if reply.headers.get("Content-Type", "").lower().startswith("application/jwt"):
+            claims = self.verify_token(reply.body.decode(errors="replace"))
+        else:
+            claims = self._document(reply)
+        if claims.get("sub") != payload["sub"]:
+            raise SuspiciousOperation("The userinfo is another user's than the ID token.")
+        return claims
+
+    def retrieve_matching_jwk(self, token: str) -> jwt.PyJWK:
+        """Return the server's key for a token, by the key's id."""
+        wanted = jwt.get_unverified_header(token).get("kid")
+        keys = self._document(self._send("GET", self.OIDC_OP_JWKS_ENDPOINT)).get("keys")
+        for key in keys if isinstance(keys, list) else []:
+            if isinstance(key, dict) and key.get("kid") == wanted:
+                return jwt.PyJWK(key, self.OIDC_RP_SIGN_ALGO)
+        raise SuspiciousOperation("The server publishes no key of the token's id.")
+
+    @sensitive_variables()
+    def get_payload_data(self, token: str, key: Any) -> dict[str, Any]:
+        """Return the claims of a token that ``key`` signed: it may be the client secret."""
+        plain = key.reveal() if isinstance(key, Secret) else key
+        claims: dict[str, Any] = super().get_payload_data(token, plain)
+        return claims
+
+    def verify_token(self, token: str, **kwargs: Any) -> dict[str, Any]:
+        """Return the claims of a token, if this server made it for this client.
+
+        The library checks the signature only, not for whom it is (OpenID Connect Core section
+        3.1.3.7, of signed userinfo 5.3.2).
+        """
+        claims: dict[str, Any] = super().verify_token(token, **kwargs)
+        audience = claims.get("aud")
+        audiences = audience if isinstance(audience, list) else [audience]
+        issuer = self.registration.server.issuer
+        if claims.get("iss") != issuer or self.OIDC_RP_CLIENT_ID not in audiences:
+            raise SuspiciousOperation("The token is another issuer's, or for another client.")
+        if not isinstance(claims.get("sub"), str):
+            raise SuspiciousOperation("The token does not say whose it is.")
+        return claims
+
+    def filter_users_by_claims(self, claims: Mapping[str, Any]) -> QuerySet[AbstractBaseUser]:
+        name = self.UserModel.USERNAME_FIELD
+        return self.UserModel._default_manager.filter(**{name: self.get_username(claims)})
+
+    def get_username(self, claims: Mapping[str, Any]) -> str:
+        return digest(self.registration.server.issuer, claims["sub"])
+
+    @sensitive_variables()
+    def _send(self, method: str, url: str, **options: Any) -> http.Reply:
+        issuer = self.registration.server.issuer
+        return http.send(method, url, issuer=issuer, step=_STEP, **options)
+
+    @sensitive_variables()
+    def _document(self, reply: http.Reply) -> dict[str, Any]:
+        issuer = self.registration.server.issuer
+        protocol.check_status(reply, {200}, issuer=issuer, step=_STEP)
+        return protocol.parse_object(reply.body, issuer=issuer, step=_STEP)

@@ -1,0 +1,338 @@
+"""Logins with mozilla-django-oidc, at a server on loopback."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+from django.contrib.auth import get_user_model
+from django.http import HttpResponse
+
+from django_dcr import services
+from django_dcr.models import ClientRegistration
+from tests.contrib.browser import Browser
+from tests.contrib.live_server import GRANTED, consent, serve_openid
+from tests.contrib.openid_server import OpenIDServer
+from tests.live.server import Server
+
+if TYPE_CHECKING:
+    from pytest_django import Settings
+
+pytestmark = [pytest.mark.network, pytest.mark.django_db]
+
+CALLBACK = "https://testserver/oidc/callback/"
+User = get_user_model()
+
+
+@pytest.fixture(autouse=True)
+def _site(settings: Settings) -> None:
+    settings.ROOT_URLCONF = "tests.contrib.site_mozilla_oidc"
+    settings.AUTHENTICATION_BACKENDS = ["django_dcr.contrib.mozilla_oidc.AuthenticationBackend"]
+    settings.LOGIN_REDIRECT_URL = "/profile/"
+    settings.LOGIN_REDIRECT_URL_FAILURE = "/failed/"
+    settings.DCR_INTERNAL_ORIGINS = ["http://127.0.0.1"]
+    settings.DCR_CLIENT_METADATA = {"client_name": "Shop", "redirect_uris": [CALLBACK]}
+
+
+@pytest.fixture
+def server() -> Iterator[OpenIDServer]:
+    with OpenIDServer() as server:
+        yield server
+
+
+@pytest.fixture
+def other_server() -> Iterator[OpenIDServer]:
+    with OpenIDServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def real_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """django-oauth-toolkit, in a process of its own."""
+    with serve_openid(tmp_path_factory.mktemp("server")) as server:
+        yield server
+
+
+class Visitor(Browser):
+    def begin(self, server: OpenIDServer | Server) -> str:
+        """Return the authorization URL that the site's login page leads to."""
+        answer = self.get("/oidc/authenticate/", iss=server.issuer)
+        assert answer.status_code == 302, answer.content
+        return str(answer.headers["Location"])
+
+    def log_in(self, server: OpenIDServer) -> HttpResponse:
+        """Go all the way."""
+        return self.end(server.log_in(self.begin(server)))
+
+
+@pytest.fixture
+def visitor() -> Visitor:
+    return Visitor()
+
+
+def register(server: OpenIDServer | Server, **metadata: Any) -> ClientRegistration:
+    return services.get_or_register(server.issuer, metadata=metadata)
+
+
+def is_in(answer: HttpResponse) -> bool:
+    return answer.status_code == 302 and answer.headers["Location"] == "/profile/"
+
+
+def has_failed(answer: HttpResponse) -> bool:
+    return answer.status_code == 302 and answer.headers["Location"] == "/failed/"
+
+
+@pytest.mark.parametrize("method", ["client_secret_basic", "client_secret_post", "none"])
+def test_a_user_logs_in_with_the_method_that_was_registered(
+    server: OpenIDServer, visitor: Visitor, method: str
+) -> None:
+    register(server, token_endpoint_auth_method=method)
+    assert is_in(visitor.log_in(server))
+    user = User.objects.get()
+    assert user.email == "jane@example.com"
+    assert visitor.get("/profile/").json() == {"user": user.username}
+    assert "code_verifier" in server.forms[0]
+
+
+@pytest.mark.parametrize("method", GRANTED)
+def test_a_user_logs_in_at_a_real_server(
+    real_server: Server, visitor: Visitor, method: str
+) -> None:
+    registration = register(real_server, token_endpoint_auth_method=method, scope="openid")
+    assert registration.metadata["token_endpoint_auth_method"] == GRANTED[method]
+    assert is_in(visitor.end(consent(real_server, visitor.begin(real_server))))
+    assert User.objects.count() == 1
+
+
+def test_every_request_of_a_login_goes_through_the_one_door(
+    server: OpenIDServer, visitor: Visitor
+) -> None:
+    register(server)
+    visitor.log_in(server)
+    assert [*server.agents] == ["/token", "/jwks", "/userinfo"]
+    assert all(agent.startswith("django-dcr/") for agent in server.agents.values())
+
+
+def test_a_renewed_secret_is_used_from_the_next_login_on(
+    server: OpenIDServer, visitor: Visitor
+) -> None:
+    registration = register(server)
+    visitor.log_in(server)
+    server.turns_secrets = True
+    services.renew(registration)
+    assert is_in(Visitor().log_in(server))
+    assert User.objects.count() == 1
+
+
+def test_a_secret_that_is_renewed_while_a_user_logs_in_is_used_at_once(
+    server: OpenIDServer, visitor: Visitor
+) -> None:
+    registration = register(server)
+    url = visitor.begin(server)
+    server.turns_secrets = True
+    services.renew(registration)
+    assert is_in(visitor.end(server.log_in(url)))
+
+
+def test_the_secret_is_kept_nowhere_but_in_the_row(server: OpenIDServer, visitor: Visitor) -> None:
+    registration = register(server)
+    visitor.log_in(server)
+    assert registration.client_secret is not None
+    assert registration.client_secret.reveal() not in str(visitor.client.session.items())
+
+
+@pytest.mark.parametrize(
+    ("iss", "message"),
+    [
+        pytest.param("https://evil.example", "names another issuer", id="another"),
+        pytest.param(None, "does not name its issuer", id="missing though promised"),
+    ],
+)
+def test_an_answer_without_the_right_issuer_is_not_used(
+    server: OpenIDServer,
+    visitor: Visitor,
+    caplog: pytest.LogCaptureFixture,
+    iss: str | None,
+    message: str,
+) -> None:
+    register(server)
+    answer = server.log_in(visitor.begin(server))
+    assert has_failed(visitor.end(answer, iss=iss))
+    assert message in caplog.text
+    assert visitor.end(answer).status_code == 400  # for the login is over
+    assert server.forms == []
+
+
+def test_an_error_of_another_issuer_is_not_taken_for_this_ones(
+    server: OpenIDServer, visitor: Visitor, caplog: pytest.LogCaptureFixture
+) -> None:
+    register(server)
+    answer = server.log_in(visitor.begin(server))
+    assert has_failed(visitor.end(answer, code=None, error="no", iss="https://evil.example"))
+    assert "names another issuer" in caplog.text
+
+
+def test_two_logins_at_two_servers_can_be_open_at_once(
+    server: OpenIDServer, other_server: OpenIDServer, visitor: Visitor
+) -> None:
+    """And Jane of the one server is not Jane of the other, whatever address both claim."""
+    register(server)
+    register(other_server)
+    first = server.log_in(visitor.begin(server))
+    second = other_server.log_in(visitor.begin(other_server))
+    assert is_in(visitor.end(first))
+    assert is_in(visitor.end(second))
+    assert [len(server.forms), len(other_server.forms)] == [1, 1]
+    assert User.objects.filter(email="jane@example.com").count() == 2
+
+
+def test_a_login_that_nobody_began_ends_nowhere(server: OpenIDServer, visitor: Visitor) -> None:
+    register(server)
+    answer = server.log_in(visitor.begin(server))
+    assert has_failed(Visitor().end(answer))
+    assert server.forms == []
+
+
+def test_an_answer_is_used_once(server: OpenIDServer, visitor: Visitor) -> None:
+    register(server)
+    answer = server.log_in(visitor.begin(server))
+    assert is_in(visitor.end(answer))
+    assert visitor.end(answer).status_code == 400
+
+
+def test_a_login_that_the_library_began_by_itself_is_not_answered_with_a_registration(
+    visitor: Visitor,
+) -> None:
+    session = visitor.client.session
+    session["oidc_states"] = {"s1": {"nonce": None, "code_verifier": None, "added_on": 0}}
+    session.save()
+    assert has_failed(visitor.get("/oidc/callback/", state="s1", code="c1"))
+
+
+def test_a_site_says_whose_registration_it_is(server: OpenIDServer, visitor: Visitor) -> None:
+    answer = visitor.get("/oidc/tenants/", issuer=server.issuer)
+    assert is_in(visitor.end(server.log_in(answer.headers["Location"])))
+    assert ClientRegistration.objects.get().owner == "customer-42"
+
+
+@pytest.mark.parametrize("query", [{}, {"iss": "https://evil.example"}])
+def test_nobody_outside_makes_the_site_register(visitor: Visitor, query: dict[str, str]) -> None:
+    assert visitor.get("/oidc/authenticate/", **query).status_code == 404
+    assert not ClientRegistration.objects.exists()
+
+
+def test_a_server_that_sends_its_users_elsewhere_is_left_alone(
+    server: OpenIDServer, visitor: Visitor, caplog: pytest.LogCaptureFixture
+) -> None:
+    register(server)
+    server.changes = {"authorization_endpoint": "https://evil.example/authorize"}
+    services.discover(ClientRegistration.objects.get().server, refresh=True)
+    assert has_failed(visitor.get("/oidc/authenticate/", iss=server.issuer))
+    assert "trusted_origins" in caplog.text
+
+
+def test_a_refused_client_is_noticed(
+    server: OpenIDServer, visitor: Visitor, heard: list[Any]
+) -> None:
+    registration = register(server)
+    answer = server.log_in(visitor.begin(server))
+    server.clients.clear()
+    assert has_failed(visitor.end(answer))
+    assert ("gone", registration, "gone") in heard
+
+
+def test_pkce_is_left_out_where_the_server_refuses_it(
+    server: OpenIDServer, visitor: Visitor
+) -> None:
+    server.changes = {"code_challenge_methods_supported": ["plain"]}
+    register(server)
+    assert "code_challenge" not in visitor.begin(server)
+
+
+def test_a_login_asks_for_the_registered_scope(server: OpenIDServer, visitor: Visitor) -> None:
+    register(server, scope="openid profile email")
+    query = parse_qs(urlsplit(visitor.begin(server)).query)
+    assert query["scope"] == ["openid profile email"]
+
+
+@pytest.mark.parametrize(
+    ("claims", "message"),
+    [
+        pytest.param({"iss": "https://evil.example"}, "another issuer's", id="issuer"),
+        pytest.param({"aud": ["another"]}, "for another client", id="audience"),
+        pytest.param({"nonce": "another"}, "Nonce verification failed", id="nonce"),
+        pytest.param({"exp": 1}, "expired", id="expired"),
+        pytest.param({"sub": None}, "whose it is", id="no subject"),
+    ],
+)
+def test_an_id_token_that_is_not_for_this_login_lets_nobody_in(
+    server: OpenIDServer,
+    visitor: Visitor,
+    caplog: pytest.LogCaptureFixture,
+    claims: dict[str, Any],
+    message: str,
+) -> None:
+    register(server)
+    server.claims = claims
+    assert has_failed(visitor.log_in(server))
+    assert message in caplog.text
+
+
+def test_a_token_may_be_for_others_too(server: OpenIDServer, visitor: Visitor) -> None:
+    server.claims = {"aud": ["another", register(server).client_id]}
+    assert is_in(visitor.log_in(server))
+
+
+@pytest.mark.parametrize("keys", [None, "none", ["none"], [{"kid": "another"}]])
+def test_a_token_whose_key_is_not_published_lets_nobody_in(
+    server: OpenIDServer, visitor: Visitor, caplog: pytest.LogCaptureFixture, keys: object
+) -> None:
+    register(server)
+    server.jwks = {"keys": keys}
+    assert has_failed(visitor.log_in(server))
+    assert "no key of the token's id" in caplog.text
+
+
+def test_a_token_may_be_signed_with_the_client_secret(
+    server: OpenIDServer, visitor: Visitor
+) -> None:
+    registration = register(server, id_token_signed_response_alg="HS256")
+    secret = "s" * 32
+    server.clients[registration.client_id]["client_secret"] = server.signing_secret = secret
+    services.read(registration)
+    assert is_in(visitor.log_in(server))
+    server.signing_secret = "another".ljust(32)
+    assert has_failed(Visitor().log_in(server))
+
+
+def test_userinfo_may_be_signed(server: OpenIDServer, visitor: Visitor) -> None:
+    client_id = register(server).client_id
+    server.userinfo = server.signed(aud=client_id, email="signed@example.com")
+    assert is_in(visitor.log_in(server))
+    assert User.objects.get().email == "signed@example.com"
+
+
+def test_userinfo_of_another_user_lets_nobody_in(server: OpenIDServer, visitor: Visitor) -> None:
+    register(server)
+    server.userinfo = {"sub": "joe", "email": "jane@example.com"}
+    assert has_failed(visitor.log_in(server))
+
+
+def test_without_userinfo_the_id_token_says_who_logged_in(
+    server: OpenIDServer, visitor: Visitor
+) -> None:
+    server.changes = {"userinfo_endpoint": None}
+    server.claims = {"email": "token@example.com"}
+    register(server)
+    assert is_in(visitor.log_in(server))
+    assert User.objects.get().email == "token@example.com"
+
+
+def test_a_server_that_does_not_say_who_logged_in_lets_nobody_in(
+    server: OpenIDServer, visitor: Visitor
+) -> None:
+    server.issues_id_tokens = False
+    register(server)
+    assert has_failed(visitor.log_in(server))
