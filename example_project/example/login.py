@@ -18,6 +18,7 @@ from django_dcr.conf import conf
 from django_dcr.contrib.authlib import OAuth, RegisteredApp
 from django_dcr.exceptions import DCRError
 from django_dcr.models import AuthorizationServer, ClientRegistration
+from django_dcr.text import clean
 
 oauth = OAuth()
 
@@ -99,5 +100,7 @@ def userinfo(client: RegisteredApp, token: dict[str, Any]) -> dict[str, Any]:
 
 
 def failed(request: HttpRequest, failure: Exception) -> HttpResponse:
-    messages.error(request, f"Not logged in. {failure}")
+    said_no = getattr(failure, "error", "") == "access_denied"  # RFC 6749 section 4.1.2.1
+    reason = "You said no at the server." if said_no else clean(failure, 500).rstrip(": ")
+    messages.error(request, f"Not logged in. {reason}")
     return redirect("home")

@@ -69,7 +69,7 @@ def log_in(stranger: Visitor) -> None:
 def test_a_user_who_says_no_is_told_so(stranger: Visitor) -> None:
     log_in(stranger)
     stranger.press("No")
-    expect(stranger.page.get_by_role("alert")).to_contain_text("Not logged in. access_denied")
+    expect(stranger.page.get_by_role("alert")).to_contain_text("Not logged in. You said no at the server.")
     stranger.look_at("login-refused")
 
 
