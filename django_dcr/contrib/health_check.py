@@ -1,0 +1,53 @@
+"""A check for django-health-check 4 (the extra ``health-check``).
+
+::
+
+    checks = ["django_dcr.contrib.health_check.Registrations"]
+    path("health/", HealthCheckView.as_view(checks=checks))
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+from django.db.models import Exists, OuterRef, Q, QuerySet
+from django.utils import timezone
+from health_check.base import HealthCheck
+from health_check.exceptions import ServiceUnavailable
+
+from django_dcr.conf import conf
+from django_dcr.models import ClientRegistration, Status
+
+_MAX_NAMED = 10
+
+
+@dataclasses.dataclass
+class Registrations(HealthCheck):
+    """Fails while users cannot log in, or soon cannot, and only a person can mend it.
+
+    That is: a secret has expired; one expires within ``DCR_RENEW_BEFORE`` and the last exchange
+    with its server failed; a server has lost a client; or it may hold one that cannot be named.
+    Takes one query and asks no server.
+    """
+
+    async def run(self) -> None:
+        found = [pk async for pk in _ailing().values_list("pk", flat=True)[: _MAX_NAMED + 1]]
+        if not found:
+            return
+        # Numbers, not names: such a page is often open to anyone, and owners are customers.
+        named = ", ".join(map(str, sorted(found)[:_MAX_NAMED]))
+        more = " and more" if len(found) > _MAX_NAMED else ""
+        raise ServiceUnavailable(
+            f"Client registrations {named}{more} need attention. "
+            "Each says why with: manage.py dcr_show ID"
+        )
+
+
+def _ailing() -> QuerySet[ClientRegistration]:
+    rows, now = ClientRegistration.objects, timezone.now()
+    expired = Q(client_secret_expires_at__lte=int(now.timestamp()))
+    ending = rows.expiring(now + conf.DCR_RENEW_BEFORE).filter(expired | ~Q(last_error=""))
+    newer = rows.filter(key_digest=OuterRef("key_digest"), pk__gt=OuterRef("pk"))
+    lost = rows.filter(~Exists(newer), status=Status.GONE)  # and nobody has dealt with it
+    doubtful = rows.live().filter(status=Status.UNKNOWN)
+    return (ending | lost | doubtful).filter(server__enabled=True)
