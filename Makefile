@@ -10,6 +10,7 @@ EXAMPLE = $(VENV)/.installed-$(VERSION)-example
 TEST = $(VENV)/.installed-$(VERSION)-test
 BROWSER = $(VENV)/.installed-$(VERSION)-test,browser
 DATABASES = $(VENV)/.installed-$(VERSION)-test,databases
+BENCH = $(VENV)/.installed-$(VERSION)-test,bench
 DEV = $(VENV)/.installed-$(VERSION)-test,dev
 
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
@@ -41,6 +42,9 @@ test-all: test $(DATABASES) ## the same in full size, also on PostgreSQL and Mar
 
 interop: $(TEST) ## the client's life at real servers; downloads them; needs Node.js and Java
 	@$(BIN)/python -m pytest tests/interop -rs --write-table docs/servers.md
+
+bench: $(BENCH) ## the time that the work takes, beside that of other clients; ten minutes
+	@$(BIN)/python -m tests.benchmarks --write docs/benchmarks.md
 
 browser: $(BROWSER) ## the admin and a login in Chromium; SCREENSHOTS=FOLDER photographs them
 	@$(BIN)/python -m pytest tests/browser/admin.py tests/browser/login.py tests/browser/unfold.py

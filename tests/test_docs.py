@@ -32,6 +32,7 @@ DOCUMENTS = {
         "README.md",
         "CONTRIBUTING.md",
         "SECURITY.md",
+        "docs/benchmarks.md",
         "docs/dependencies.md",
         "docs/servers.md",
     )

@@ -1,0 +1,111 @@
+"""The table of a run, as Markdown, and its figures as JSON."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import statistics
+from collections.abc import Iterator
+from importlib.metadata import version
+from pathlib import Path
+
+from tests.benchmarks.workloads import CEILING, OURS, WORKLOADS, Contestant, Target, Workload
+
+BEGIN = "<!-- What stands up to the next mark is written by `make bench`. -->\n"
+END = "<!-- From here on by hand. -->\n"
+_TITLES = {"sqlite": "SQLite (WAL)", "postgresql": "PostgreSQL", "": "SQLite of its own"}
+
+
+class Report:
+    """The figures of this run: microseconds an operation, one of each round."""
+
+    def __init__(self, rounds: int, rows: int) -> None:
+        self.rounds, self.rows = rounds, rows
+        self.figures: dict[tuple[str, str, str], list[float]] = {}
+        #: What could not be run, and why.
+        self.absent: dict[str, str] = {}
+
+    def add(
+        self, workload: Workload, contestant: Contestant, database: str, microseconds: float
+    ) -> None:
+        key = workload.title, contestant.title, database
+        self.figures.setdefault(key, []).append(microseconds)
+
+    def write(self, document: Path) -> None:
+        """Write the table between the document's marks, and the figures beside it."""
+        before, rest = document.read_text().split(BEGIN)
+        after = rest.split(END)[1]
+        document.write_text(f"{before}{BEGIN}\n{self.text()}\n{END}{after}")
+        figures = [
+            {"workload": workload, "of": contestant, "database": database, "microseconds": values}
+            for (workload, contestant, database), values in self.figures.items()
+        ]
+        about = {"rounds": self.rounds, "rows": self.rows, "with": _circumstances()}
+        results = json.dumps({**about, "absent": self.absent, "figures": figures}, indent=1)
+        document.with_suffix(".json").write_text(results + "\n")
+
+    def text(self) -> str:
+        ceiling = self._median(CEILING, CEILING.contestants[0].title, "sqlite")
+        lines = [
+            f"{self.rounds} rounds; {self.rows:,} rows in the large tables; {_circumstances()}.",
+            f"The server answers {1_000_000 / ceiling:,.0f} requests a second at most."
+            if ceiling
+            else "",
+            *(f"Not measured, since it could not be run: {name}." for name in self.absent),
+            "",
+            *self._table(),
+            "",
+            *self._targets(),
+        ]
+        return "\n".join(lines) + "\n"
+
+    def _table(self) -> Iterator[str]:
+        yield "| workload | who | where | µs an operation | quartiles | ratio to django-dcr |"
+        yield "|---|---|---|---|---|---|"
+        for workload in WORKLOADS:
+            for (title, who, database), values in self.figures.items():
+                if title != workload.title:
+                    continue
+                ours = self._median(workload, OURS, database or "sqlite")
+                low, median, high = _quartiles(values)
+                ratio = f"{median / ours:.2f}" if ours else ""
+                yield (
+                    f"| {title} | {who} | {_TITLES[database]} | {median:,.1f} "
+                    f"| {low:,.1f} to {high:,.1f} | {ratio} |"
+                )
+
+    def _targets(self) -> Iterator[str]:
+        yield "| workload | at most | SQLite (WAL) | PostgreSQL |"
+        yield "|---|---|---|---|"
+        for workload in WORKLOADS:
+            for target in workload.targets:
+                cells = [self._met(workload, target, kind) for kind in ("sqlite", "postgresql")]
+                aim = f"{target.at_most:.3g} x {target.other}"
+                yield f"| {workload.title} | {aim} | {' | '.join(cells)} |"
+
+    def _met(self, workload: Workload, target: Target, database: str) -> str:
+        ours = self._median(workload, OURS, database)
+        other = self._median(workload, target.other, database)
+        other = other or self._median(workload, target.other, "")
+        if not ours or not other:
+            return "not measured"
+        ratio = ours / other
+        return f"{ratio:.2g}" if ratio <= target.at_most else f"**{ratio:.2f}: missed**"
+
+    def _median(self, workload: Workload, who: str, database: str) -> float:
+        values = self.figures.get((workload.title, who, database))
+        return statistics.median(values) if values else 0.0
+
+
+def _quartiles(values: list[float]) -> tuple[float, float, float]:
+    if len(values) < 2:
+        return values[0], values[0], values[0]
+    low, median, high = statistics.quantiles(values, n=4, method="inclusive")
+    return low, median, high
+
+
+def _circumstances() -> str:
+    versions = ", ".join(f"{name} {version(name)}" for name in ("Django", "requests"))
+    cores = len(os.sched_getaffinity(0))
+    return f"Python {platform.python_version()}, {versions}, {cores} cores"

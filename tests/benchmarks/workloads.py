@@ -1,0 +1,128 @@
+"""What is measured, of whom, and what of it is aimed at."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+#: Where our rows are; the peers have SQLite of their own.
+DATABASES = ("sqlite", "postgresql")
+OURS = "django-dcr"
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """Who does a workload: the process, the name it knows the workload by, operations a round."""
+
+    title: str
+    process: str
+    name: str
+    count: int
+    databases: tuple[str, ...] = DATABASES
+
+
+@dataclass(frozen=True)
+class Target:
+    """Ours may take at most so many times what another takes."""
+
+    other: str
+    at_most: float
+
+
+@dataclass(frozen=True)
+class Workload:
+    title: str
+    contestants: tuple[Contestant, ...]
+    targets: tuple[Target, ...] = ()
+
+
+def _peer(title: str, name: str, count: int) -> Contestant:
+    process = title.removesuffix(" without Argon2")
+    return Contestant(title, process, name, count, ("",))
+
+
+def _pair(title: str, name: str, count: int, at_most: float, *peers: Contestant) -> Workload:
+    """Ours beside the same done by hand, which it may take so many times as long as."""
+    ours = Contestant(OURS, "few", name, count)
+    limit = Contestant(_RAW, "few", f"raw {name}", count)
+    return Workload(title, (ours, limit, *peers), (Target(_RAW, at_most),))
+
+
+_FORGE, _FAST_FORGE = "ContextForge", "ContextForge without Argon2"
+_MCP, _NODE, _IDPYOIDC = "MCP Python SDK", "oauth4webapi", "idpyoidc"
+_RAW = "requests and ORM"
+
+#: What the server can do at most, asked through a bare socket.
+CEILING = Workload(
+    "The server's ceiling", (Contestant("bare socket", "few", "ceiling", 2000, ("sqlite",)),)
+)
+
+WORKLOADS = (
+    Workload(
+        "hit: get_or_register, and the secret in clear",
+        (
+            Contestant(OURS, "few", "hit", 500),
+            Contestant("bare get() and decrypt", "few", "raw hit", 500),
+            _peer(_FAST_FORGE, "hit without Argon2", 200),
+            _peer(_FORGE, "hit", 2),
+        ),
+        (
+            Target("bare get() and decrypt", 1.2),
+            Target(_FAST_FORGE, 0.5),
+            Target(_FORGE, 0.001),
+        ),
+    ),
+    Workload(
+        "hit among many rows",
+        (Contestant(OURS, "many", "hit", 500), Contestant("among 1,000 rows", "few", "hit", 500)),
+        (Target("among 1,000 rows", 1.2),),
+    ),
+    Workload("discover, the row being fresh", (Contestant(OURS, "few", "discover", 2000),)),
+    _pair(
+        "register, one after the other",
+        "register",
+        100,
+        1.4,
+        _peer(_NODE, "register", 100),
+        _peer(_MCP, "register", 100),
+        _peer(_IDPYOIDC, "register", 100),
+        _peer(_FAST_FORGE, "register without Argon2", 10),
+        _peer(_FORGE, "register", 1),
+    ),
+    _pair(
+        "register, 16 at once, of a server that takes 20 ms",
+        "register at once",
+        400,
+        1 / 0.75,
+        Contestant("django-dcr in processes", "few", "register in processes", 400),
+        _peer(_NODE, "register at once", 400),
+        _peer(_MCP, "register at once", 400),
+        _peer(_FAST_FORGE, "register at once without Argon2", 48),
+    ),
+    _pair("read", "read", 100, 1.4),
+    _pair("update", "update", 100, 1.4),
+    _pair("revoke", "revoke", 100, 1.4),
+    Workload(
+        "dcr_renew, 1,000 rows about to expire",
+        (
+            Contestant(OURS, "many", "renew", 1000),
+            Contestant("of 1,000 rows", "few", "renew", 1000),
+        ),
+        (Target("of 1,000 rows", 1.2),),
+    ),
+    Workload(
+        "dcr_register, a new process",
+        (
+            Contestant(OURS, "few", "cold", 1),
+            Contestant("django.setup(), requests", "few", "raw cold", 1),
+        ),
+        (Target("django.setup(), requests", 1.25),),
+    ),
+    Workload(
+        "the admin's list",
+        (
+            Contestant(OURS, "many", "admin", 5),
+            Contestant("a bare ModelAdmin", "many", "raw admin", 5),
+        ),
+        (Target("a bare ModelAdmin", 1.5),),
+    ),
+)
