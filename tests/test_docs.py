@@ -34,6 +34,7 @@ DOCUMENTS = {
         "SECURITY.md",
         "docs/benchmarks.md",
         "docs/dependencies.md",
+        "docs/login.md",
         "docs/servers.md",
     )
 }
