@@ -63,6 +63,7 @@ _STEPS = {
     "retry": gettext_lazy("Try again"),
     "reveal": gettext_lazy("Reveal the secret"),
     "reconcile": gettext_lazy("Settle"),
+    "login": gettext_lazy("Login refused"),
 }
 
 
