@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from functools import lru_cache
 from typing import NamedTuple
 
 MAX_LENGTH = 8192
@@ -56,6 +57,12 @@ def parse(url: object) -> URL:
         raise ValueError("is not a URL")
     if len(url) > MAX_LENGTH:
         raise ValueError(f"is longer than {MAX_LENGTH} characters")
+    return _parsed(url)
+
+
+# A site has few issuers and origins, and looks at them with every registration handed out.
+@lru_cache(maxsize=256)
+def _parsed(url: str) -> URL:
     match = _URL.fullmatch(url)
     if match is None:
         raise ValueError("is not an absolute http or https URL of plain characters")
