@@ -41,14 +41,6 @@ _ATTEMPT = "django_dcr"
 _STEP = "login"
 
 
-def _code_challenge_method(registration: ClientRegistration) -> str:
-    return protocol.code_challenge_method(
-        registration.server.metadata,
-        registration.metadata.get("token_endpoint_auth_method", "client_secret_basic"),
-        issuer=registration.server.issuer,
-    )
-
-
 def _member(name: str) -> Callable[[ClientRegistration], Any]:
     return lambda registration: registration.server.metadata.get(name, "")
 
@@ -65,8 +57,8 @@ _SETTINGS: dict[str, Callable[[ClientRegistration], Any]] = {
     "OIDC_RP_SIGN_ALGO": lambda registration: registration.metadata.get(
         "id_token_signed_response_alg", "RS256"
     ),
-    "OIDC_USE_PKCE": lambda registration: bool(_code_challenge_method(registration)),
-    "OIDC_PKCE_CODE_CHALLENGE_METHOD": _code_challenge_method,
+    "OIDC_USE_PKCE": lambda registration: bool(services.code_challenge_method(registration)),
+    "OIDC_PKCE_CODE_CHALLENGE_METHOD": services.code_challenge_method,
 }
 
 
@@ -127,7 +119,8 @@ class AuthenticationCallbackView(_Registered, OIDCAuthenticationCallbackView):
             return self._answered(request)
         try:
             registration = services.for_login(attempt["issuer"], attempt["owner"])
-            services.check_login(registration, attempt, request.GET.get("iss"))
+            is_error = bool(request.GET.get("error"))  # as the library decides it
+            services.check_login(registration, attempt, request.GET.get("iss"), is_error=is_error)
             request.dcr_registration = registration  # type: ignore[attr-defined]
             return self._answered(request)
         except (DCRError, jwt.PyJWTError, SuspiciousOperation) as exc:

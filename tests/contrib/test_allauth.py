@@ -217,7 +217,7 @@ def test_an_id_token_for_another_client_lets_nobody_in(
 
 def test_a_user_who_says_no_is_led_back(server: OpenIDServer, visitor: Visitor) -> None:
     answer = server.log_in(visitor.begin(register(server)))
-    cancelled = visitor.end(answer, code=None, error="access_denied")
+    cancelled = visitor.end(answer, code=None, error="access_denied", iss=None)
     assert cancelled.headers["Location"] == "/accounts/3rdparty/login/cancelled/"
 
 

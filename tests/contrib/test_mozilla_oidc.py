@@ -174,6 +174,21 @@ def test_an_error_of_another_issuer_is_not_taken_for_this_ones(
     assert "names another issuer" in caplog.text
 
 
+def test_a_user_who_says_no_is_not_in(server: OpenIDServer, visitor: Visitor) -> None:
+    register(server)
+    answer = server.log_in(visitor.begin(server))
+    assert has_failed(visitor.end(answer, code=None, error="access_denied", iss=None))
+    assert visitor.client.session["oidc_states"] == {}
+
+
+def test_an_empty_error_is_none(server: OpenIDServer, visitor: Visitor) -> None:
+    """The library would use the code, so the answer has to name its issuer."""
+    register(server)
+    answer = server.log_in(visitor.begin(server))
+    assert has_failed(visitor.end(answer, error="", iss=None))
+    assert server.forms == []
+
+
 def test_two_logins_at_two_servers_can_be_open_at_once(
     server: OpenIDServer, other_server: OpenIDServer, visitor: Visitor
 ) -> None:

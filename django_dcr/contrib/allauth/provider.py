@@ -9,12 +9,11 @@ from allauth.socialaccount.providers.oauth2.utils import generate_code_challenge
 from allauth.socialaccount.providers.openid_connect.provider import OpenIDConnectProvider
 from django.http import HttpRequest, HttpResponse
 
-from django_dcr import protocol
 from django_dcr.contrib.allauth.adapter import PROVIDER
 from django_dcr.contrib.allauth.views import RegistrationAdapter, failed
 from django_dcr.exceptions import DCRError
 from django_dcr.models import ClientRegistration
-from django_dcr.services import for_login, login_attempt
+from django_dcr.services import code_challenge_method, for_login, login_attempt
 
 
 class RegisteredClientProvider(OpenIDConnectProvider):
@@ -40,13 +39,7 @@ class RegisteredClientProvider(OpenIDConnectProvider):
         return adapter
 
     def get_pkce_params(self) -> dict[str, Any]:
-        registration = self.registration
-        method = protocol.code_challenge_method(
-            registration.server.metadata,
-            registration.metadata.get("token_endpoint_auth_method", "client_secret_basic"),
-            issuer=registration.server.issuer,
-        )
-        return generate_code_challenge() if method else {}
+        return generate_code_challenge() if code_challenge_method(self.registration) else {}
 
     def redirect(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         """Send the user to the registration's server, and note where this login began."""

@@ -121,8 +121,12 @@ class CallbackView(OAuth2CallbackView):
     def _get_state(self, request: HttpRequest, provider: RegisteredClientProvider) -> Any:
         state, response = super()._get_state(request, provider)
         if state is not None:
-            attempt = state.get("login_attempt", {})
-            check_login(provider.registration, attempt, request.GET.get("iss"))
+            check_login(
+                provider.registration,
+                state.get("login_attempt", {}),
+                request.GET.get("iss"),
+                is_error="error" in request.GET,
+            )
         return state, response
 
 
