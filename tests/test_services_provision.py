@@ -128,7 +128,7 @@ def test_a_miss_costs_two_requests_and_some_queries(
 ) -> None:
     mocked_responses.get(WELL_KNOWN, json=server_metadata())
     mocked_responses.post(ENDPOINT, status=201, json=client_information())
-    with django_assert_num_queries(22):
+    with django_assert_num_queries(18):
         get_or_register(ISSUER, metadata=WISHES)
     assert len(mocked_responses.calls) == 2
 
@@ -448,21 +448,17 @@ def test_who_comes_second_to_the_row_registers_nothing(
 
 @database
 def test_who_comes_second_to_the_key_registers_nothing(mocked_responses: Stubs) -> None:
-    """Fault L8: another process has inserted and registered the row a moment ago."""
-    first = []
+    """Fault L8: another process has registered, while this one asked for the metadata."""
+    server = make_server(fresh_until=None)
 
-    def overtake(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
-        result = execute(sql, params, many, context)
-        if sql.startswith("INSERT") and not first:
-            first.append(sql)
-            server = AuthorizationServer.objects.get()
-            first.append(make_registration(server=server))
-        return result
+    def overtake(_: Any) -> Any:
+        make_registration(server=server)
+        return 200, {}, json.dumps(server_metadata())
 
-    with connection.execute_wrapper(overtake):
-        row = get_or_register(ISSUER, metadata=WISHES)
-    assert first[1:] == [row]
-    assert len(mocked_responses.calls) == 0
+    mocked_responses.add_callback(responses.GET, WELL_KNOWN, overtake)
+    row = get_or_register(ISSUER, metadata=WISHES)
+    assert row == ClientRegistration.objects.get()
+    assert len(mocked_responses.calls) == 1
 
 
 # --- many at once ------------------------------------------------------------------------------

@@ -6,7 +6,15 @@ import secrets
 from datetime import timedelta
 from typing import Any, ClassVar
 
-from django.db import InterfaceError, OperationalError, connections, models, router, transaction
+from django.db import (
+    DatabaseError,
+    InterfaceError,
+    OperationalError,
+    connections,
+    models,
+    router,
+    transaction,
+)
 from django.db.models.functions import Now
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
@@ -25,6 +33,12 @@ class DatabaseNow(Now):
 def lease_is_free() -> models.Q:
     """A condition: no process holds the row, or its time is up."""
     return models.Q(lease_until__isnull=True) | models.Q(lease_until__lt=DatabaseNow())
+
+
+def _new_lease() -> dict[str, Any]:
+    until = DatabaseNow() + timedelta(seconds=conf.DCR_LEASE)
+    moment = models.ExpressionWrapper(until, output_field=models.DateTimeField())
+    return {"lease": secrets.token_hex(16), "lease_until": moment}
 
 
 class InDoubtError(OperationalError):
@@ -52,18 +66,33 @@ class LeasedModel(models.Model):
         ``values`` are written with the lease. The row is loaded afresh: what another process
         stored while this one waited counts. ``task`` says what the row is taken for.
         """
-        lease = secrets.token_hex(16)
-        until = models.ExpressionWrapper(
-            DatabaseNow() + timedelta(seconds=conf.DCR_LEASE), output_field=models.DateTimeField()
-        )
         rows = self._row().filter(lease_is_free(), status__in=statuses)
-        values |= {"lease": lease, "lease_until": until, "updated_at": timezone.now()}
+        values |= {**_new_lease(), "updated_at": timezone.now()}
         # Looking locks nothing; on MariaDB many updates in vain and one write are a deadlock.
         if not (rows.exists() and rows.update(**values)):
             return False
         self.task = task
         self.reload()
         return True
+
+    def insert(self, *, task: str, **values: Any) -> None:
+        """Insert the row with ``values``, taken for ``task`` already; or change nothing."""
+        before = {name: getattr(self, name) for name in (*values, "lease")}
+        self._assign({**values, **_new_lease()})
+        try:
+            # A refused insert must not poison a test's outer transaction: the caller goes on.
+            with transaction.atomic(using=self._alias):
+                self.save(using=self._alias, force_insert=True)
+        except DatabaseError:
+            self._assign(before)
+            raise
+        finally:
+            self.lease_until = None  # the database knows until when
+        self.task = task
+
+    def _assign(self, values: dict[str, Any]) -> None:
+        for name, value in values.items():
+            setattr(self, name, value)
 
     def reload(self) -> None:
         """Load afresh all but the fields in ``kept_on_reload``."""
@@ -103,8 +132,7 @@ class LeasedModel(models.Model):
                 raise
             written = self._written_after_all(rows, values, exc)
         if written:
-            for name, value in values.items():
-                setattr(self, name, value)
+            self._assign(values)
         return written
 
     def _written_after_all(

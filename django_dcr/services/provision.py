@@ -9,7 +9,6 @@ from typing import Any
 from django_dcr import protocol
 from django_dcr.conf import conf
 from django_dcr.exceptions import ConflictError, NotAllowedError
-from django_dcr.fields import digest
 from django_dcr.models import AuthorizationServer, ClientRegistration, Status, check_owner
 from django_dcr.services.leases import attempts, check_state, refuse_inside_atomic
 from django_dcr.services.management import update
@@ -81,18 +80,17 @@ def _registered(
         registration = _draft(issuer, owner, metadata)
     elif metadata is not None:
         registration.requested_metadata = dict(metadata)
-    if registration.status in (Status.REGISTERING, Status.ACTIVE):
-        return registration
     try:
         return register(registration)
     except ConflictError:
-        if registration.status in (Status.REGISTERING, Status.ACTIVE):
-            return registration
-        raise
+        found = _live(issuer, owner)  # what another process has in hand, or has registered
+        if found is None or found.status not in (Status.REGISTERING, Status.ACTIVE):
+            raise
+        return found
 
 
 def _draft(issuer: str, owner: str, metadata: Mapping[str, Any] | None) -> ClientRegistration:
-    """Insert the row of a key that has none; the unique index lets only one process do so."""
+    """Return an unsaved row; the unique index lets only one process insert it."""
     check_owner(owner)
     server = AuthorizationServer.objects.for_issuer(issuer)
     last = ClientRegistration.objects.primary().for_key(issuer, owner).order_by("-pk").first()
@@ -103,14 +101,7 @@ def _draft(issuer: str, owner: str, metadata: Mapping[str, Any] | None) -> Clien
             issuer=issuer,
             step=STEP,
         )
-    wishes = {"server": server, "owner": owner, "requested_metadata": dict(metadata or {})}
-    asked = ClientRegistration(**wishes).asked
-    protocol.check_client_metadata(asked, issuer=issuer, step=STEP)
-    registration, _created = ClientRegistration.objects.get_or_create(
-        key_digest=digest(issuer, owner), live=True, defaults=wishes
-    )
-    registration.server = server
-    return registration
+    return ClientRegistration(server=server, owner=owner, requested_metadata=dict(metadata or {}))
 
 
 def _await_answer(registration: ClientRegistration) -> None:

@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
-from django.db import DatabaseError, IntegrityError, router, transaction
+from django.db import DatabaseError, IntegrityError
 from django.views.decorators.debug import sensitive_variables
 
 from django_dcr import protocol, signals
@@ -98,22 +98,13 @@ def warn(server: AuthorizationServer, asked: Mapping[str, Any]) -> None:
 
 
 def _commit_intent(registration: ClientRegistration) -> None:
-    if registration.pk is None:
-        _insert(registration)
-    take(
-        registration,
-        Status.DRAFT,
-        Status.REJECTED,
-        step=STEP,
-        status=Status.REGISTERING,
-        requested_metadata=registration.requested_metadata,
-    )
-
-
-def _insert(registration: ClientRegistration) -> None:
+    if registration.pk is not None:
+        wishes = registration.requested_metadata
+        intent = {"status": Status.REGISTERING, "requested_metadata": wishes}
+        take(registration, Status.DRAFT, Status.REJECTED, step=STEP, **intent)
+        return
     try:
-        with transaction.atomic(using=router.db_for_write(ClientRegistration)):
-            registration.save()
+        registration.insert(task=STEP, status=Status.REGISTERING)
     except IntegrityError as exc:
         raise ConflictError(
             "Another process has taken this registration in hand. Use the one that is stored.",
