@@ -22,8 +22,10 @@ import jwt
 from django.contrib.auth import get_user_model
 from django.contrib.auth.base_user import AbstractBaseUser
 from django.core.exceptions import SuspiciousOperation
+from django.db import transaction
 from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.utils.decorators import method_decorator
 from django.views.decorators.debug import sensitive_variables
 from mozilla_django_oidc.auth import OIDCAuthenticationBackend
 from mozilla_django_oidc.utils import import_from_settings
@@ -80,6 +82,7 @@ class _Registered:
         return HttpResponseRedirect(self.get_settings("LOGIN_REDIRECT_URL_FAILURE", "/"))
 
 
+@method_decorator(transaction.non_atomic_requests, name="dispatch")
 class AuthenticationRequestView(_Registered, OIDCAuthenticationRequestView):
     """Sends the user to the server of a registration."""
 
@@ -108,6 +111,7 @@ class AuthenticationRequestView(_Registered, OIDCAuthenticationRequestView):
         return response
 
 
+@method_decorator(transaction.non_atomic_requests, name="dispatch")
 class AuthenticationCallbackView(_Registered, OIDCAuthenticationCallbackView):
     """Takes the user back, if the answer comes from the issuer where the login began."""
 

@@ -11,6 +11,7 @@ from allauth.socialaccount.adapter import get_adapter
 from allauth.socialaccount.models import SocialAccount, SocialApp
 from allauth.socialaccount.providers.base import Provider
 from django.core import serializers
+from django.db import connection
 from django.http import HttpResponse
 from django.test import RequestFactory
 
@@ -221,9 +222,13 @@ def test_a_user_who_says_no_is_led_back(server: OpenIDServer, visitor: Visitor) 
     assert cancelled.headers["Location"] == "/accounts/3rdparty/login/cancelled/"
 
 
-def test_a_refused_client_is_noticed(
-    server: OpenIDServer, visitor: Visitor, heard: list[Any]
+def test_a_refused_client_is_noticed_even_where_requests_are_transactions(
+    server: OpenIDServer,
+    visitor: Visitor,
+    heard: list[Any],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setitem(connection.settings_dict, "ATOMIC_REQUESTS", True)
     registration = register(server)
     answer = server.log_in(visitor.begin(registration))
     server.clients.clear()

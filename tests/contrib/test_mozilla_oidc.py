@@ -8,6 +8,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from django.contrib.auth import get_user_model
+from django.db import connection
 from django.http import HttpResponse
 
 from django_dcr import services
@@ -238,6 +239,16 @@ def test_nobody_outside_makes_the_site_register(visitor: Visitor, query: dict[st
     assert not ClientRegistration.objects.exists()
 
 
+def test_an_expired_secret_is_renewed_even_where_requests_are_transactions(
+    server: OpenIDServer, visitor: Visitor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(connection.settings_dict, "ATOMIC_REQUESTS", True)
+    register(server)
+    server.turns_secrets = True
+    ClientRegistration.objects.update(client_secret_expires_at=1)
+    assert is_in(visitor.log_in(server))
+
+
 def test_a_server_that_sends_its_users_elsewhere_is_left_alone(
     server: OpenIDServer, visitor: Visitor, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -248,9 +259,13 @@ def test_a_server_that_sends_its_users_elsewhere_is_left_alone(
     assert "trusted_origins" in caplog.text
 
 
-def test_a_refused_client_is_noticed(
-    server: OpenIDServer, visitor: Visitor, heard: list[Any]
+def test_a_refused_client_is_noticed_even_where_requests_are_transactions(
+    server: OpenIDServer,
+    visitor: Visitor,
+    heard: list[Any],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setitem(connection.settings_dict, "ATOMIC_REQUESTS", True)
     registration = register(server)
     answer = server.log_in(visitor.begin(server))
     server.clients.clear()

@@ -15,6 +15,7 @@ from allauth.socialaccount.providers.oauth2.views import OAuth2CallbackView, OAu
 from allauth.socialaccount.providers.openid_connect.views import OpenIDConnectOAuth2Adapter
 from allauth.utils import build_absolute_uri
 from django.contrib.auth.decorators import login_not_required
+from django.db import transaction
 from django.http import Http404, HttpRequest, HttpResponse
 from django.urls import reverse
 from django.views.decorators.debug import sensitive_variables
@@ -130,12 +131,14 @@ class CallbackView(OAuth2CallbackView):
         return state, response
 
 
+@transaction.non_atomic_requests  # for the client may have to be renewed first
 @login_not_required
 def login(request: HttpRequest, provider_id: str) -> HttpResponse:
     """Send the user to the registration's server."""
     return _run(OAuth2LoginView, request, provider_id)
 
 
+@transaction.non_atomic_requests
 @login_not_required
 def callback(request: HttpRequest, provider_id: str) -> HttpResponse:
     """Let the user in, if the server's answer is in order."""
@@ -143,10 +146,9 @@ def callback(request: HttpRequest, provider_id: str) -> HttpResponse:
 
 
 def _run(view: Any, request: HttpRequest, provider_id: str) -> HttpResponse:
+    adapter = RegistrationAdapter(request, provider_id)
     try:
-        response: HttpResponse = view.adapter_view(RegistrationAdapter(request, provider_id))(
-            request
-        )
+        response: HttpResponse = view.adapter_view(adapter)(request)
     except SocialApp.DoesNotExist as exc:
         raise Http404 from exc
     return response
