@@ -23,9 +23,11 @@ from authlib.integrations import django_client
 from authlib.integrations.base_client import MismatchingStateError
 from authlib.integrations.requests_client import OAuth2Session
 from django.http import HttpRequest, QueryDict
+from django.views.decorators.debug import sensitive_variables
 
 from django_dcr import services
 from django_dcr.models import ClientRegistration
+from django_dcr.text import SensitiveBytes
 
 #: The part of Authlib's session keys that stands for a client. One for all, so that an answer
 #: is found by its state alone; which client it belongs to is kept, and checked, with it.
@@ -71,13 +73,15 @@ class RegisteredApp(django_client.DjangoOAuth2App):
         session.register_client_auth_method(("registered", self._authenticate))
         return services.login_session(session, self.registration)
 
+    @sensitive_variables()
     def _authenticate(
         self, _auth: object, _method: str, uri: str, headers: dict[str, str], body: str
-    ) -> tuple[str, dict[str, str], str]:
+    ) -> tuple[str, dict[str, str], bytes]:
         # Not Authlib's own Basic, which does not form-urlencode (RFC 6749 section 2.3.1).
         credentials, parameters = self.registration.client_authentication()
         headers.update(credentials)
-        return uri, headers, add_params_to_qs(body or "", list(parameters.items()))
+        form = add_params_to_qs(body or "", list(parameters.items()))
+        return uri, headers, SensitiveBytes(form.encode())
 
     def save_authorize_data(self, request: HttpRequest, **data: Any) -> None:
         """Keep what a login needs when its answer comes, and where it began."""

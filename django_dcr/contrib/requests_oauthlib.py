@@ -19,12 +19,13 @@ from urllib.parse import urlencode
 
 import requests_oauthlib
 from django.http import HttpRequest, HttpResponseRedirect, QueryDict
+from django.views.decorators.debug import sensitive_variables
 from oauthlib.oauth2 import MismatchingStateError, WebApplicationClient
 from oauthlib.oauth2.rfc6749.errors import MissingCodeError, raise_from_error
 
 from django_dcr import services
 from django_dcr.models import ClientRegistration
-from django_dcr.text import SensitiveBytes, SensitiveText
+from django_dcr.text import SensitiveBytes
 
 _SESSION_KEY = "django_dcr_logins"
 # More than anyone has open in a browser; the oldest make room.
@@ -104,11 +105,11 @@ class OAuth2Session(requests_oauthlib.OAuth2Session):
         """Refresh the token with the registered client authentication."""
         return super().refresh_token(token_url, **{**options, "auth": self._authenticate})
 
+    @sensitive_variables()
     def _authenticate(self, request: Any) -> Any:
         credentials, parameters = self.registration.client_authentication()
-        # The library logs headers and body, which these types mask.
-        for name, value in credentials.items():
-            request.headers[name] = SensitiveText(value)
+        request.headers.update(credentials)
+        # The library logs the body, which this type masks.
         body = "&".join(filter(None, [request.body, urlencode(parameters)]))
         request.body = SensitiveBytes(body.encode())
         return request

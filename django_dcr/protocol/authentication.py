@@ -6,7 +6,7 @@ import base64
 from urllib.parse import quote_plus
 
 from django_dcr.exceptions import UnsupportedError
-from django_dcr.text import clean
+from django_dcr.text import SensitiveText, clean
 
 
 def client_authentication(
@@ -33,4 +33,5 @@ def client_authentication(
         return {}, {"client_id": client_id, "client_secret": client_secret}
     # Each part is form-urlencoded first, else a colon in the id would end it.
     pair = f"{quote_plus(client_id)}:{quote_plus(client_secret)}"
-    return {"Authorization": "Basic " + base64.b64encode(pair.encode()).decode()}, {}
+    basic = "Basic " + base64.b64encode(pair.encode()).decode()
+    return {"Authorization": SensitiveText(basic)}, {}

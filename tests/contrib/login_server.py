@@ -31,6 +31,8 @@ class LoginServer(AuthorizationServer):
         #: The form of each request at the token endpoint.
         self.forms: list[dict[str, str]] = []
         self.tokens: set[str] = set()
+        #: Whether it hangs up on who asks for a token.
+        self.hangs_up = False
 
     def metadata(self) -> dict[str, Any]:
         document = {
@@ -117,6 +119,8 @@ class LoginHandler(Handler):
             self.handle_any()
             return
         body = self.rfile.read(int(self.headers["Content-Length"])).decode()
+        if self.server.hangs_up:
+            return
         authorization = self.headers.get("Authorization", "")
         self.answer(*self.server.token(dict(parse_qsl(body)), authorization))
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import base64
+from traceback import TracebackException
 from typing import TYPE_CHECKING
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, quote_plus, urlsplit
 
 import pytest
+import requests
 from authlib.common.errors import AuthlibBaseError
 from django.db import transaction
 from oauthlib.oauth2 import OAuth2Error
@@ -215,6 +218,26 @@ def test_a_refused_client_whose_secret_the_server_changed_has_it_at_the_next_log
     with pytest.raises(REFUSED, match="invalid_client"):
         visitor.end(answer)
     assert visitor.log_in(login_server).json() == {"sub": "jane"}
+
+
+@pytest.mark.parametrize("method", ["client_secret_basic", "client_secret_post"])
+def test_a_server_that_hangs_up_leaves_no_secret_in_the_traceback(
+    login_server: LoginServer, visitor: Visitor, settings: Settings, method: str
+) -> None:
+    """The variables of every frame, the library's own included, as error trackers show them."""
+    settings.DCR_CLIENT_METADATA["token_endpoint_auth_method"] = method
+    answer = login_server.log_in(visitor.begin(login_server.issuer))
+    login_server.hangs_up = True
+    with pytest.raises(requests.ConnectionError, match="The connection broke off") as caught:
+        visitor.end(answer)
+    lines = TracebackException.from_exception(caught.value, capture_locals=True).format()
+    [client] = login_server.clients.values()
+    pair = f"{client['client_id']}:{quote_plus(client['client_secret'])}"
+    shown = "".join(lines)
+    assert "client_authentication" not in shown  # it went well, so the next line means something
+    assert client["client_secret"] not in shown
+    assert quote_plus(client["client_secret"]) not in shown
+    assert base64.b64encode(pair.encode()).decode() not in shown
 
 
 def test_a_refusal_inside_a_transaction_stays_the_librarys_error(
