@@ -172,7 +172,7 @@ def test_registering_costs_one_request_and_few_queries(
     mocked_responses.post(ENDPOINT, status=201, json=client_information())
     draft = stored(make_draft())
     assert draft.server.is_fresh
-    with django_assert_num_queries(8):
+    with django_assert_num_queries(7):
         register(draft)
     assert len(mocked_responses.calls) == 1
 

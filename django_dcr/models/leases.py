@@ -67,12 +67,18 @@ class LeasedModel(models.Model):
         stored while this one waited counts. ``task`` says what the row is taken for.
         """
         rows = self._row().filter(lease_is_free(), status__in=statuses)
-        values |= {**_new_lease(), "updated_at": timezone.now()}
-        # Looking locks nothing; on MariaDB many updates in vain and one write are a deadlock.
-        if not (rows.exists() and rows.update(**values)):
+        try:
+            # Looking locks nothing; on MariaDB many updates in vain and one write are a deadlock.
+            self.reload(rows)
+        except self.DoesNotExist:
             return False
+        # Whatever is written between the two says so in this column.
+        unchanged = rows.filter(updated_at=self.updated_at)
+        values |= {**_new_lease(), "updated_at": timezone.now()}
+        if not unchanged.update(**values):
+            return False
+        self._assign({**values, "lease_until": None})  # the database knows until when
         self.task = task
-        self.reload()
         return True
 
     def insert(self, *, task: str, **values: Any) -> None:
@@ -94,10 +100,11 @@ class LeasedModel(models.Model):
         for name, value in values.items():
             setattr(self, name, value)
 
-    def reload(self) -> None:
-        """Load afresh all but the fields in ``kept_on_reload``."""
+    def reload(self, rows: models.QuerySet[Any] | None = None) -> None:
+        """Load afresh all but the fields in ``kept_on_reload``, from ``rows`` if given."""
         fields = (f for f in self._meta.concrete_fields if f.name not in self.kept_on_reload)
-        self.refresh_from_db(using=self._alias, fields=[field.attname for field in fields])
+        names = [field.attname for field in fields]
+        self.refresh_from_db(using=self._alias, fields=names, from_queryset=rows)
 
     def release(self) -> None:
         """Give the lease back, unless writing an outcome has done so."""

@@ -403,11 +403,12 @@ class ClientRegistration(LeasedModel):
         """
         client_digest = digest(self.server.issuer, self.client_id)
         history = extended(predecessor.history, predecessor.task, Status.REVOKING.value)
-        replaced = {**_REPLACED, "history": history}
+        now = timezone.now()
+        replaced = {**_REPLACED, "history": history, "updated_at": now}
         with transaction.atomic(using=self._alias):
             if not predecessor._row().filter(predecessor._mine(), live=True).update(**replaced):
                 return False
-            self._row().update(live=True, client_digest=client_digest)
+            self._row().update(live=True, client_digest=client_digest, updated_at=now)
         self.live, self.client_digest = True, client_digest
         for name, value in replaced.items():
             setattr(predecessor, name, value)

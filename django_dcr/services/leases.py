@@ -50,10 +50,11 @@ def refuse_inside_atomic(step: str) -> None:
     """
     alias = router.db_for_write(ClientRegistration)
     connection = transaction.get_connection(alias)
-    # Where a caller has turned autocommit off, the intent would not be committed either.
-    if connection.in_atomic_block or connection.get_autocommit():
+    if connection.in_atomic_block:
         with suppress(RuntimeError), transaction.atomic(using=alias, durable=True):
             return
+    elif connection.get_autocommit():  # where it is off, no intent would be committed either
+        return
     raise ConflictError(
         "This speaks to the server and cannot run inside a transaction, whose rollback "
         "would lose what the server issued. Call it outside atomic(); with ATOMIC_REQUESTS "
