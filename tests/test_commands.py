@@ -33,6 +33,7 @@ from tests.factories import (
     client_information,
     make_draft,
     make_registration,
+    make_registration_at,
     make_server,
     server_metadata,
     stored,
@@ -911,6 +912,69 @@ def test_commands_run_in_threads_which_hear_no_signals() -> None:
     thread.start()
     thread.join()
     assert stored(draft).status == "revoked"
+
+
+# --- --workers ----------------------------------------------------------------------------------
+
+
+def read_in_threads(threads: int, *arguments: object) -> tuple[str, str]:
+    return run("dcr_read", "--all", "--workers", threads, "--format", "json", *arguments)
+
+
+@pytest.mark.network
+@pytest.mark.usefixtures("database_file")
+def test_workers_speak_to_servers_at_the_same_time(authorization_server: LiveServer) -> None:
+    rows = [make_registration_at(authorization_server, owner=owner) for owner in "abcdef"]
+    together = threading.Barrier(3)
+    authorization_server.while_handling["GET"] = lambda document: together.wait(60) and None
+    before = threading.active_count()
+    out, err = read_in_threads(3)
+    assert {row["id"] for row in json.loads(out)} == {row.pk for row in rows}
+    assert err == "6 of 6 read.\n"
+    assert {stored(row).history[-1]["who"] for row in rows} == {"manage.py dcr_read"}
+    assert threading.active_count() == before
+
+
+@pytest.mark.network
+@pytest.mark.usefixtures("database_file")
+def test_rows_that_fail_do_not_stop_the_workers(authorization_server: LiveServer) -> None:
+    rows = [make_registration_at(authorization_server, owner=owner) for owner in "abcd"]
+    for row in rows[:3]:
+        del authorization_server.clients[row.client_id]
+    with pytest.raises(CommandError, match=r"^1 of 4 read\. Not so:") as caught:
+        read_in_threads(2)
+    named = [line.split(":")[0].strip() for line in str(caught.value).splitlines()[1:]]
+    assert sorted(named) == sorted(str(row.pk) for row in rows[:3])
+    assert [stored(row).status for row in rows] == ["gone", "gone", "gone", "active"]
+
+
+@pytest.mark.network
+@pytest.mark.usefixtures("database_file")
+def test_an_interrupt_lets_the_rows_at_work_finish(authorization_server: LiveServer) -> None:
+    """L7."""
+    for owner in "abcdef":
+        make_registration_at(authorization_server, owner=owner)
+    together = threading.Barrier(2, action=lambda: os.kill(os.getpid(), signal.SIGTERM))
+    authorization_server.while_handling["GET"] = lambda document: together.wait(60) and None
+    with pytest.raises(CommandError, match=r"^Interrupted\. [2-5] of 6 read") as caught:
+        read_in_threads(2)
+    assert caught.value.returncode == 130
+
+
+@pytest.mark.network
+@pytest.mark.usefixtures("database_file")
+def test_a_fault_of_this_app_is_not_taken_for_one_of_a_row(
+    authorization_server: LiveServer,
+) -> None:
+    make_registration_at(authorization_server, history=5)  # an event cannot be added to that
+    with pytest.raises(TypeError):
+        read_in_threads(2)
+
+
+@pytest.mark.parametrize("number", ["0", "-1", "100", "two", ""])
+def test_workers_are_a_small_number(number: str) -> None:
+    with pytest.raises(CommandError, match="write a number from 1 to 99"):
+        run("dcr_read", "--all", f"--workers={number}")
 
 
 # --- dcr_reconcile ------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from django.core.management import CommandError
 
 from django_dcr import tasks
 from django_dcr.exceptions import NetworkError
-from django_dcr.management.registrations import RegistrationsCommand
+from django_dcr.management.registrations import RegistrationsCommand, threads
 from django_dcr.models import ClientRegistration, ClientRegistrationQuerySet
 
 
@@ -18,6 +18,13 @@ class QueueCommand(RegistrationsCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         super().add_arguments(parser)
+        parser.add_argument(
+            "--workers",
+            type=threads,
+            default=1,
+            metavar="N",
+            help="work on so many registrations at once, each in a thread (default 1)",
+        )
         parser.add_argument(
             "--queue",
             action="store_true",

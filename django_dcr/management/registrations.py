@@ -8,12 +8,18 @@ import threading
 from argparse import ArgumentParser, ArgumentTypeError
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from contextvars import copy_context
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any
+from functools import partial
+from itertools import takewhile
+from queue import SimpleQueue
+from typing import Any, NamedTuple
 
 from django.core.management import CommandError
+from django.db import connections
 from tqdm import tqdm  # type: ignore[import-untyped]
 
 from django_dcr.fields import digest
@@ -34,6 +40,13 @@ _QUIET_ROWS = 5  # up to here a progress bar says less than the rows themselves
 class WorkCommand(DCRCommand):
     """A command that acts on registrations, each on its own."""
 
+    #: How many rows are worked on at once, each in a thread.
+    workers = 1
+
+    def execute(self, *args: Any, **options: Any) -> str | None:
+        self.workers = options.get("workers", 1)
+        return super().execute(*args, **options)
+
     def work(
         self,
         rows: ClientRegistrationQuerySet,
@@ -44,7 +57,7 @@ class WorkCommand(DCRCommand):
         """Call ``act`` on each row, print what it returns, and sum up on standard error.
 
         A row that fails does not stop the others; CommandError names it in the end. SIGINT and
-        SIGTERM let the row at work finish.
+        SIGTERM let the rows at work finish. With ``workers`` they come as they are done.
         """
         # No cursor stays open: on SQLite it would hold a lock while servers are spoken to.
         tally = _Tally(list(rows.order_by("pk").values_list("pk", flat=True)))
@@ -64,22 +77,42 @@ class WorkCommand(DCRCommand):
         act: Callable[[ClientRegistration], ClientRegistration],
         stop: threading.Event,
     ) -> Iterator[Row]:
-        rows = ClientRegistration.objects.select_related("server")
-        quiet = len(tally.ids) <= _QUIET_ROWS or not self.stderr.isatty()
-        for pk in tqdm(tally.ids, disable=quiet, leave=False, unit=""):
-            if stop.is_set():
-                return
-            registration: ClientRegistration | None = None
-            try:
-                registration = act(rows.get(pk=pk))
+        keys = takewhile(lambda _pk: not stop.is_set(), tally.ids)
+        attempt = partial(_attempt, act)
+        outcomes = map(attempt, keys) if self.workers == 1 else self._at_once(attempt, keys)
+        total, quiet = len(tally.ids), len(tally.ids) <= _QUIET_ROWS or not self.stderr.isatty()
+        for each in tqdm(outcomes, total=total, disable=quiet, leave=False, unit=""):
+            if each.error is None:
                 tally.done += 1
-            except ClientRegistration.DoesNotExist:
-                tally.failures[pk] = "was removed meanwhile"
-            except ERRORS as exc:
-                tally.failures[pk] = sentence(exc)
-                registration = rows.filter(pk=pk).first()  # as it is stored
-            if registration is not None:
-                yield registration, {"error": tally.failures.get(pk)}
+            else:
+                tally.failures[each.pk] = each.error
+            if each.registration is not None:
+                yield each.registration, {"error": each.error}
+
+    def _at_once(
+        self, attempt: Callable[[int], _Outcome], keys: Iterator[int]
+    ) -> Iterator[_Outcome]:
+        """Attempt so many rows at once as there are workers; yield what is done first first."""
+        outcomes: SimpleQueue[_Outcome | None] = SimpleQueue()
+
+        def work() -> None:
+            try:
+                for pk in keys:  # of which each worker takes the next
+                    outcomes.put(attempt(pk))
+            finally:
+                connections.close_all()  # they are this thread's own
+                outcomes.put(None)
+
+        with ThreadPoolExecutor(self.workers) as pool:
+            # A copy of the context each, so that the rows' history says who acted.
+            workers = [pool.submit(copy_context().run, work) for _ in range(self.workers)]
+            try:
+                for _worker in workers:
+                    yield from iter(outcomes.get, None)
+            finally:
+                deque(keys, maxlen=0)  # whatever ended this: no further row is begun
+        for worker in workers:
+            worker.result()  # raises what is no fault of a row
 
     def _sum_up(self, tally: _Tally, done: str, *, interrupted: bool) -> None:
         text = f"{tally.done} of {len(tally.ids)} {done}."
@@ -152,10 +185,33 @@ class _Tally:
     failures: dict[int, str] = field(default_factory=dict)
 
 
+class _Outcome(NamedTuple):
+    pk: int
+    registration: ClientRegistration | None
+    error: str | None
+
+
+def _attempt(act: Callable[[ClientRegistration], ClientRegistration], pk: int) -> _Outcome:
+    rows = ClientRegistration.objects.select_related("server")
+    try:
+        return _Outcome(pk, act(rows.get(pk=pk)), None)
+    except ClientRegistration.DoesNotExist:
+        return _Outcome(pk, None, "was removed meanwhile")
+    except ERRORS as exc:
+        return _Outcome(pk, rows.filter(pk=pk).first(), sentence(exc))  # the row as it is stored
+
+
 def names_some(options: Mapping[str, Any]) -> bool:
     """Whether the options of a RegistrationsCommand name registrations at all."""
     filters = (options["issuer"], options["owner"], options["status"])
     return bool(options["ids"] or options["everything"] or any(f is not None for f in filters))
+
+
+def threads(text: str) -> int:
+    """Read a number of threads from the command line."""
+    if not re.fullmatch("[1-9][0-9]?", text):
+        raise ArgumentTypeError("write a number from 1 to 99")
+    return int(text)
 
 
 def days(text: str) -> timedelta:
