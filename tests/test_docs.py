@@ -35,6 +35,7 @@ DOCUMENTS = {
         "docs/benchmarks.md",
         "docs/dependencies.md",
         "docs/login.md",
+        "docs/monitoring.md",
         "docs/servers.md",
     )
 }
@@ -153,7 +154,12 @@ def test_a_command_that_a_message_advises_exists(file: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "line", [line for text in DOCUMENTS.values() for line in re.findall("manage.py (dcr_.+)", text)]
+    "line",
+    [
+        line
+        for text in DOCUMENTS.values()
+        for line in re.findall(r"manage.py (dcr_[^|)`\n]+)", text)
+    ],
 )
 def test_a_command_line_that_is_shown_is_understood(line: str) -> None:
     name, *arguments = shlex.split(line)

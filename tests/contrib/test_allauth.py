@@ -19,6 +19,7 @@ from django_dcr import services
 from django_dcr.contrib.allauth.views import redirect_uri
 from django_dcr.models import ClientRegistration
 from tests.contrib.browser import Browser
+from tests.contrib.documentation import documented
 from tests.contrib.live_server import GRANTED, consent, serve_openid
 from tests.contrib.openid_server import OpenIDServer
 from tests.factories import make_registration, make_server
@@ -302,3 +303,26 @@ def test_two_servers_may_issue_the_same_client_id() -> None:
 
 def test_sessions_for_other_providers_are_left_alone() -> None:
     assert get_adapter().get_requests_session().trust_env
+
+
+def test_the_documented_settings_are_those_of_these_tests(settings: Settings) -> None:
+    module = documented("login.md", "allauth", INSTALLED_APPS=[], MIDDLEWARE=[])
+    assert {*module.INSTALLED_APPS} <= {*settings.INSTALLED_APPS}
+    assert {*module.MIDDLEWARE} <= {*settings.MIDDLEWARE}
+    assert module.SOCIALACCOUNT_ADAPTER == settings.SOCIALACCOUNT_ADAPTER
+
+
+def test_the_documented_view_registers_for_logins(server: OpenIDServer, visitor: Visitor) -> None:
+    module = documented("login.md", "allauth-register", server.issuer)
+    answer = module.connect(RequestFactory().get("/", secure=True))
+    assert answer.headers["Location"] == "/accounts/login/"
+    assert is_in(visitor.log_in(server, ClientRegistration.objects.get()))
+
+
+def test_the_documented_adapter_offers_the_owners_registrations() -> None:
+    mine = make_registration(owner="tenant")
+    make_registration(server=mine.server, client_id="c2")
+    module = documented("login.md", "allauth-owners")
+    request = RequestFactory().get("/")
+    request.tenant = "tenant"
+    assert [*module.TenantsAdapter().list_registrations(request)] == [mine]

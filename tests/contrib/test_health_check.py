@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from django.db import connection
 from django.test import Client
-from django.urls import path
-from health_check.views import HealthCheckView
 
 from django_dcr.models import AuthorizationServer, ClientRegistration
+from tests.contrib.documentation import documented
 from tests.factories import make_registration, make_server
 
 if TYPE_CHECKING:
@@ -21,8 +20,7 @@ pytestmark = pytest.mark.django_db
 
 DAY = 24 * 60 * 60
 
-checks = ["django_dcr.contrib.health_check.Registrations"]
-urlpatterns = [path("health/", HealthCheckView.as_view(checks=checks))]
+urlpatterns = documented("monitoring.md", "health").urlpatterns
 
 
 @pytest.fixture(autouse=True)

@@ -114,6 +114,16 @@ def test_an_error_of_another_issuer_is_not_taken_for_this_ones(
         visitor.end(answer, code=None, error="access_denied", iss="https://evil.example")
 
 
+@pytest.mark.parametrize("error", ["", "access_denied"])
+def test_an_error_beside_a_code_does_not_stand_in_for_the_issuer(
+    login_server: LoginServer, visitor: Visitor, error: str
+) -> None:
+    answer = login_server.log_in(visitor.begin(login_server.issuer))
+    with pytest.raises(InvalidResponseError, match="does not name its issuer"):
+        visitor.end(answer, error=error, iss=None)
+    assert login_server.forms == []
+
+
 def test_a_server_that_promises_no_issuer_may_leave_it_out(
     login_server: LoginServer, visitor: Visitor
 ) -> None:

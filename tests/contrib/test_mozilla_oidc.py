@@ -10,10 +10,14 @@ import pytest
 from django.contrib.auth import get_user_model
 from django.db import connection
 from django.http import HttpResponse
+from django.test import RequestFactory
+from django.utils.module_loading import import_string
 
 from django_dcr import services
+from django_dcr.contrib.mozilla_oidc import AuthenticationCallbackView, AuthenticationRequestView
 from django_dcr.models import ClientRegistration
 from tests.contrib.browser import Browser
+from tests.contrib.documentation import documented
 from tests.contrib.live_server import GRANTED, consent, serve_openid
 from tests.contrib.openid_server import OpenIDServer
 from tests.live.server import Server
@@ -366,3 +370,21 @@ def test_a_server_that_does_not_say_who_logged_in_lets_nobody_in(
     server.issues_id_tokens = False
     register(server)
     assert has_failed(visitor.log_in(server))
+
+
+def test_the_documented_settings_name_what_these_tests_use(
+    server: OpenIDServer, visitor: Visitor, settings: Settings
+) -> None:
+    module = documented("login.md", "mozilla-oidc")
+    settings.AUTHENTICATION_BACKENDS = module.AUTHENTICATION_BACKENDS
+    assert import_string(module.OIDC_AUTHENTICATE_CLASS) is AuthenticationRequestView
+    assert import_string(module.OIDC_CALLBACK_CLASS) is AuthenticationCallbackView
+    register(server)
+    assert is_in(visitor.log_in(server))
+
+
+def test_the_documented_view_says_whose_registration_it_is() -> None:
+    module = documented("login.md", "mozilla-oidc-owners", "https://as.example")
+    request = RequestFactory().get("/")
+    request.tenant = "customer-42"
+    assert module.TenantsRequestView().get_login(request) == ("https://as.example", "customer-42")
