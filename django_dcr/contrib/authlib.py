@@ -99,9 +99,9 @@ class RegisteredApp(django_client.DjangoOAuth2App):
         state = answer.get("state")
         attempt = _attempt(self.framework, request)
         try:
-            services.check_login(
-                self.registration, attempt, answer.get("iss"), is_error="error" in answer
-            )
+            # What has a code is no error, whatever else is in it.
+            is_error = not answer.get("code")
+            services.check_login(self.registration, attempt, answer.get("iss"), is_error=is_error)
             return super().authorize_access_token(request, **options)
         finally:
             self.framework.clear_state_data(request.session, state)

@@ -81,13 +81,12 @@ class OAuth2Session(requests_oauthlib.OAuth2Session):
         others = {**request.session[_SESSION_KEY]}
         del others[answer["state"]]
         request.session[_SESSION_KEY] = others
-        error = answer.get("error")
-        services.check_login(
-            self.registration, login, answer.get("iss"), is_error=error is not None
-        )
-        if error is not None:
+        # What has a code is no error, whatever else is in it.
+        is_error = not answer.get("code")
+        services.check_login(self.registration, login, answer.get("iss"), is_error=is_error)
+        if error := answer.get("error"):
             raise_from_error(error, answer.dict())
-        if not answer.get("code"):
+        if is_error:
             raise MissingCodeError
         self.redirect_uri, self.scope = login["redirect_uri"], login["scope"]
         verifier = login.get("code_verifier")

@@ -107,7 +107,7 @@ def check_login(
 
     ``attempt`` is what ``login_attempt`` returned for this login's ``state``, ``iss`` that
     parameter of the response, None where it is missing, ``is_error`` whether the response is
-    an error; check every response, and before its code is sent anywhere. Raises
+    an error and has no code; check every response, and before its code is sent anywhere. Raises
     InvalidResponseError where the login began at another issuer, or the response comes from
     one, and ConflictError where the client was replaced meanwhile, so that the code is worth
     nothing: the user has to begin again.

@@ -69,7 +69,8 @@ def log_in(stranger: Visitor) -> None:
 def test_a_user_who_says_no_is_told_so(stranger: Visitor) -> None:
     log_in(stranger)
     stranger.press("No")
-    expect(stranger.page.get_by_role("alert")).to_contain_text("Not logged in. You said no at the server.")
+    alert = stranger.page.get_by_role("alert")
+    expect(alert).to_have_text("Not logged in. You said no at the server.")
     stranger.look_at("login-refused")
 
 

@@ -64,7 +64,8 @@ def test_a_refused_answer_uses_the_login_up(login_server: LoginServer) -> None:
     request.session = {}  # type: ignore[assignment]
     client = OAuth().create_client(login_server.issuer)
     begun = client.authorize_redirect(request, CALLBACK)
-    request.GET = {"state": Visitor.parameters(begun.url)["state"]}  # type: ignore[assignment]
+    state = Visitor.parameters(begun.url)["state"]
+    request.GET = {"state": state, "code": "x"}  # type: ignore[assignment]
     with pytest.raises(Exception, match="does not name its issuer"):
         client.authorize_access_token(request)
     assert request.session == {}

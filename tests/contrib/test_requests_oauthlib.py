@@ -50,7 +50,7 @@ def test_an_answer_without_a_code_is_an_error(login_server: LoginServer) -> None
 
 def test_a_refused_answer_uses_the_login_up(login_server: LoginServer) -> None:
     begun, url = begin(login_server)
-    request = answered(begun, state=Visitor.parameters(url)["state"])
+    request = answered(begun, state=Visitor.parameters(url)["state"], code="x")
     with pytest.raises(InvalidResponseError, match="does not name its issuer"):
         answered_session(request).authorize_access_token(request)
     with pytest.raises(MismatchingStateError):
