@@ -123,7 +123,7 @@ class AuthenticationCallbackView(_Registered, OIDCAuthenticationCallbackView):
             return self._answered(request)
         try:
             registration = services.for_login(attempt["issuer"], attempt["owner"])
-            is_error = bool(request.GET.get("error"))  # as the library decides it
+            is_error = "code" not in request.GET
             services.check_login(registration, attempt, request.GET.get("iss"), is_error=is_error)
             request.dcr_registration = registration  # type: ignore[attr-defined]
             return self._answered(request)

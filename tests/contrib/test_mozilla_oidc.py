@@ -186,7 +186,7 @@ def test_a_user_who_says_no_is_not_in(server: OpenIDServer, visitor: Visitor) ->
     assert visitor.client.session["oidc_states"] == {}
 
 
-def test_an_empty_error_is_none(server: OpenIDServer, visitor: Visitor) -> None:
+def test_what_has_a_code_is_no_error(server: OpenIDServer, visitor: Visitor) -> None:
     """The library would use the code, so the answer has to name its issuer."""
     register(server)
     answer = server.log_in(visitor.begin(server))

@@ -126,7 +126,7 @@ class CallbackView(OAuth2CallbackView):
                 provider.registration,
                 state.get("login_attempt", {}),
                 request.GET.get("iss"),
-                is_error="error" in request.GET,
+                is_error="code" not in request.GET,
             )
         return state, response
 
