@@ -32,7 +32,7 @@ from mozilla_django_oidc.utils import import_from_settings
 from mozilla_django_oidc.views import OIDCAuthenticationCallbackView, OIDCAuthenticationRequestView
 
 from django_dcr import http, protocol, services
-from django_dcr.exceptions import MAX_LENGTH, DCRError
+from django_dcr.exceptions import MAX_LENGTH, ConflictError, DCRError
 from django_dcr.fields import Secret, digest
 from django_dcr.models import ClientRegistration
 from django_dcr.text import clean
@@ -64,6 +64,10 @@ _SETTINGS: dict[str, Callable[[ClientRegistration], Any]] = {
 }
 
 
+def _is_registered(issuer: str, owner: str) -> bool:
+    return ClientRegistration.objects.for_key(issuer, owner).live().active().exists()
+
+
 class _Registered:
     #: Whose client and server this is about; None until a request says so.
     registration: ClientRegistration | None = None
@@ -93,7 +97,7 @@ class AuthenticationRequestView(_Registered, OIDCAuthenticationRequestView):
         Core section 4), and has to exist: nobody outside may make this site register.
         """
         issuer = request.GET.get("iss", "")
-        if not ClientRegistration.objects.for_key(issuer).live().exists():
+        if not _is_registered(issuer, ""):
             raise Http404
         return issuer, ""
 
@@ -121,8 +125,11 @@ class AuthenticationCallbackView(_Registered, OIDCAuthenticationCallbackView):
         attempt = states.get(state, {}).get(_ATTEMPT)
         if attempt is None:  # no login of this session, or one of the library's own
             return self._answered(request)
+        issuer, owner = attempt["issuer"], attempt["owner"]
         try:
-            registration = services.for_login(attempt["issuer"], attempt["owner"])
+            if not _is_registered(issuer, owner):  # and must not be because a user comes back
+                raise ConflictError("The registration that it began with is no more.")
+            registration = services.for_login(issuer, owner)
             is_error = "code" not in request.GET
             services.check_login(registration, attempt, request.GET.get("iss"), is_error=is_error)
             request.dcr_registration = registration  # type: ignore[attr-defined]
@@ -200,7 +207,9 @@ class AuthenticationBackend(_Registered, OIDCAuthenticationBackend):
 
     @sensitive_variables()
     def get_payload_data(self, token: str, key: Any) -> dict[str, Any]:
-        """Return the claims of a token that ``key`` signed: it may be the client secret."""
+        """Return the claims of a token that ``key`` signed, which may be the client secret."""
+        if key is None:
+            raise SuspiciousOperation("This client has no secret to check the token with.")
         plain = key.reveal() if isinstance(key, Secret) else key
         claims: dict[str, Any] = super().get_payload_data(token, plain)
         return claims
@@ -222,10 +231,12 @@ class AuthenticationBackend(_Registered, OIDCAuthenticationBackend):
         return claims
 
     def filter_users_by_claims(self, claims: Mapping[str, Any]) -> QuerySet[AbstractBaseUser]:
+        """Return the user of these claims, if there is one yet."""
         name = self.UserModel.USERNAME_FIELD
         return self.UserModel._default_manager.filter(**{name: self.get_username(claims)})
 
     def get_username(self, claims: Mapping[str, Any]) -> str:
+        """Return 64 hexadecimal digits that no other issuer and subject have."""
         return digest(self.registration.server.issuer, claims["sub"])
 
     @sensitive_variables()

@@ -20,6 +20,7 @@ from tests.contrib.browser import Browser
 from tests.contrib.documentation import documented
 from tests.contrib.live_server import GRANTED, consent, serve_openid
 from tests.contrib.openid_server import OpenIDServer
+from tests.factories import ISSUER, make_draft
 from tests.live.server import Server
 
 if TYPE_CHECKING:
@@ -237,10 +238,22 @@ def test_a_site_says_whose_registration_it_is(server: OpenIDServer, visitor: Vis
     assert ClientRegistration.objects.get().owner == "customer-42"
 
 
-@pytest.mark.parametrize("query", [{}, {"iss": "https://evil.example"}])
+@pytest.mark.parametrize("query", [{}, {"iss": "https://evil.example"}, {"iss": ISSUER}])
 def test_nobody_outside_makes_the_site_register(visitor: Visitor, query: dict[str, str]) -> None:
+    draft = make_draft()
     assert visitor.get("/oidc/authenticate/", **query).status_code == 404
-    assert not ClientRegistration.objects.exists()
+    assert [row.status for row in ClientRegistration.objects.all()] == [draft.status]
+
+
+def test_who_comes_back_does_not_make_the_site_register_anew(
+    server: OpenIDServer, visitor: Visitor, caplog: pytest.LogCaptureFixture
+) -> None:
+    registration = register(server)
+    answer = server.log_in(visitor.begin(server))
+    services.revoke(registration)
+    assert has_failed(visitor.end(answer))
+    assert "is no more" in caplog.text
+    assert ClientRegistration.objects.count() == 1
 
 
 def test_an_expired_secret_is_renewed_even_where_requests_are_transactions(
@@ -339,6 +352,19 @@ def test_a_token_may_be_signed_with_the_client_secret(
     assert is_in(visitor.log_in(server))
     server.signing_secret = "another".ljust(32)
     assert has_failed(Visitor().log_in(server))
+
+
+def test_a_client_without_a_secret_takes_no_token_that_is_signed_with_one(
+    server: OpenIDServer, visitor: Visitor, caplog: pytest.LogCaptureFixture
+) -> None:
+    register(server, token_endpoint_auth_method="none")
+    ClientRegistration.objects.update(
+        client_secret=None,
+        metadata={"token_endpoint_auth_method": "none", "id_token_signed_response_alg": "HS256"},
+    )
+    server.signing_secret = "guessed".ljust(32)
+    assert has_failed(visitor.log_in(server))
+    assert "no secret to check the token with" in caplog.text
 
 
 def test_userinfo_may_be_signed(server: OpenIDServer, visitor: Visitor) -> None:
