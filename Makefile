@@ -9,6 +9,7 @@ VERSION := $(shell $(PYTHON) -c 'import platform; print(platform.python_version(
 EXAMPLE = $(VENV)/.installed-$(VERSION)-example
 TEST = $(VENV)/.installed-$(VERSION)-test
 BROWSER = $(VENV)/.installed-$(VERSION)-test,browser
+QUEUE = $(VENV)/.installed-$(VERSION)-test,queue
 DATABASES = $(VENV)/.installed-$(VERSION)-test,databases
 BENCH = $(VENV)/.installed-$(VERSION)-test,bench
 DEV = $(VENV)/.installed-$(VERSION)-test,dev
@@ -46,6 +47,9 @@ interop: $(TEST) ## the client's life at real servers; downloads them; needs Nod
 bench: $(BENCH) ## the time that the work takes, beside that of other clients; ten minutes
 	@$(BIN)/python -m tests.benchmarks --write docs/benchmarks.md
 
+queue: $(QUEUE) ## jobs in the background, on workers of Celery (with Redis) and of the database
+	@$(BIN)/python -m pytest -s -rs tests/queue
+
 browser: $(BROWSER) ## the admin and a login in Chromium; SCREENSHOTS=FOLDER photographs them
 	@$(BIN)/python -m pytest tests/browser/admin.py tests/browser/login.py tests/browser/unfold.py
 
@@ -80,4 +84,4 @@ $(VENV)/.installed-$(VERSION)-%: setup.cfg pyproject.toml
 	  exit 1; }
 	@touch $@
 
-.PHONY: help demo run test test-all browser interop lint types check clean
+.PHONY: help demo run test test-all browser interop queue lint types check clean

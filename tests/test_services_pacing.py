@@ -21,6 +21,7 @@ from django_dcr import services
 from django_dcr.exceptions import ConflictError
 from django_dcr.models import AuthorizationServer, ClientRegistration
 from django_dcr.services.pacing import await_turn
+from tests.crash.processes import busiest
 from tests.factories import (
     ENDPOINT,
     URI,
@@ -46,11 +47,6 @@ def moments(server: AuthorizationServer, number: int) -> Iterator[float]:
     """Reserve so many requests; yield when each may be sent, on the monotonic clock."""
     for _ in range(number):
         yield server.reserve(within=10**6) + time.monotonic()
-
-
-def busiest(times: list[float], window: float) -> int:
-    """The most of ``times`` that are in any window of so many seconds."""
-    return max(sum(start <= t < start + window for t in times) for start in times)
 
 
 @pytest.mark.parametrize("rate", [1, 2, 3, 4, 10, 60])

@@ -137,11 +137,23 @@ class Site:
         return [self.worker(**settings) for _ in range(number)]
 
 
-def wait_until(condition: Callable[[], object], seconds: float = 30) -> None:
+def wait_until(
+    condition: Callable[[], object], seconds: float = 30, *, every: float = 0.01
+) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "What was waited for did not come about."
-        time.sleep(0.01)
+        time.sleep(every)
+
+
+def busiest(moments: list[float], window: float) -> int:
+    """The most of ``moments`` that are in any window of so many seconds."""
+    first = most = 0
+    for last, moment in enumerate(moments):
+        while moment - moments[first] >= window:
+            first += 1
+        most = max(most, last - first + 1)
+    return most
 
 
 def moments(number: int, end: int) -> Iterator[int]:

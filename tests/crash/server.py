@@ -31,6 +31,10 @@ class FaultyServer(AuthorizationServer):
         self.latency = [0.0, 0.0]
         #: The share of answers that are wrong.
         self.fault_rate = 0.0
+        #: What a wrong answer may be.
+        self.faults = FAULTS
+        #: When each request came, in seconds of this process's clock.
+        self.moments: list[float] = []
         #: POSTs by the client_name they asked for.
         self.posts: Counter[str] = Counter()
         self.methods: Counter[str] = Counter()
@@ -69,7 +73,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _exchange(self, wishes: Any) -> None:
         server = self.server
-        fault = random.choice(FAULTS) if random.random() < server.fault_rate else ""
+        server.moments.append(time.monotonic())
+        fault = random.choice(server.faults) if random.random() < server.fault_rate else ""
         token = self.headers.get("Authorization", "").removeprefix("Bearer ")
         if fault == "ignore":
             server.requests.append(f"{self.command} {self.path} ignored")

@@ -30,7 +30,7 @@ from django.test import Client  # noqa: E402
 
 from django_dcr import services  # noqa: E402
 from django_dcr.exceptions import DCRError  # noqa: E402
-from django_dcr.models import ClientRegistration, Status  # noqa: E402
+from django_dcr.models import AuthorizationServer, ClientRegistration, Status  # noqa: E402
 
 # Set by main().
 ISSUER = ""
@@ -55,6 +55,13 @@ def get_or_register_many(owners: list[str]) -> Counter[str]:
 def register_inside_atomic(owner: str) -> None:
     with transaction.atomic():
         services.get_or_register(ISSUER, owner)
+
+
+def discover(times: int) -> None:
+    """Ask for the metadata so many times, as often as the server's rate allows."""
+    server = AuthorizationServer.objects.get(issuer=ISSUER)
+    for _ in range(times):
+        services.discover(server, refresh=True)
 
 
 def reconcile() -> list[int]:
@@ -242,6 +249,7 @@ JOBS = {
         get_or_register,
         get_or_register_many,
         register_inside_atomic,
+        discover,
         reconcile,
         decide,
         update_many,
