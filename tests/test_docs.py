@@ -33,6 +33,7 @@ DOCUMENTS = {
         "CONTRIBUTING.md",
         "SECURITY.md",
         "docs/benchmarks.md",
+        "docs/background.md",
         "docs/dependencies.md",
         "docs/login.md",
         "docs/monitoring.md",
