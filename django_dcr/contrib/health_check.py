@@ -23,11 +23,11 @@ _MAX_NAMED = 10
 
 @dataclasses.dataclass
 class Registrations(HealthCheck):
-    """Fails while users cannot log in, or soon cannot, and only a person can mend it.
+    """Fails while a registration is of no use, or soon will be, and needs a person.
 
-    That is: a secret has expired; one expires within ``DCR_RENEW_BEFORE`` and the last exchange
-    with its server failed; a server has lost a client; or it may hold one that cannot be named.
-    Takes one query and asks no server.
+    That is: its secret has expired; it expires within ``DCR_RENEW_BEFORE`` and the last exchange
+    with the server failed; the server has lost the client; or it may hold one that cannot be
+    named. Takes one query and asks no server.
     """
 
     async def run(self) -> None:
