@@ -284,7 +284,9 @@ def test_the_login_page_offers_the_sites_own_registrations(visitor: Visitor) -> 
     tenants = make_registration(server=mine.server, owner="tenant", client_id="c2")
     disabled = make_registration(server=make_server(issuer="https://b.example", enabled=False))
     page = visitor.get("/accounts/login/").content.decode()
-    assert f"/accounts/dcr/{mine.key_digest}/login/" in page
+    button = f"/accounts/dcr/{mine.key_digest}/login/"
+    assert button in page
+    assert mine.server.issuer in visitor.get(button).content.decode()
     assert tenants.key_digest not in page
     assert disabled.key_digest not in page
 
