@@ -10,6 +10,7 @@ import pytest
 from allauth.socialaccount.adapter import get_adapter
 from allauth.socialaccount.models import SocialAccount, SocialApp
 from allauth.socialaccount.providers.base import Provider
+from allauth.socialaccount.providers.dummy.provider import DummyProvider
 from django.core import serializers
 from django.db import connection
 from django.http import HttpResponse
@@ -210,11 +211,16 @@ def test_a_login_that_nobody_began_ends_nowhere(server: OpenIDServer, visitor: V
     assert server.forms == []
 
 
-def test_an_id_token_for_another_client_lets_nobody_in(
-    server: OpenIDServer, visitor: Visitor
+@pytest.mark.parametrize("claims", [{"iss": "https://evil.example"}, {"aud": "another"}])
+def test_an_id_token_that_is_not_for_this_login_lets_nobody_in(
+    server: OpenIDServer,
+    visitor: Visitor,
+    caplog: pytest.LogCaptureFixture,
+    claims: dict[str, Any],
 ) -> None:
-    server.claims = {"iss": "https://evil.example"}
+    server.claims = claims
     assert has_failed(visitor.log_in(server, register(server)))
+    assert "A login failed. Invalid id_token" in caplog.text
 
 
 def test_a_user_who_says_no_is_led_back(server: OpenIDServer, visitor: Visitor) -> None:
@@ -303,8 +309,11 @@ def test_two_servers_may_issue_the_same_client_id() -> None:
     assert named == []
 
 
-def test_sessions_for_other_providers_are_left_alone() -> None:
-    assert get_adapter().get_requests_session().trust_env
+def test_other_providers_are_left_alone(caplog: pytest.LogCaptureFixture) -> None:
+    adapter = get_adapter()
+    assert adapter.get_requests_session().trust_env
+    adapter.on_authentication_error(None, DummyProvider(None), exception=ValueError("No."))
+    assert caplog.text == ""
 
 
 def test_the_documented_settings_are_those_of_these_tests(settings: Settings) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 from typing import Any
 
@@ -9,8 +10,12 @@ from allauth.socialaccount.adapter import DefaultSocialAccountAdapter
 from allauth.socialaccount.models import SocialApp
 from django.http import HttpRequest
 
+from django_dcr.exceptions import MAX_LENGTH
 from django_dcr.models import ClientRegistration
 from django_dcr.services import login_session
+from django_dcr.text import clean
+
+logger = logging.getLogger("django_dcr")
 
 PROVIDER = "dcr"
 
@@ -37,6 +42,19 @@ class SocialAccountAdapter(DefaultSocialAccountAdapter):
             named = ClientRegistration.objects.live().active().filter(key_digest=provider)
             rows = named.select_related("server")
         return [*found, *(_app(row) for row in rows if client_id in (None, row.client_id))]
+
+    def on_authentication_error(
+        self,
+        request: HttpRequest,
+        provider: Any,
+        error: str | None = None,
+        exception: Exception | None = None,
+        extra_context: dict[str, Any] | None = None,
+    ) -> None:
+        """Log why a login failed, of which the user's page says nothing."""
+        if provider.id == PROVIDER and exception is not None:
+            logger.warning("A login failed. %s", clean(str(exception), MAX_LENGTH))
+        super().on_authentication_error(request, provider, error, exception, extra_context)
 
     def get_requests_session(self) -> Any:
         """Return a session that speaks to a registration's server only by this app's rules."""

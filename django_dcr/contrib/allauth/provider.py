@@ -5,12 +5,13 @@ from __future__ import annotations
 from functools import cached_property
 from typing import Any
 
+from allauth.socialaccount.helpers import render_authentication_error
 from allauth.socialaccount.providers.oauth2.utils import generate_code_challenge
 from allauth.socialaccount.providers.openid_connect.provider import OpenIDConnectProvider
 from django.http import HttpRequest, HttpResponse
 
 from django_dcr.contrib.allauth.adapter import PROVIDER
-from django_dcr.contrib.allauth.views import RegistrationAdapter, failed
+from django_dcr.contrib.allauth.views import RegistrationAdapter
 from django_dcr.exceptions import DCRError
 from django_dcr.models import ClientRegistration
 from django_dcr.services import code_challenge_method, for_login, login_attempt
@@ -49,7 +50,7 @@ class RegisteredClientProvider(OpenIDConnectProvider):
                 request, *args, login_attempt=attempt, **kwargs
             )
         except DCRError as exc:
-            response = failed(request, self, exc)
+            response = render_authentication_error(request, self, exception=exc)
         return response
 
     def serialize(self) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -28,8 +27,6 @@ from django_dcr.services import check_login
 if TYPE_CHECKING:
     from django_dcr.contrib.allauth.provider import RegisteredClientProvider
 
-logger = logging.getLogger("django_dcr")
-
 
 def redirect_uri(request: HttpRequest, issuer: str, owner: str = "") -> str:
     """Return the redirect URI to register, where the users of ``owner`` come back to.
@@ -38,15 +35,6 @@ def redirect_uri(request: HttpRequest, issuer: str, owner: str = "") -> str:
     (RFC 9700 section 4.4.2.2).
     """
     return _absolute(request, digest(issuer, owner))
-
-
-def failed(
-    request: HttpRequest, provider: RegisteredClientProvider, error: DCRError
-) -> HttpResponse:
-    """Show the user allauth's page for a failed login, and log why it failed."""
-    logger.warning("A login failed. %s", error)
-    response: HttpResponse = render_authentication_error(request, provider, exception=error)
-    return response
 
 
 class RegisteredClient(OAuth2Client):
@@ -116,7 +104,7 @@ class CallbackView(OAuth2CallbackView):
         try:
             response: HttpResponse = super().dispatch(request, *args, **kwargs)
         except DCRError as exc:
-            response = failed(request, self.adapter.provider, exc)
+            response = render_authentication_error(request, self.adapter.provider, exception=exc)
         return response
 
     def _get_state(self, request: HttpRequest, provider: RegisteredClientProvider) -> Any:
