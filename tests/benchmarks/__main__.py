@@ -87,8 +87,8 @@ def _round(processes: Mapping[str, Process], report: Report, scale: float) -> No
                 process = processes.get(f"{database} {contestant.process}".strip())
                 if process is not None:
                     count = max(1, int(contestant.count * scale))
-                    nanoseconds = process.time(contestant.name, count)
-                    report.add(workload, contestant, database, nanoseconds / count / 1000)
+                    figures = process.measured(contestant.name, count)
+                    report.add(workload, contestant, database, *figures)
 
 
 if __name__ == "__main__":

@@ -26,16 +26,18 @@ IDPYOIDC = "idpyoidc==5.0.0"
 
 
 class Process:
-    """A running program; ``time()`` says how many nanoseconds it took."""
+    """A running program, which does so many operations when asked."""
 
     def __init__(self, process: subprocess.Popen[str], log: Path) -> None:
         self.process, self.log = process, log
         assert self._line() == "ready"
 
-    def time(self, workload: str, count: int) -> int:
+    def measured(self, workload: str, count: int) -> tuple[float, float]:
+        """Return microseconds an operation, and MiB that the memory grew by in all."""
         assert self.process.stdin
         print(json.dumps([workload, count]), file=self.process.stdin, flush=True)
-        return int(self._line())
+        nanoseconds, kibibytes = map(int, self._line().split())
+        return nanoseconds / count / 1000, kibibytes / 1024
 
     def _line(self) -> str:
         assert self.process.stdout

@@ -18,19 +18,27 @@ _TITLES = {"sqlite": "SQLite (WAL)", "postgresql": "PostgreSQL", "": "SQLite of 
 
 
 class Report:
-    """The figures of this run: microseconds an operation, one of each round."""
+    """The figures of this run: microseconds an operation in each round, and memory."""
 
     def __init__(self, rounds: int, rows: int) -> None:
         self.rounds, self.rows = rounds, rows
         self.figures: dict[tuple[str, str, str], list[float]] = {}
+        #: How much the memory grew at most, in MiB.
+        self.memory: dict[tuple[str, str, str], float] = {}
         #: What could not be run, and why.
         self.absent: dict[str, str] = {}
 
     def add(
-        self, workload: Workload, contestant: Contestant, database: str, microseconds: float
+        self,
+        workload: Workload,
+        contestant: Contestant,
+        database: str,
+        microseconds: float,
+        mebibytes: float,
     ) -> None:
         key = workload.title, contestant.title, database
         self.figures.setdefault(key, []).append(microseconds)
+        self.memory[key] = max(mebibytes, self.memory.get(key, 0.0))
 
     def write(self, document: Path) -> None:
         """Write the table between the document's marks, and the figures beside it."""
@@ -38,8 +46,9 @@ class Report:
         after = rest.split(END)[1]
         document.write_text(f"{before}{BEGIN}\n{self.text()}\n{END}{after}")
         figures = [
-            {"workload": workload, "of": contestant, "database": database, "microseconds": values}
-            for (workload, contestant, database), values in self.figures.items()
+            dict(zip(("workload", "of", "database"), key, strict=True))
+            | {"microseconds": values, "mebibytes": self.memory[key]}
+            for key, values in self.figures.items()
         ]
         about = {"rounds": self.rounds, "rows": self.rows, "with": _circumstances()}
         results = json.dumps({**about, "absent": self.absent, "figures": figures}, indent=1)
@@ -83,6 +92,9 @@ class Report:
                 cells = [self._met(workload, target, kind) for kind in ("sqlite", "postgresql")]
                 aim = f"{target.at_most:.3g} x {target.other}"
                 yield f"| {workload.title} | {aim} | {' | '.join(cells)} |"
+            if workload.memory:
+                grown = [self._grown(workload, kind) for kind in ("sqlite", "postgresql")]
+                yield f"| {workload.title} | {workload.memory:g} MiB more | {' | '.join(grown)} |"
 
     def _met(self, workload: Workload, target: Target, database: str) -> str:
         ours = self._median(workload, OURS, database)
@@ -92,6 +104,12 @@ class Report:
             return "not measured"
         ratio = ours / other
         return f"{ratio:.2g}" if ratio <= target.at_most else f"**{ratio:.2f}: missed**"
+
+    def _grown(self, workload: Workload, database: str) -> str:
+        grown = self.memory.get((workload.title, OURS, database))
+        if grown is None:
+            return "not measured"
+        return f"{grown:.1f}" if grown <= workload.memory else f"**{grown:.1f}: missed**"
 
     def _median(self, workload: Workload, who: str, database: str) -> float:
         values = self.figures.get((workload.title, who, database))

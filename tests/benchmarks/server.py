@@ -20,6 +20,7 @@ import sys
 import time
 from typing import Any
 
+SECRET, TOKEN = "a client secret of some length, as usual", "a-registration-access-token"
 SLOW = 0.02  # seconds
 DAY = 86_400
 YEAR = 365 * DAY
@@ -84,7 +85,7 @@ def _metadata(issuer: str) -> dict[str, Any]:
 
 
 def _client(issuer: str, client_id: str, wishes: dict[str, Any]) -> dict[str, Any]:
-    secret, expires = f"a secret of some length, as usual: {client_id}", 0
+    secret, expires = SECRET, 0
     if issuer.endswith("/renewing"):
         expires = int(time.time()) + (YEAR if wishes else DAY)
         secret += f" {next(_numbers)}" if wishes else ""
@@ -100,7 +101,7 @@ def _client(issuer: str, client_id: str, wishes: dict[str, Any]) -> dict[str, An
         "client_secret": secret,
         "client_secret_expires_at": expires,
         "registration_client_uri": f"{issuer}/register/{client_id}",
-        "registration_access_token": f"token-{client_id}-of-some-length",
+        "registration_access_token": TOKEN,
     }
 
 

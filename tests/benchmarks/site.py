@@ -36,12 +36,14 @@ from django.contrib.auth.models import User  # noqa: E402
 from django.core.management import call_command  # noqa: E402
 from django.db import connections  # noqa: E402
 from django.test import Client  # noqa: E402
+from django.utils import timezone  # noqa: E402
 
 from django_dcr import services  # noqa: E402
 from django_dcr.fields import digest  # noqa: E402
 from django_dcr.models import AuthorizationServer, ClientRegistration  # noqa: E402
 from tests.benchmarks.models import Bare  # noqa: E402
 from tests.benchmarks.peers.answering import IN_FLIGHT, WISHES, Workload, answer  # noqa: E402
+from tests.benchmarks.server import SECRET, TOKEN  # noqa: E402
 
 BASE = os.environ["BENCHMARK_SERVER"]
 SLOW, RENEWING = f"{BASE}/slow", f"{BASE}/renewing"
@@ -68,22 +70,28 @@ def fill(rows: int) -> None:
 def _store(issuer: str, numbers: Iterable[int]) -> list[int]:
     """Store registrations as they are after registering; return their primary keys."""
     server = AuthorizationServer.objects.for_issuer(issuer)
+    # Sealed once, and then moved into each row.
+    sample = ClientRegistration(client_secret=SECRET, registration_access_token=TOKEN)
+    now = timezone.now()
     rows = [
-        ClientRegistration(
+        Bare(
             server=server,
             owner=f"owner {number}",
+            key_digest=digest(issuer, f"owner {number}"),
             status="active",
             requested_metadata=WISHES,
             metadata=WISHES,
             client_id=f"f{number}",
-            client_secret=f"a secret of some length, as usual: f{number}",
+            client_digest=digest(issuer, f"f{number}"),
+            client_secret=sample.client_secret.ciphertext,
             client_secret_expires_at=0,
             registration_client_uri=f"{issuer}/register/f{number}",
-            registration_access_token=f"token-f{number}-of-some-length",
+            registration_access_token=sample.registration_access_token.ciphertext,
+            history=[{"at": now.isoformat(), "who": "", "step": "register", "outcome": "active"}],
         )
         for number in numbers
     ]
-    return [row.pk for row in ClientRegistration.objects.bulk_create(rows)]
+    return [row.pk for row in Bare.objects.bulk_create(rows)]
 
 
 def _repeated(act: Callable[[], object], count: int) -> Callable[[], None]:

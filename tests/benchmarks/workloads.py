@@ -33,6 +33,7 @@ class Workload:
     title: str
     contestants: tuple[Contestant, ...]
     targets: tuple[Target, ...] = ()
+    memory: float = 0  # how much ours may grow by, in MiB, where that counts
 
 
 def _peer(title: str, name: str, count: int) -> Contestant:
@@ -93,7 +94,7 @@ WORKLOADS = (
         "register at once",
         400,
         1 / 0.75,
-        Contestant("django-dcr in processes", "few", "register in processes", 400),
+        Contestant("django-dcr, 2 processes", "few", "register in processes", 400),
         _peer(_NODE, "register at once", 400),
         _peer(_MCP, "register at once", 400),
         _peer(_FAST_FORGE, "register at once without Argon2", 48),
@@ -108,6 +109,7 @@ WORKLOADS = (
             Contestant("of 1,000 rows", "few", "renew", 1000),
         ),
         (Target("of 1,000 rows", 1.2),),
+        memory=20,
     ),
     Workload(
         "dcr_register, a new process",

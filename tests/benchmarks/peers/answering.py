@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import sqlite3
 import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
 
 from cryptography.fernet import Fernet
 
@@ -28,15 +30,27 @@ WISHES = {
 
 
 def answer(workloads: Mapping[str, Workload]) -> None:
-    """Read a name and a number a line, and write how many nanoseconds that many took."""
+    """Read a name and a number a line; write how long that many took, and the memory they did.
+
+    In nanoseconds, and KiB above what the process had before.
+    """
     out, sys.stdout = sys.stdout, sys.stderr  # what libraries print is no answer
     print("ready", file=out, flush=True)
     for line in sys.stdin:
         name, count = json.loads(line)
         perform = workloads[name](count)
+        Path("/proc/self/clear_refs").write_text("5")  # sets the peak back: proc(5)
+        before = _memory("VmRSS")
         started = time.perf_counter_ns()
         perform()
-        print(time.perf_counter_ns() - started, file=out, flush=True)
+        took = time.perf_counter_ns() - started
+        print(took, _memory("VmHWM") - before, file=out, flush=True)
+
+
+def _memory(name: str) -> int:
+    found = re.search(rf"{name}:\s*(\d+) kB", Path("/proc/self/status").read_text())
+    assert found
+    return int(found[1])
 
 
 async def in_flight(count: int, act: Callable[[], Awaitable[object]], limit: int) -> None:
