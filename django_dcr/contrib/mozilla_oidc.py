@@ -106,9 +106,12 @@ class AuthenticationRequestView(_Registered, OIDCAuthenticationRequestView):
         try:
             self.registration = services.for_login(issuer, owner)
             super().__init__()  # which reads the settings
-            response: HttpResponse = super().get(request)
+            response: HttpResponseRedirect = super().get(request)
         except DCRError as exc:
             return self.failed(exc)
+        if "?" in self.OIDC_OP_AUTH_ENDPOINT:  # as it may be (RFC 6749 section 3.1)
+            endpoint, _mark, query = response.url.rpartition("?")
+            response = HttpResponseRedirect(f"{endpoint}&{query}")
         *_, newest = request.session["oidc_states"].values()
         newest[_ATTEMPT] = services.login_attempt(self.registration)
         request.session.modified = True

@@ -251,6 +251,11 @@ def test_a_server_that_sends_its_users_elsewhere_is_left_alone(
     assert "trusted_origins" in caplog.text
 
 
+def test_an_authorization_endpoint_may_have_a_query(server: OpenIDServer, visitor: Visitor) -> None:
+    server.changes = {"authorization_endpoint": f"{server.issuer}/authorize?p=policy"}
+    assert is_in(visitor.log_in(server, register(server)))
+
+
 def test_pkce_is_left_out_where_the_server_refuses_it(
     server: OpenIDServer, visitor: Visitor
 ) -> None:

@@ -290,6 +290,12 @@ def test_a_refused_client_is_noticed_even_where_requests_are_transactions(
     assert ("gone", registration, "gone") in heard
 
 
+def test_an_authorization_endpoint_may_have_a_query(server: OpenIDServer, visitor: Visitor) -> None:
+    server.changes = {"authorization_endpoint": f"{server.issuer}/authorize?p=policy"}
+    register(server)
+    assert is_in(visitor.log_in(server))
+
+
 def test_pkce_is_left_out_where_the_server_refuses_it(
     server: OpenIDServer, visitor: Visitor
 ) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -38,9 +38,18 @@ def redirect_uri(request: HttpRequest, issuer: str, owner: str = "") -> str:
 
 
 class RegisteredClient(OAuth2Client):
-    """A client that authenticates as its registration says."""
+    """A client that authenticates as its registration says (RFC 6749)."""
 
     registration: ClientRegistration
+
+    def get_redirect_url(
+        self, authorization_url: str, scope: Iterable[str], extra_params: Mapping[str, str]
+    ) -> str:
+        """Return where to send the user, also where the address has a query (section 3.1)."""
+        url: str = super().get_redirect_url(authorization_url, scope, extra_params)
+        if "?" in authorization_url:
+            url = url.replace(f"{authorization_url}?", f"{authorization_url}&", 1)
+        return url
 
     @sensitive_variables()
     def get_access_token(
@@ -49,7 +58,7 @@ class RegisteredClient(OAuth2Client):
         pkce_code_verifier: str | None = None,
         extra_data: Mapping[str, str] | None = None,
     ) -> dict[str, Any]:
-        """Exchange the code (RFC 6749 section 4.1.3). Raises OAuth2Error, and any DCRError."""
+        """Exchange the code (section 4.1.3). Raises OAuth2Error, and any DCRError."""
         headers, credentials = self.registration.client_authentication()
         data = {
             "grant_type": "authorization_code",
