@@ -133,9 +133,11 @@ def test_a_replaced_client_and_its_successor_tell_of_the_renewal(
 def test_forgetting_and_trying_again_are_told_apart(mocked_responses: RequestsMock) -> None:
     row = make_registration(status="gone", live=None, client_digest=None)
     mocked_responses.post(ENDPOINT, json=client_information(client_id="c2"), status=201)
+    mocked_responses.delete(URI, status=405)
     successor = retry(row)
     revoke(row, forget=True)
-    assert events(row) == [("retry", "gone"), ("forget", "revoked")]
+    asked = ("revoke", "gone: UnsupportedError")
+    assert events(row) == [("retry", "gone"), asked, ("forget", "revoked")]
     assert events(successor) == [("register", "active")]
 
 
