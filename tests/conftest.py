@@ -28,6 +28,24 @@ hypothesis.register_profile("ci", max_examples=20_000, deadline=None)
 hypothesis.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "local"))
 
 
+DATABASE_URL = os.environ.get("DATABASE_URL", "")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what does not concern the database at hand, and what would have to share it."""
+    left_out = [item for item in items if not _concerns(item)]
+    items[:] = [item for item in items if item not in left_out]
+    config.hook.pytest_deselected(items=left_out)
+
+
+def _concerns(item: pytest.Item) -> bool:
+    # Crash tests have a database to themselves: run tests/crash without -n.
+    is_crowded = DATABASE_URL and "PYTEST_XDIST_WORKER" in os.environ
+    lacks_room = is_crowded and "site" in getattr(item, "fixturenames", ())
+    kind = DATABASE_URL.partition(":")[0] or "sqlite"
+    return not lacks_room and all(kind in mark.args for mark in item.iter_markers("only_on"))
+
+
 @pytest.fixture(autouse=True)
 def mocked_responses(request: pytest.FixtureRequest) -> Iterator[responses.RequestsMock | None]:
     """Answer every request from stubs, none of which may go unused; ``network`` turns it off."""

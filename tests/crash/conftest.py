@@ -24,29 +24,12 @@ if TYPE_CHECKING:
     from pytest_django import DjangoDbBlocker
 
 
-DATABASE_URL = os.environ.get("DATABASE_URL", "")
-
-
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what does not concern the database at hand, and what would have to share it."""
-    left_out = [item for item in items if "site" in item.fixturenames and not _concerns(item)]
-    items[:] = [item for item in items if item not in left_out]
-    config.hook.pytest_deselected(items=left_out)
-
-
-def _concerns(item: pytest.Item) -> bool:
-    if DATABASE_URL and "PYTEST_XDIST_WORKER" in os.environ:
-        return False  # such tests have a database to themselves: run tests/crash without -n
-    kind = DATABASE_URL.partition(":")[0] or "sqlite"
-    return all(kind in mark.args for mark in item.iter_markers("only_on"))
-
-
 @pytest.fixture
 def site(tmp_path: Path, django_db_blocker: DjangoDbBlocker) -> Iterator[Site]:
     """An empty site, whose tables this process may look into."""
     pragmas = "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL"
     file = f"sqlite:///{tmp_path}/site.sqlite3?timeout=20&init_command={pragmas}"
-    url = DATABASE_URL or file
+    url = os.environ.get("DATABASE_URL") or file
     with connected(url, django_db_blocker), ExitStack() as stack:
         call_command("migrate", verbosity=0)
         ClientRegistration.objects.all().delete()
