@@ -33,12 +33,29 @@ RUNNERS = {
     "celery": "django_dcr.contrib.celery.enqueue",
 }
 
+
+def renew_if_due(registration: ClientRegistration) -> ClientRegistration:
+    """Renew a secret that expires within DCR_RENEW_BEFORE; do nothing to any other.
+
+    Where a process died at its work, the server may have issued a new secret that nobody has
+    stored: that is looked for first. Raises what ``renew()`` and ``read()`` raise.
+    """
+    if registration.lease and _is_due(registration):
+        services.read(registration)
+    return services.renew(registration) if _is_due(registration) else registration
+
+
+def _is_due(registration: ClientRegistration) -> bool:
+    row = ClientRegistration.objects.primary().filter(pk=registration.pk)
+    return row.expiring(timezone.now() + conf.DCR_RENEW_BEFORE).exists()
+
+
 ACTIONS: dict[str, Callable[[ClientRegistration], ClientRegistration]] = {
     "register": services.register,
     "read": services.read,
     "update": services.update,
     "renew": services.renew,
-    "renew_if_due": services.renew,
+    "renew_if_due": renew_if_due,
     "retry": services.retry,
     "revoke": services.revoke,
     "forget": partial(services.revoke, forget=True),
@@ -115,8 +132,6 @@ def perform(action: str, pk: int, tries: int = 0) -> float | None:
 def _open(action: str, pk: int) -> ClientRegistration | None:
     """Return the row, unless it was removed or the job was done already."""
     rows = ClientRegistration.objects.primary().select_related("server").filter(pk=pk)
-    if action == "renew_if_due":
-        rows = rows.expiring(timezone.now() + conf.DCR_RENEW_BEFORE)
     return rows.exclude(status__in=_DONE.get(action, [])).first()
 
 

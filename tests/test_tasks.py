@@ -67,11 +67,10 @@ def later() -> int:
     return int(timezone.now().timestamp()) + 90 * 24 * 3600
 
 
-def stub_renewal(stubs: responses.RequestsMock, *, times: int = 1) -> None:
+def stub_renewal(stubs: responses.RequestsMock) -> None:
+    stubs.get(URI, json=client_information(client_secret_expires_at=soon()))
     issued = client_information(client_secret="s2", client_secret_expires_at=later())
-    for _ in range(times):
-        stubs.get(URI, json=client_information(client_secret_expires_at=soon()))
-        stubs.put(URI, json=issued)
+    stubs.put(URI, json=issued)
 
 
 # -- what a job does ---------------------------------------------------------------------------
@@ -92,9 +91,9 @@ def test_a_job_of_a_removed_row_is_done() -> None:
 
 @pytest.mark.parametrize("action", ACTIONS)
 def test_every_action_is_one_of_the_services(action: str) -> None:
-    names = {"renew_if_due": "renew", "forget": "revoke"}
-    service = getattr(services, names.get(action, action))
-    assert getattr(ACTIONS[action], "func", ACTIONS[action]) is service
+    if action != "renew_if_due":
+        service = getattr(services, "revoke" if action == "forget" else action)
+        assert getattr(ACTIONS[action], "func", ACTIONS[action]) is service
 
 
 def test_a_secret_is_renewed_once_however_often_the_job_is_delivered(
@@ -106,6 +105,32 @@ def test_a_secret_is_renewed_once_however_often_the_job_is_delivered(
         assert perform("renew_if_due", row.pk) is None
     assert len(mocked_responses.calls) == 2
     assert stored(row).client_secret.reveal() == "s2"
+
+
+def test_a_new_secret_that_a_killed_worker_left_at_the_server_is_only_read(
+    mocked_responses: responses.RequestsMock,
+) -> None:
+    """No stub answers an update."""
+    long_ago = timezone.now() - timedelta(days=1)
+    row = make_registration(
+        client_secret_expires_at=soon(), lease="of the dead", lease_until=long_ago
+    )
+    issued = client_information(client_secret="s2", client_secret_expires_at=later())
+    mocked_responses.get(URI, json=issued)
+    assert perform("renew_if_due", row.pk) is None
+    assert stored(row).client_secret.reveal() == "s2"
+
+
+def test_where_a_killed_worker_left_nothing_the_secret_is_renewed(
+    mocked_responses: responses.RequestsMock,
+) -> None:
+    long_ago = timezone.now() - timedelta(days=1)
+    row = make_registration(
+        client_secret_expires_at=soon(), lease="of the dead", lease_until=long_ago
+    )
+    stub_renewal(mocked_responses)
+    assert perform("renew_if_due", row.pk) is None
+    assert [call.request.method for call in mocked_responses.calls] == ["GET", "GET", "PUT"]
 
 
 def test_a_renewal_that_was_asked_for_by_name_does_not_depend_on_the_date(

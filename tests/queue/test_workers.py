@@ -97,9 +97,7 @@ def test_500_renewals_each_once_though_a_worker_is_killed_at_the_servers_rate(
     failed = ClientRegistration.objects.exclude(last_error="").count()
     print(f"{number} renewals in {took:.0f} s, {twice} twice, {failed} failed,", end=" ")
     assert issued.keys() == {f"c{n}" for n in range(number)}
-    # Of the one that was at work nobody here can know what the server had done.
-    assert max(issued.values()) <= 2
-    assert twice <= 1
+    assert twice == 0
     moments = site.server.inspect("moments")
     for seconds in (1, 2, 5, 10, 20, 40):
         most, share = busiest(moments, seconds), seconds * rate // 60
@@ -113,12 +111,15 @@ def test_500_renewals_each_once_though_a_worker_is_killed_at_the_servers_rate(
 def test_the_job_of_a_machine_that_lost_power_is_done_by_another(
     site: Site, engine: Engine
 ) -> None:
-    """Redis gives it back after the visibility timeout, for which Celery looks every 100 s."""
+    """And not a second time: the server has issued a new secret, which need only be read.
+
+    Redis gives the job back after the visibility timeout, for which Celery looks every 100 s.
+    """
     make_registrations(site, 1)
     site.server.configure(latency=[2, 2])
     engine.start_worker()
     engine.run("dcr_renew", "--queue")
-    wait_until(lambda: site.server.count("GET"))
+    wait_until(lambda: site.server.count("PUT"))
     engine.kill_worker()
     assert renewed() == 0
     site.server.configure(latency=[0, 0])
