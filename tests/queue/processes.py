@@ -81,13 +81,14 @@ class Engine:
 
     def start_worker(self) -> None:
         number = len(self._workers)
-        celery = ["celery", "-A", "tests.queue.settings", "worker", "--loglevel=WARNING"]
+        celery = ["celery", "--quiet", "-A", "tests.queue.settings", "worker", "--loglevel=WARNING"]
         celery += ["--concurrency=1", f"--hostname=worker{number}", "--without-mingle"]
         database = ["django", "db_worker", "--interval=0.2", "--no-startup-delay", "--no-reload"]
+        database += ["--verbosity=0"]
         command = celery if self.name == "celery" else database
         with (self._folder / f"{number}.log").open("w") as log:
             worker = subprocess.Popen(
-                [sys.executable, "-m", *command],
+                [sys.executable, "-W", "ignore", "-m", *command],  # of running as root
                 env=self._environment,
                 cwd=ROOT,
                 stdout=log,
@@ -121,7 +122,7 @@ class Engine:
     def stop(self) -> None:
         for worker in self._workers:
             _end(worker)
-        print(self.logs())  # shown where a test fails
+        print(self.logs(), end="")  # shown where a test fails
         shutil.rmtree(self._folder)
 
 
