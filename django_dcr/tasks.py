@@ -61,7 +61,7 @@ ACTIONS: dict[str, Callable[[ClientRegistration], ClientRegistration]] = {
     "forget": partial(services.revoke, forget=True),
 }
 
-#: So often a job is tried again; with the pauses between, for about half a day.
+#: So often a job is tried again; with the pauses between, for about five hours.
 MAX_TRIES = 20
 # The first pause and the longest, in seconds. Each is twice the one before.
 _FIRST_PAUSE = 5.0

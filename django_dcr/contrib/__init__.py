@@ -1,4 +1,4 @@
-"""Logins with a registered client through other libraries.
+"""Other libraries: logins with a registered client, engines for work in the background.
 
 Each module imports its library, and is imported only by a site that has it.
 """
