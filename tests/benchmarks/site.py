@@ -9,7 +9,6 @@ makes the tables with so many registrations, and then does what it is asked for.
 
 from __future__ import annotations
 
-import io
 import itertools
 import multiprocessing
 import os
@@ -141,13 +140,20 @@ def _fresh(count: int) -> list[int]:
     return [1_000_000 + next(_numbers) for _ in range(count)]
 
 
-def renew(count: int) -> Callable[[], None]:
-    """The command, over rows of which so many are about to expire."""
+def renew(count: int) -> Callable[[], int]:
+    """The command in a process, with so many rows about to expire; it says what they took."""
+    few = _peak("dcr_renew")
     rows = ClientRegistration.objects.filter(server__issuer_digest=digest(RENEWING))
     keys = list(rows.order_by("pk").values_list("pk", flat=True)[:count])
     soon = int(time.time()) + DAY
     rows.filter(pk__range=(keys[0], keys[-1])).update(client_secret_expires_at=soon)
-    return lambda: call_command("dcr_renew", stdout=io.StringIO(), stderr=io.StringIO())
+    return lambda: _peak("dcr_renew") - few
+
+
+def _peak(command: str) -> int:
+    """Run a command in a process; return the most memory that it had, in KiB."""
+    process = [sys.executable, "-m", "tests.benchmarks.peak", command]
+    return int(subprocess.run(process, check=True, stdout=subprocess.PIPE).stdout)
 
 
 # -- without it ------------------------------------------------------------------------------------
