@@ -103,7 +103,7 @@ class Report:
         if not ours or not other:
             return "not measured"
         ratio = ours / other
-        return f"{ratio:.2g}" if ratio <= target.at_most else f"**{ratio:.2f}: missed**"
+        return f"{ratio:.2g}" if ratio <= target.at_most else f"**{ratio:.2g}: missed**"
 
     def _grown(self, workload: Workload, database: str) -> str:
         grown = self.memory.get((workload.title, OURS, database))
