@@ -29,6 +29,8 @@ from tests.benchmarks.workloads import CEILING, DATABASES, WORKLOADS
 
 SITE = [sys.executable, "-m", "tests.benchmarks.site"]
 FEW_ROWS = 1000
+#: Up to so many operations a round are too slow for warming up.
+_SINGLE = 2
 
 
 def main() -> None:
@@ -87,8 +89,14 @@ def _round(processes: Mapping[str, Process], report: Report, scale: float) -> No
                 process = processes.get(f"{database} {contestant.process}".strip())
                 if process is not None:
                     count = max(1, int(contestant.count * scale))
-                    figures = process.measured(contestant.name, count)
+                    figures = _measured(process, contestant.name, count)
                     report.add(workload, contestant, database, *figures)
+
+
+def _measured(process: Process, workload: str, count: int) -> tuple[float, float]:
+    if count > _SINGLE:  # the process has rested, and the first operations find its caches cold
+        process.measured(workload, max(1, count // 20))
+    return process.measured(workload, count)
 
 
 if __name__ == "__main__":
