@@ -11,11 +11,18 @@ import pytest
 from django.core.exceptions import ValidationError
 from django.db import IntegrityError, InterfaceError, OperationalError, connection, transaction
 from django.db.models import ProtectedError
+from django.test.utils import CaptureQueriesContext
 from django.utils.timezone import now
 
 from django_dcr.exceptions import DecryptionError, NotAllowedError, UnsupportedError
 from django_dcr.fields import digest
-from django_dcr.models import AuthorizationServer, ClientRegistration, InDoubtError, Status
+from django_dcr.models import (
+    AuthorizationServer,
+    ClientRegistration,
+    InDoubtError,
+    Status,
+    live_registration,
+)
 from django_dcr.models.leases import DatabaseNow
 from django_dcr.protocol import client_information
 from tests.factories import (
@@ -23,6 +30,7 @@ from tests.factories import (
     GRANTED,
     ISSUER,
     WISHES,
+    in_threads,
     make_draft,
     make_registration,
     make_server,
@@ -943,3 +951,25 @@ def test_one_of_many_threads_gets_the_row() -> None:
     for thread in threads:
         thread.join()
     assert won == [stored(row).lease]
+
+
+@pytest.mark.django_db
+def test_the_compiled_query_loads_what_the_orm_does() -> None:
+    registration = make_registration(owner="o", history=[{"step": "register"}])
+    expected = ClientRegistration.objects.select_related("server").get(pk=registration.pk)
+    with CaptureQueriesContext(connection) as queries:
+        found = live_registration(ISSUER, "o")
+        assert found is not None
+        for row, other in ((found, expected), (found.server, expected.server)):
+            for field in row._meta.concrete_fields:
+                value, wanted = getattr(row, field.attname), getattr(other, field.attname)
+                assert (value, type(value)) == (wanted, type(wanted)), field.attname
+    assert len(queries) == 1
+    assert (found._state.adding, found._state.db) == (False, "default")
+
+
+@pytest.mark.usefixtures("database_file")
+def test_each_thread_compiles_for_its_own_connection() -> None:
+    registration = make_registration(owner="o")
+    found = in_threads(*[lambda: live_registration(ISSUER, "o")] * 3)
+    assert found == [registration] * 3

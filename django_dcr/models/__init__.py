@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from django_dcr.models.history import acting
 from django_dcr.models.leases import InDoubtError
+from django_dcr.models.prepared import live_registration
 from django_dcr.models.registrations import (
     EXPIRY_MARGIN,
     ClientRegistration,
@@ -28,4 +29,5 @@ __all__ = [
     "acting",
     "check_issuer",
     "check_owner",
+    "live_registration",
 ]

@@ -9,7 +9,13 @@ from typing import Any
 from django_dcr import protocol
 from django_dcr.conf import conf
 from django_dcr.exceptions import ConflictError, NotAllowedError
-from django_dcr.models import AuthorizationServer, ClientRegistration, Status, check_owner
+from django_dcr.models import (
+    AuthorizationServer,
+    ClientRegistration,
+    Status,
+    check_owner,
+    live_registration,
+)
 from django_dcr.services.leases import attempts, check_state, refuse_inside_atomic
 from django_dcr.services.management import update
 from django_dcr.services.reconciliation import settle
@@ -30,7 +36,7 @@ def get_or_register(
     """
     if metadata is not None:
         metadata = _as_stored(metadata, issuer)
-    registration = _live(issuer, owner)
+    registration = live_registration(issuer, owner)
     if registration is None or registration.status in (Status.DRAFT, Status.REJECTED):
         registration = _registered(registration, issuer, owner, metadata)
     registration.server.check_allowed()
@@ -56,11 +62,6 @@ def _as_stored(metadata: Mapping[str, Any], issuer: str) -> dict[str, Any]:
         ) from exc
 
 
-def _live(issuer: str, owner: str) -> ClientRegistration | None:
-    rows = ClientRegistration.objects.primary().for_key(issuer, owner).live()
-    return next(iter(rows.select_related("server")), None)
-
-
 def _registered(
     registration: ClientRegistration | None,
     issuer: str,
@@ -83,7 +84,8 @@ def _registered(
     try:
         return register(registration)
     except ConflictError:
-        found = _live(issuer, owner)  # what another process has in hand, or has registered
+        # What another process has in hand, or has registered.
+        found = live_registration(issuer, owner)
         if found is None or found.status not in (Status.REGISTERING, Status.ACTIVE):
             raise
         return found
@@ -117,7 +119,7 @@ def _renewed(registration: ClientRegistration) -> ClientRegistration:
         return renew(registration)
     except ConflictError:
         # Another process may have put a new client in its place.
-        current = _live(registration.server.issuer, registration.owner)
+        current = live_registration(registration.server.issuer, registration.owner)
         if current is None or current.status != Status.ACTIVE or current.secret_has_expired:
             raise
         return current
