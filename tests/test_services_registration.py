@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 import sqlite3
-import time
 from pathlib import Path
 from typing import Any
 
@@ -847,19 +846,18 @@ def test_others_can_write_while_the_server_is_asked(
     authorization_server: FakeServer, database_file: Path
 ) -> None:
     """Promise 3, fault 27: no transaction is open, which would hold the one lock of SQLite."""
-    took = []
+    written = []
 
     def write(document: Any) -> None:
-        started = time.monotonic()
+        # Raises where it has to wait for a second.
         look(database_file, "UPDATE django_dcr_authorizationserver SET name = 'from elsewhere'")
-        took.append(time.monotonic() - started)
+        written.append(document)
 
     authorization_server.while_handling.update(GET=write, POST=write)
     draft = draft_at(authorization_server)
     AuthorizationServer.objects.update(fresh_until=None)
     row = register(stored(draft))
-    assert len(took) == 2
-    assert max(took) < 0.5
+    assert len(written) == 2
     assert stored(row).server.name == "from elsewhere"
 
 
