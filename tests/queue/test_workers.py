@@ -102,8 +102,8 @@ def test_500_renewals_each_once_though_a_worker_is_killed_at_the_servers_rate(
     for seconds in (1, 2, 5, 10, 20, 40):
         most, share = busiest(moments, seconds), seconds * rate // 60
         print(f"{most} requests of {share} in {seconds} s,", end=" ")
-        # A burst of three, and one request a worker that was late after its turn had come.
-        assert most <= share + 3 + workers
+        # A burst of three, and a busy machine that was late with requests by half a second.
+        assert most <= share + 3 + rate // 120
     wait_until(lambda: engine.is_idle, seconds=40, every=0.5)
 
 
