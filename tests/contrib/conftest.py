@@ -8,8 +8,11 @@ import pytest
 from django.http import HttpResponse
 from django.test import Client
 
+from tests.contrib.live_server import serve_openid
 from tests.contrib.login_server import LoginServer
+from tests.contrib.openid_server import OpenIDServer
 from tests.factories import CALLBACK, WISHES
+from tests.live.server import Server
 
 if TYPE_CHECKING:
     from pytest_django import Settings
@@ -61,4 +64,23 @@ def login_server(settings: Settings) -> Iterator[LoginServer]:
 @pytest.fixture
 def other_server(login_server: LoginServer) -> Iterator[LoginServer]:
     with LoginServer() as server:
+        yield server
+
+
+@pytest.fixture
+def server() -> Iterator[OpenIDServer]:
+    with OpenIDServer() as server:
+        yield server
+
+
+@pytest.fixture
+def another_server() -> Iterator[OpenIDServer]:
+    with OpenIDServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def real_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """django-oauth-toolkit, in a process of its own."""
+    with serve_openid(tmp_path_factory.mktemp("server")) as server:
         yield server

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -21,7 +20,7 @@ from django_dcr.contrib.allauth.views import redirect_uri
 from django_dcr.models import ClientRegistration
 from tests.contrib.browser import Browser
 from tests.contrib.documentation import documented
-from tests.contrib.live_server import GRANTED, consent, serve_openid
+from tests.contrib.live_server import GRANTED, consent
 from tests.contrib.openid_server import OpenIDServer
 from tests.factories import make_registration, make_server
 from tests.live.server import Server
@@ -38,25 +37,6 @@ def _site(settings: Settings) -> None:
     settings.SOCIALACCOUNT_ADAPTER = "django_dcr.contrib.allauth.adapter.SocialAccountAdapter"
     settings.ACCOUNT_EMAIL_VERIFICATION = "none"
     settings.DCR_INTERNAL_ORIGINS = ["http://127.0.0.1"]
-
-
-@pytest.fixture
-def server() -> Iterator[OpenIDServer]:
-    with OpenIDServer() as server:
-        yield server
-
-
-@pytest.fixture
-def other_server() -> Iterator[OpenIDServer]:
-    with OpenIDServer() as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def real_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """django-oauth-toolkit, in a process of its own."""
-    with serve_openid(tmp_path_factory.mktemp("server")) as server:
-        yield server
 
 
 class Visitor(Browser):
@@ -195,14 +175,14 @@ def test_an_error_of_another_issuer_is_not_taken_for_this_ones(
 
 
 def test_the_answer_to_a_login_at_one_server_goes_to_no_other(
-    server: OpenIDServer, other_server: OpenIDServer, visitor: Visitor
+    server: OpenIDServer, another_server: OpenIDServer, visitor: Visitor
 ) -> None:
     """As a server would have it that knows the other one's redirect URI."""
-    other = register(other_server)
+    other = register(another_server)
     answer = server.log_in(visitor.begin(register(server)))
     query = urlsplit(answer).query
     assert has_failed(visitor.get(f"{other.metadata['redirect_uris'][0]}?{query}"))
-    assert server.forms == other_server.forms == []
+    assert server.forms == another_server.forms == []
 
 
 def test_a_login_that_nobody_began_ends_nowhere(server: OpenIDServer, visitor: Visitor) -> None:

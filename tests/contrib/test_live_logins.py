@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, urlsplit
 
@@ -15,7 +14,7 @@ from django_dcr.contrib.requests_oauthlib import OAuth2Session, answered_session
 from django_dcr.models import ClientRegistration
 from django_dcr.services import for_login
 from tests.contrib.conftest import Visitor
-from tests.contrib.live_server import GRANTED, consent, serve_openid
+from tests.contrib.live_server import GRANTED, consent
 from tests.factories import CALLBACK, WISHES
 from tests.live.server import Server
 
@@ -61,24 +60,22 @@ urlpatterns = [
 ]
 
 
-@pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with serve_openid(tmp_path_factory.mktemp("server")) as server:
-        yield server
-
-
 @pytest.mark.parametrize("method", GRANTED)
 @pytest.mark.parametrize("library", ["authlib", "requests_oauthlib"])
 def test_a_user_logs_in_at_a_real_server(
-    running: Server, settings: Settings, monkeypatch: pytest.MonkeyPatch, library: str, method: str
+    real_server: Server,
+    settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+    library: str,
+    method: str,
 ) -> None:
     settings.ROOT_URLCONF = __name__
-    settings.DCR_INTERNAL_ORIGINS = [running.issuer]
+    settings.DCR_INTERNAL_ORIGINS = [real_server.issuer]
     settings.DCR_CLIENT_METADATA = {**WISHES, "token_endpoint_auth_method": method}
     monkeypatch.setenv("OAUTHLIB_INSECURE_TRANSPORT", "1")  # there is no TLS on loopback
     visitor = Visitor(f"/{library}")
-    answer = consent(running, visitor.begin(running.issuer, f"{library} {method}"))
-    assert dict(parse_qsl(urlsplit(answer).query))["iss"] == running.issuer
+    answer = consent(real_server, visitor.begin(real_server.issuer, f"{library} {method}"))
+    assert dict(parse_qsl(urlsplit(answer).query))["iss"] == real_server.issuer
     assert visitor.end(answer).json()["sub"] == "1"
     registration = ClientRegistration.objects.get()
     assert registration.metadata["token_endpoint_auth_method"] == GRANTED[method]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -18,7 +17,7 @@ from django_dcr.contrib.mozilla_oidc import AuthenticationCallbackView, Authenti
 from django_dcr.models import ClientRegistration
 from tests.contrib.browser import Browser
 from tests.contrib.documentation import documented
-from tests.contrib.live_server import GRANTED, consent, serve_openid
+from tests.contrib.live_server import GRANTED, consent
 from tests.contrib.openid_server import OpenIDServer
 from tests.factories import ISSUER, make_draft
 from tests.live.server import Server
@@ -40,25 +39,6 @@ def _site(settings: Settings) -> None:
     settings.LOGIN_REDIRECT_URL_FAILURE = "/failed/"
     settings.DCR_INTERNAL_ORIGINS = ["http://127.0.0.1"]
     settings.DCR_CLIENT_METADATA = {"client_name": "Shop", "redirect_uris": [CALLBACK]}
-
-
-@pytest.fixture
-def server() -> Iterator[OpenIDServer]:
-    with OpenIDServer() as server:
-        yield server
-
-
-@pytest.fixture
-def other_server() -> Iterator[OpenIDServer]:
-    with OpenIDServer() as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def real_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """django-oauth-toolkit, in a process of its own."""
-    with serve_openid(tmp_path_factory.mktemp("server")) as server:
-        yield server
 
 
 class Visitor(Browser):
@@ -196,16 +176,16 @@ def test_what_has_a_code_is_no_error(server: OpenIDServer, visitor: Visitor) -> 
 
 
 def test_two_logins_at_two_servers_can_be_open_at_once(
-    server: OpenIDServer, other_server: OpenIDServer, visitor: Visitor
+    server: OpenIDServer, another_server: OpenIDServer, visitor: Visitor
 ) -> None:
     """And Jane of the one server is not Jane of the other, whatever address both claim."""
     register(server)
-    register(other_server)
+    register(another_server)
     first = server.log_in(visitor.begin(server))
-    second = other_server.log_in(visitor.begin(other_server))
+    second = another_server.log_in(visitor.begin(another_server))
     assert is_in(visitor.end(first))
     assert is_in(visitor.end(second))
-    assert [len(server.forms), len(other_server.forms)] == [1, 1]
+    assert [len(server.forms), len(another_server.forms)] == [1, 1]
     assert User.objects.filter(email="jane@example.com").count() == 2
 
 
