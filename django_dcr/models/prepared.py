@@ -17,8 +17,9 @@ from django_dcr.models.servers import AuthorizationServer
 
 _OURS = [field.attname for field in ClientRegistration._meta.concrete_fields]
 _THEIRS = [field.attname for field in AuthorizationServer._meta.concrete_fields]
-#: Stands where the key's digest will stand; no issuer is empty.
+#: Its digest stands where that of the key will stand; no issuer is empty.
 _NO_KEY = "", ""
+_NO_DIGEST = digest(*_NO_KEY)
 
 
 class _Thread(threading.local):
@@ -35,9 +36,9 @@ def live_registration(issuer: str, owner: str) -> ClientRegistration | None:
     """Return the live registration of ``owner`` at ``issuer``, its server loaded with it."""
     alias = router.db_for_write(ClientRegistration)  # a replica may lag
     compiler, sql, parameters = _compiled(alias)
-    nothing, key = digest(*_NO_KEY), digest(issuer, owner)
+    key = digest(issuer, owner)
     with connections[alias].cursor() as cursor:
-        cursor.execute(sql, [key if value == nothing else value for value in parameters])
+        cursor.execute(sql, [key if value == _NO_DIGEST else value for value in parameters])
         rows = cursor.fetchall()
     for row in compiler.results_iter([rows]):
         registration = ClientRegistration.from_db(alias, _OURS, row[: len(_OURS)])
