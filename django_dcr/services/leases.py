@@ -77,9 +77,12 @@ def take(
             return
         registration.reload()
         check_state(registration, *statuses, step=step)
-    error = conflict(registration, "is held by another process; try again later", step)
-    error.retry_after = math.ceil(conf.DCR_TIMEOUT)
-    raise error
+    raise conflict(
+        registration,
+        "is held by another process; try again later",
+        step,
+        retry_after=math.ceil(conf.DCR_TIMEOUT),
+    )
 
 
 @contextmanager
@@ -113,11 +116,14 @@ def check_state(registration: ClientRegistration, *statuses: Status, step: str) 
         raise conflict(registration, _NEXT_STEP[Status(registration.status)], step)
 
 
-def conflict(registration: ClientRegistration, what: str, step: str) -> ConflictError:
+def conflict(
+    registration: ClientRegistration, what: str, step: str, *, retry_after: int | None = None
+) -> ConflictError:
     return ConflictError(
         f"Registration {registration.pk} {what.format(pk=registration.pk)}.",
         issuer=registration.server.issuer,
         step=step,
+        retry_after=retry_after,
     )
 
 
