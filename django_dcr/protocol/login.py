@@ -8,8 +8,6 @@ from typing import Any
 from django_dcr.exceptions import InvalidResponseError, UnsupportedError
 from django_dcr.protocol.documents import parse_object
 
-_BEGIN_AGAIN = "Begin the login again"
-
 
 def check_response_issuer(
     iss: str | None, metadata: Mapping[str, Any], *, issuer: str, is_error: bool
@@ -30,8 +28,8 @@ def check_response_issuer(
     else:
         return
     raise InvalidResponseError(
-        f"The authorization response {fault}, so its code was not used. {_BEGIN_AGAIN}; if it "
-        "happens each time, report it to the server's operator.",
+        f"The authorization response {fault}, so its code was not used. Begin the login again; "
+        "if it happens each time, report it to the server's operator.",
         issuer=issuer,
         step="login",
     )
