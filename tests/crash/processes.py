@@ -88,12 +88,16 @@ class Worker:
         assert "crash" not in outcome, outcome["crash"]
         return outcome
 
-    def do(self, job: str, **arguments: Any) -> Any:
-        """Do a job that must succeed, and return its value."""
-        self.start(job, **arguments)
+    def value(self) -> Any:
+        """What a job brought that must succeed."""
         outcome = self.result()
         assert "value" in outcome, outcome
         return outcome["value"]
+
+    def do(self, job: str, **arguments: Any) -> Any:
+        """Do a job that must succeed, and return its value."""
+        self.start(job, **arguments)
+        return self.value()
 
     @property
     def is_working(self) -> bool:

@@ -126,7 +126,7 @@ def test_a_database_connection_that_dies_during_the_call_loses_nothing(site: Sit
     worker.start("update_many", owner="key", times=1)
     wait_until(lambda: site.server.count("PUT") == 1)
     disconnect_all()
-    assert worker.result()["value"] == {"done": 1}
+    assert worker.value() == {"done": 1}
     settle(site, worker)
     token = only_row().registration_access_token
     (client,) = site.server.inspect("clients").values()

@@ -96,7 +96,7 @@ def test_an_update_that_sleeps_beyond_its_lease_saves_the_token_it_wakes_with(si
     site.server.configure(latency=[0, 0])
     assert other.do("update_many", owner="key", times=1) == {"RegistrationGoneError": 1}
     sleeper.signal(SIGCONT)
-    assert sleeper.result()["value"] == {"ConflictError": 1}
+    assert sleeper.value() == {"ConflictError": 1}
     row = ClientRegistration.objects.get()
     (client,) = site.server.inspect("clients").values()
     assert (row.status, row.live) == ("gone", None)
@@ -112,7 +112,7 @@ def test_a_server_that_errs_in_a_third_of_its_answers_loses_nothing(site: Site) 
     crew = site.workers(8, **settings)
     for worker in crew:
         worker.start("churn", seconds=seconds, keys=keys)
-    reports = [worker.result()["value"] for worker in crew]
+    reports = [worker.value() for worker in crew]
     site.server.configure(fault_rate=0)
     time.sleep(0.1)
     person = crew[0]

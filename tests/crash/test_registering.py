@@ -35,7 +35,7 @@ def test_bulk_registration_that_is_killed_again_and_again_loses_no_client(site: 
         killed += 1
         crew[place] = site.worker(**settings)
         crew[place].start("get_or_register_many", owners=shares[place])
-    failed = sum((Counter(worker.result()["value"]) for worker in crew), Counter())
+    failed = sum((Counter(worker.value()) for worker in crew), Counter())
     assert killed == kills
     assert set(failed) <= {"ConflictError"}  # what a killed process left in doubt
     person = crew[0]

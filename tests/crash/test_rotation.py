@@ -69,12 +69,12 @@ def test_a_rotation_that_is_killed_again_and_again_loses_no_secret(site: Site, r
         rotation.kill()
         rotation = site.worker(**both)
     report = rotation.do("rotate_keys")
-    newest = writer.result()["value"]
+    newest = writer.value()
     rotation.do("rotate_keys")  # what the writer's process still sealed, with the same new key
     read = 0
     for reader in readers:
         reader.tell()
-        outcome = reader.result()["value"]
+        outcome = reader.value()
         assert outcome["failed"] == 0
         read += outcome["read"]
     assert rotation.do("rotate_keys", check=True) == {"current": 2 * rows, "to_rotate": 0}
