@@ -736,11 +736,13 @@ def test_a_row_is_held_in_the_states_asked_for_only() -> None:
     assert stored(row).claim(Status.DRAFT, Status.ACTIVE)
 
 
-def test_a_claim_in_vain_only_looks(django_assert_num_queries: Any) -> None:
+def test_who_comes_again_in_vain_only_looks(django_assert_num_queries: Any) -> None:
     """It would lock what the holder is about to write."""
     row = make_registration()
     waiting = stored(row)
     assert row.claim(Status.ACTIVE)
+    assert not waiting.claim(Status.ACTIVE)
+    waiting.reload()
     with django_assert_num_queries(1) as queries:
         assert not waiting.claim(Status.ACTIVE)
     assert queries[0]["sql"].startswith("SELECT")
@@ -748,13 +750,46 @@ def test_a_claim_in_vain_only_looks(django_assert_num_queries: Any) -> None:
 
 def test_a_claim_writes_its_values_and_loads_the_row_afresh() -> None:
     row = make_draft()
-    ClientRegistration.objects.update(last_error="meanwhile", owner="another")
+    changes = {"last_error": "meanwhile", "owner": "another"}
+    ClientRegistration.objects.update(**changes, updated_at=now())
     row.requested_metadata = {"client_name": "the caller's wish"}
     assert row.claim(Status.DRAFT, status=Status.REGISTERING)
     assert (row.status, row.last_error) == ("registering", "meanwhile")
+    assert (row.claimed_as, row.owner) == ("draft", "")
     assert row.requested_metadata == {"client_name": "the caller's wish"}
     assert stored(row).requested_metadata == WISHES
     assert stored(row).status == "registering"
+
+
+@pytest.mark.parametrize("known", ["made", "loaded", "loaded in part", "saved", "held before"])
+def test_a_row_that_may_have_changed_is_loaded_afresh(known: str) -> None:
+    """What a sleeper, or anybody else, has stored meanwhile must not be overlooked."""
+    row = make_registration()
+    if known == "loaded in part":
+        row = ClientRegistration.objects.defer("metadata").get()
+    elif known != "made":
+        row = stored(row)
+    if known == "held before":
+        assert row.claim(Status.ACTIVE)
+        row.release()
+    ClientRegistration.objects.update(registration_access_token="t2", updated_at=now())
+    if known == "saved":
+        row.save(update_fields=["requested_metadata", "updated_at"])
+    assert row.claim(Status.ACTIVE)
+    assert row.registration_access_token.reveal() == "t2"
+
+
+def test_the_hosts_clocks_cannot_hide_a_write() -> None:
+    """Fault L23: two writes at one moment, or the later one by a clock that is behind."""
+    row = make_registration()
+    ahead = now() + timedelta(days=1)
+    ClientRegistration.objects.update(updated_at=ahead)
+    first, second = stored(row), stored(row)
+    assert first.claim(Status.ACTIVE)
+    assert first.store(information(registration_access_token="t2"), metadata=GRANTED, release=True)
+    assert stored(row).updated_at > ahead
+    assert second.claim(Status.ACTIVE)
+    assert second.registration_access_token.reveal() == "t2"
 
 
 def test_a_lease_runs_out_by_the_databases_clock(settings: Any) -> None:
@@ -882,14 +917,15 @@ def test_commits_without_reply_are_looked_after(
             raise OperationalError("server closed the connection unexpectedly")
         return result
 
+    new = information(client_secret="s2")
     with nullcontext() if happened else unable_to_commit(), connection.execute_wrapper(lose):
         if error is None:
-            assert row.fail("x")
+            assert row.store(new, metadata=GRANTED)
         else:
             with pytest.raises(OperationalError) as caught:
-                row.fail("x")
+                row.store(new, metadata=GRANTED)
             assert caught.type is error
-    assert stored(row).last_error == ("x" if happened else "")
+    assert stored(row).client_secret.reveal() == ("s2" if happened else "s1")
 
 
 @pytest.mark.usefixtures("database_file")

@@ -143,18 +143,6 @@ def test_absent_and_masked_credentials_replace_nothing(
     assert heard == []
 
 
-@database
-def test_reading_costs_one_request_and_few_queries(
-    mocked_responses: Stubs, django_assert_num_queries: Any
-) -> None:
-    """A durable check (two), the claim and loading afresh (three), and the answer (three)."""
-    mocked_responses.get(URI, json=client_information())
-    row = ClientRegistration.objects.select_related("server").get(pk=make_registration().pk)
-    with django_assert_num_queries(7):
-        read(row)
-    assert len(mocked_responses.calls) == 1
-
-
 # --- what turns a token, and what is said besides ----------------------------------------------
 
 
@@ -880,19 +868,6 @@ def test_an_update_works_where_registration_is_offered_no_more(mocked_responses:
     assert update(make_registration(server=server)).status == "active"
 
 
-@database
-def test_updating_costs_two_requests_and_few_queries(
-    mocked_responses: Stubs, django_assert_num_queries: Any
-) -> None:
-    """As a read (eight), once more an answer (three), and the wishes."""
-    for method in ("GET", "PUT"):
-        mocked_responses.add(method, URI, json=client_information())
-    row = ClientRegistration.objects.select_related("server").get(pk=make_registration().pk)
-    with django_assert_num_queries(11):
-        update(row)
-    assert len(mocked_responses.calls) == 2
-
-
 # --- revoke ------------------------------------------------------------------------------------
 
 
@@ -1186,18 +1161,6 @@ def test_a_draft_that_was_registered_meanwhile_is_deleted_at_the_server(
     mocked_responses.delete(URI, status=204)
     assert revoke(stale, forget=forget).status == "revoked"
     assert stored(registered).last_error == ""
-
-
-@database
-def test_revoking_costs_one_request_and_few_queries(
-    mocked_responses: Stubs, django_assert_num_queries: Any
-) -> None:
-    """As a read (eight), and one to load the row afresh."""
-    mocked_responses.delete(URI, status=204)
-    row = ClientRegistration.objects.select_related("server").get(pk=make_registration().pk)
-    with django_assert_num_queries(8):
-        revoke(row)
-    assert len(mocked_responses.calls) == 1
 
 
 # --- with a real server and a database in a file -----------------------------------------------

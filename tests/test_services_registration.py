@@ -163,19 +163,6 @@ def test_a_software_statement_is_passed_on_untouched(mocked_responses: Stubs) ->
     assert statement not in str(stored(row).metadata)
 
 
-@database
-def test_registering_costs_one_request_and_few_queries(
-    mocked_responses: Stubs, django_assert_num_queries: Any
-) -> None:
-    """A durable check (two), the claim and loading afresh (three), and the answer (three)."""
-    mocked_responses.post(ENDPOINT, status=201, json=client_information())
-    draft = stored(make_draft())
-    assert draft.server.is_fresh
-    with django_assert_num_queries(7):
-        register(draft)
-    assert len(mocked_responses.calls) == 1
-
-
 # --- what is refused before anything is sent ---------------------------------------------------
 
 

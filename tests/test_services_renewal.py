@@ -466,32 +466,6 @@ def test_inside_a_transaction_nothing_is_sent() -> None:
         renew(row)
 
 
-@database
-def test_renewing_in_place_costs_two_requests_and_few_queries(
-    mocked_responses: Stubs, django_assert_num_queries: Any
-) -> None:
-    """As an update."""
-    mocked_responses.get(URI, json=client_information())
-    mocked_responses.put(URI, json=client_information(client_secret="s2"))
-    row = ClientRegistration.objects.select_related("server").get(pk=expiring().pk)
-    with django_assert_num_queries(10):
-        renew(row)
-    assert len(mocked_responses.calls) == 2
-
-
-@database
-def test_renewing_by_a_new_client_costs_four_requests_and_some_queries(
-    mocked_responses: Stubs, django_assert_num_queries: Any
-) -> None:
-    without_updates(mocked_responses)
-    mocked_responses.post(ENDPOINT, status=201, json=second())
-    mocked_responses.delete(URI, status=204)
-    row = ClientRegistration.objects.select_related("server").get(pk=expiring().pk)
-    with django_assert_num_queries(31):
-        renew(row)
-    assert len(mocked_responses.calls) == 4
-
-
 # --- with a real server and a database in a file -----------------------------------------------
 
 

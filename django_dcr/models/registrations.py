@@ -16,7 +16,7 @@ from django_dcr.conf import conf
 from django_dcr.exceptions import DecryptionError, NotAllowedError
 from django_dcr.fields import DigestField, Secret, SecretField, SecretQuerySet, digest, holding
 from django_dcr.models.history import extended
-from django_dcr.models.leases import LeasedModel, lease_is_free
+from django_dcr.models.leases import LEASE_IS_FREE, LeasedModel
 from django_dcr.models.servers import AuthorizationServer
 
 # An expired secret must not be handed out by a clock that is a little behind.
@@ -58,7 +58,7 @@ class ClientRegistrationQuerySet(SecretQuerySet["ClientRegistration"]):
 
     def unsettled(self) -> ClientRegistrationQuerySet:
         """Rows that a crash or a lost answer left behind, and nobody works on."""
-        waiting = models.Q(status__in=[Status.REGISTERING, Status.REVOKING]) & lease_is_free()
+        waiting = models.Q(status__in=[Status.REGISTERING, Status.REVOKING]) & LEASE_IS_FREE
         # An unknown one that is not live any more, and cannot be deleted, is only a record.
         deletable = models.Q(registration_access_token__isnull=False)
         doubtful = models.Q(status=Status.UNKNOWN) & (models.Q(live=True) | deletable)
@@ -274,9 +274,6 @@ class ClientRegistration(LeasedModel):
         saved even without the lease; of a row that is no longer live, only the new one.
         """
         values = self._issued(information)
-        fence = self._mine()
-        if turned is not None:
-            fence |= holding("registration_access_token", turned) & models.Q(live=self.live)
         if metadata is not None:
             values |= {
                 "status": Status.ACTIVE,
@@ -290,15 +287,23 @@ class ClientRegistration(LeasedModel):
                 values |= {"live": True, "client_digest": digest(*issued)}
         if release:  # nothing more is to come of this step
             values["outcome"] = self._outcome(new_secret="client_secret" in values)
-        written = self._write(fence, release=release, **values)
-        if not written and turned is not None:
-            self._save_late(turned, values)
-        return written
+            if self.task == "update":
+                # Only now, for what was refused must not look like what was asked for.
+                values["requested_metadata"] = self.requested_metadata
+        elif all(getattr(self, name) == value for name, value in values.items()):
+            return True  # nothing to keep, and more is to come
+        if self._write(release=release, atomic=turned is None, **values):
+            return True
+        return turned is not None and self._store_late(turned, values, release=release)
 
-    def _save_late(self, turned: Secret, values: dict[str, Any]) -> None:
-        """Keep new credentials of a row that was given up as "gone" for the old ones."""
+    def _store_late(self, turned: Secret, values: dict[str, Any], *, release: bool) -> bool:
+        unturned = holding("registration_access_token", turned)
+        if self._write(unturned & models.Q(live=self.live), release=release, **values):
+            return True
+        # Of a row that was given up as "gone" for the old credentials, the new ones.
         secrets = {name: values[name] for name in _CREDENTIALS if name in values}
-        self._write(holding("registration_access_token", turned), **secrets)
+        self._write(unturned, **secrets)
+        return False
 
     def _outcome(self, *, new_secret: bool) -> str:
         if new_secret and self.client_secret is not None:
@@ -353,13 +358,14 @@ class ClientRegistration(LeasedModel):
         Returns False, having changed nothing, where another process has taken the row over.
         """
         values: dict[str, Any] = {"last_error": str(error)}
-        fence = self._mine()
+        fence = None
         if status is not None:
             values["status"] = status
         if status == Status.GONE:
             values |= {"live": None, "client_digest": None}
             # Who slept too long may have stored a newer token than the one that was refused.
-            fence &= holding("registration_access_token", self.registration_access_token)
+            token = self.registration_access_token
+            fence = self._mine() & holding("registration_access_token", token)
         if status in (Status.DRAFT, Status.REJECTED):
             values |= _NO_CREDENTIALS
         outcome = str(Status(status or self.status))
@@ -371,19 +377,23 @@ class ClientRegistration(LeasedModel):
         """Wipe the credentials and close the row (RFC 7592 section 2.3)."""
         values = {**_NO_CREDENTIALS, "status": Status.REVOKED, "live": None, "last_error": note}
         values.pop("client_id")  # names the tombstone, and opens nothing
-        return self._write(self._mine(), release=True, outcome=Status.REVOKED.value, **values)
+        return self._write(release=True, outcome=Status.REVOKED.value, **values)
 
     def note(self, step: str) -> bool:
         """Write an event that changes nothing; False where another process holds the row."""
         held = self.claim(*Status, task=step)
-        return held and self._write(self._mine(), release=True, outcome=str(Status(self.status)))
+        return held and self._write(release=True, outcome=str(Status(self.status)))
 
     def _write(
-        self, fence: models.Q, *, release: bool = False, outcome: str = "", **values: Any
+        self,
+        fence: models.Q | None = None,
+        *,
+        outcome: str = "",
+        **values: Any,
     ) -> bool:
         if outcome:
             values["history"] = extended(self.history, self.task, outcome)
-        return super()._write(fence, release=release, **values)
+        return super()._write(fence, **values)
 
     def successor(self) -> ClientRegistration:
         """Create a draft that takes over the key of this row, which stays as a record."""

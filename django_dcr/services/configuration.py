@@ -156,9 +156,7 @@ def _store(
             issuer=issuer,
             step=step,
         )
-    has_new_secret = information.client_secret is not None and not registration.holds(
-        "client_secret", information.client_secret
-    )
+    secret = registration.client_secret
     # Members that an answer leaves out are as they were asked (RFC 7591 section 3.2.1).
     adoptable = reply.status == 200 and not information.faults
     metadata = protocol.overlaid(known, information.metadata) if adoptable else None
@@ -170,7 +168,7 @@ def _store(
         raise conflict(registration, "was replaced while this process waited", step) from exc
     if not stored:
         raise conflict(registration, "was taken over while this process waited", step)
-    if has_new_secret:
+    if registration.client_secret is not secret:
         announce(signals.secret_changed, registration)
     protocol.check_status(reply, {200}, issuer=issuer, step=step)
     if information.faults:

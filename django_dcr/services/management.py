@@ -67,8 +67,6 @@ def update(registration: ClientRegistration) -> ClientRegistration:
             defaults=request,
             removed=[name for name, value in wishes.items() if value in (None, "", [], {})],
         )
-    # Only now, for what was refused must not look like what was asked for.
-    registration.save(update_fields=["requested_metadata", "updated_at"])
     announce(signals.updated, registration)
     return registration
 
@@ -83,9 +81,10 @@ def revoke(registration: ClientRegistration, *, forget: bool = False) -> ClientR
     ConflictError, and NetworkError, after which the deletion may be repeated.
     """
     refuse_inside_atomic("delete")
-    registration.reload()  # closing by what was so a while ago could lose a client
+    if not _is_deletable(registration):
+        registration.reload()  # closing by what was so a while ago could lose a client
     note = ""
-    if registration.is_manageable and registration.status in _DELETABLE:
+    if _is_deletable(registration):
         try:
             return _delete(registration)
         except ConflictError:
@@ -119,6 +118,10 @@ _DELETABLE = (Status.ACTIVE, Status.REVOKING, Status.UNKNOWN, Status.GONE)
 _CLOSABLE = (*_DELETABLE, Status.DRAFT, Status.REJECTED)
 
 
+def _is_deletable(registration: ClientRegistration) -> bool:
+    return registration.is_manageable and registration.status in _DELETABLE
+
+
 def _check_forgettable(registration: ClientRegistration, forget: bool) -> None:
     check_state(registration, *(_CLOSABLE if forget else _DELETABLE), step="delete")
     if not forget:
@@ -132,9 +135,10 @@ def _check_forgettable(registration: ClientRegistration, forget: bool) -> None:
 
 
 def _delete(registration: ClientRegistration) -> ClientRegistration:
-    before, note = registration.status, ""
+    note = ""
     await_turn(registration.server, step="delete")
     take(registration, *_DELETABLE, step="delete", task="revoke", status=Status.REVOKING)
+    before = Status(registration.claimed_as)
     try:
         reply = send(
             "DELETE", registration, step="delete", turn=Turn.TAKEN, accepted={200, 202, 204}
@@ -145,7 +149,7 @@ def _delete(registration: ClientRegistration) -> ClientRegistration:
             raise
         note = f"Counted as deleted: {exc}"
     except DCRError as exc:
-        registration.fail(exc, _status_after(exc, Status(before)))
+        registration.fail(exc, _status_after(exc, before))
         raise
     if not registration.clear(note):
         raise conflict(registration, "was taken over while this process waited", "delete")

@@ -84,6 +84,7 @@ def _store(issuer: str, numbers: Iterable[int]) -> list[int]:
             client_digest=digest(issuer, f"f{number}"),
             client_secret=sample.client_secret.ciphertext,
             client_secret_expires_at=0,
+            client_id_issued_at=1_700_000_000,
             registration_client_uri=f"{issuer}/register/f{number}",
             registration_access_token=sample.registration_access_token.ciphertext,
             history=[{"at": now.isoformat(), "who": "", "step": "register", "outcome": "active"}],
