@@ -940,6 +940,47 @@ def test_a_write_that_cannot_even_begin_is_in_no_doubt() -> None:
     assert caught.type is OperationalError
 
 
+@pytest.mark.usefixtures("database_file")
+@pytest.mark.parametrize("step", ["claim", "insert", "successor", "replace", "fail"])
+def test_what_the_database_gives_up_is_done_again(step: str) -> None:
+    """Of two that wait for each other MariaDB ends one, and says to try again."""
+    server = make_server()
+    row = make_registration(server=server)
+    new = make_registration(server=server, live=None, client_id="c2")
+    assert step in ("claim", "insert") or row.claim(Status.ACTIVE)
+    act = {
+        "claim": lambda: row.claim(Status.ACTIVE),
+        "insert": lambda: make_draft_unsaved(server).insert(task="register"),
+        "successor": row.successor,
+        "replace": lambda: new.replace(row),
+        "fail": lambda: row.fail("x"),
+    }[step]
+    given_up = 0
+
+    def give_up(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
+        nonlocal given_up
+        if sql.startswith(("UPDATE", "INSERT")) and given_up < 2:
+            given_up += 1
+            raise OperationalError(1213, "Deadlock found when trying to get lock")
+        return execute(sql, params, many, context)
+
+    with connection.execute_wrapper(give_up):
+        assert act() is not False
+    assert given_up == 2
+    live = ClientRegistration.objects.live().for_key(server.issuer, row.owner).get()
+    assert {
+        "claim": live.lease == row.lease != "",
+        "insert": ClientRegistration.objects.count() == 3,
+        "successor": live.pk not in (row.pk, new.pk),
+        "replace": live == new,
+        "fail": live.last_error == "x",
+    }[step]
+
+
+def make_draft_unsaved(server: AuthorizationServer) -> ClientRegistration:
+    return ClientRegistration(server=server, owner="another")
+
+
 @contextmanager
 def unable_to_commit() -> Iterator[None]:
     """Let an open reader keep SQLite from committing what it lets begin."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django_dcr.models.history import acting
 from django_dcr.models.hits import live_registration
-from django_dcr.models.leases import InDoubtError
+from django_dcr.models.persistence import InDoubtError
 from django_dcr.models.registrations import (
     EXPIRY_MARGIN,
     ClientRegistration,

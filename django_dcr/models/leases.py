@@ -3,21 +3,12 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Collection
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Collection
 from datetime import datetime, timedelta
 from functools import lru_cache, partial
 from typing import Any, ClassVar
 
-from django.db import (
-    DatabaseError,
-    InterfaceError,
-    OperationalError,
-    connections,
-    models,
-    router,
-    transaction,
-)
+from django.db import DatabaseError, models, router
 from django.db.models.functions import Now
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
@@ -25,6 +16,7 @@ from django.utils.translation import gettext_lazy as _
 from django_dcr.conf import conf
 from django_dcr.fields import SecretField
 from django_dcr.models import prepared
+from django_dcr.models.persistence import committed, persisted, persistently, shield, shielded
 
 
 class DatabaseNow(Now):
@@ -46,10 +38,6 @@ def _new_lease() -> dict[str, Any]:
 def _in(seconds: float) -> models.Expression:
     until = DatabaseNow() + timedelta(seconds=seconds)
     return models.ExpressionWrapper(until, output_field=models.DateTimeField())
-
-
-class InDoubtError(OperationalError):
-    """A COMMIT got no reply, and the database cannot be asked what came of it."""
 
 
 class LeasedModel(models.Model):
@@ -107,7 +95,8 @@ class LeasedModel(models.Model):
         """Take the row if it is still as it was loaded, which these columns tell."""
         unchanged = {"id": self.pk, "status": self.status, "updated_at": self.updated_at}
         values = {**values, **_new_lease(), "updated_at": self._next_moment()}
-        taken = prepared.update(
+        take = partial(
+            prepared.update,
             type(self),
             values,
             where=unchanged,
@@ -115,6 +104,7 @@ class LeasedModel(models.Model):
             condition=LEASE_IS_FREE,
             key=conf.DCR_LEASE,
         )
+        taken = persistently(take, self._alias)
         if taken:
             self.claimed_as = self.status
             self._assign({**values, "lease_until": None})  # the database knows until when
@@ -128,14 +118,19 @@ class LeasedModel(models.Model):
         """Insert the row with ``values``, taken for ``task`` already; or change nothing."""
         before = {name: getattr(self, name) for name in (*values, "lease")}
         self._assign({**values, **_new_lease()})
+        fields = [field for field in self._meta.concrete_fields if not field.primary_key]
+        row = {field.attname: field.pre_save(self, add=True) for field in fields}
+        alias = self._alias
+        add = partial(prepared.insert, type(self), row, alias=alias, key=conf.DCR_LEASE)
         try:
-            with _shield(self._alias):
-                self.save(using=self._alias, force_insert=True)
+            with shield(alias):
+                self.pk = persistently(add, alias)
         except DatabaseError:
             self._assign(before)
             raise
         finally:
             self.lease_until = None  # the database knows until when
+        self._state.adding, self._state.db = False, alias
         self.task = task
 
     def _assign(self, values: dict[str, Any]) -> None:
@@ -174,8 +169,8 @@ class LeasedModel(models.Model):
     ) -> bool:
         """Write while this process holds the row, or where ``fence`` allows it instead.
 
-        Retries once where the connection died while HTTP went on. An InDoubtError tells of a
-        write that may have been done all the same; only one that is ``atomic`` raises it.
+        An InDoubtError tells of a write that may have been done all the same; only one that is
+        ``atomic`` raises it.
         """
         if release:
             values |= {"lease": "", "lease_until": None}
@@ -185,13 +180,9 @@ class LeasedModel(models.Model):
             if isinstance(field, SecretField):
                 values[name] = field.sealed(value)  # once, so that row and attribute agree
         update = partial(self._update, fence, values)
-        write = partial(_committed if atomic else _shielded, update, self._alias)
-        try:
-            written = write()
-        except (OperationalError, InterfaceError) as exc:
-            if connections[self._alias].in_atomic_block:
-                raise
-            written = self._written_after_all(write, values["updated_at"], exc)
+        write = partial(committed if atomic else shielded, update, self._alias)
+        mark = self._row().filter(updated_at=values["updated_at"])
+        written = persisted(write, mark, self._alias)
         if written:
             self._assign(values)
         return written
@@ -201,51 +192,3 @@ class LeasedModel(models.Model):
             return self._row().filter(fence).update(**values)
         mine = {"id": self.pk, "lease": self.lease}
         return prepared.update(type(self), values, where=mine, alias=self._alias)
-
-    def _written_after_all(
-        self, write: Callable[[], bool], moment: datetime, first: Exception
-    ) -> bool:
-        """Write once more on a new connection, or find that an attempt was committed."""
-        mark = self._row().filter(updated_at=moment)
-        connections[self._alias].close()
-        try:
-            return write() or mark.exists()
-        except (OperationalError, InterfaceError) as second:
-            connections[self._alias].close()
-            in_doubt = isinstance(first, InDoubtError) or isinstance(second, InDoubtError)
-            if _found(mark, in_doubt=in_doubt):
-                return True
-            raise OperationalError(*second.args) from second
-
-
-def _shield(alias: str) -> AbstractContextManager[Any]:
-    """Keep a refused statement from poisoning a test's outer transaction: the caller goes on."""
-    is_nested = connections[alias].in_atomic_block
-    return transaction.atomic(using=alias) if is_nested else nullcontext()
-
-
-def _shielded(update: Callable[[], int], alias: str) -> bool:
-    with _shield(alias):
-        return bool(update())
-
-
-def _committed(update: Callable[[], int], alias: str) -> bool:
-    """Update in a transaction: what fails before its end has surely not been done."""
-    updated = None
-    try:
-        with transaction.atomic(using=alias):
-            updated = update()
-    except (OperationalError, InterfaceError) as exc:
-        if updated is None:
-            raise
-        raise InDoubtError(*exc.args) from exc
-    return bool(updated)
-
-
-def _found(mark: models.QuerySet[Any], *, in_doubt: bool) -> bool:
-    try:
-        return mark.exists()
-    except (OperationalError, InterfaceError) as exc:
-        if in_doubt:
-            raise InDoubtError(*exc.args) from exc
-        return False

@@ -8,18 +8,20 @@ are Django's own; only what differs from one execution to the next is filled in 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Hashable, Mapping, Sequence
-from typing import Any, cast
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from types import SimpleNamespace
+from typing import Any
 
 from django.db import connections, models, transaction
-from django.db.models.sql import Query, UpdateQuery
+from django.db.models.sql import InsertQuery, UpdateQuery
 
 # Tells the values to look for from those to write.
 _CONDITION = "where "
 
 
 class Parameter(models.Expression):
-    """Stands in a statement for a value of ``field`` that each execution brings."""
+    """Stands in a statement for the value of ``field`` that an execution brings as ``name``."""
 
     def __init__(self, field: models.Field[Any, Any], name: str) -> None:
         super().__init__(output_field=field)
@@ -30,19 +32,23 @@ class Parameter(models.Expression):
 
 
 class _Statement:
-    def __init__(self, query: Query, alias: str) -> None:
-        self.connection = connections[alias]
-        self.compiler: Any = query.get_compiler(alias)
-        self._sql, self._parameters = self.compiler.as_sql()
+    def __init__(self, compiler: Any) -> None:
+        self.compiler, self.connection = compiler, compiler.connection
+        compiled = compiler.as_sql()  # a list of those that an insert takes
+        self._sql, self._parameters = compiled[0] if isinstance(compiled, list) else compiled
 
-    def execute(self, cursor: Any, values: Mapping[str, Any]) -> None:
+    @contextmanager
+    def executed(self, values: Mapping[str, Any]) -> Iterator[Any]:
+        """Yield the cursor, to be read."""
         bound = [
             each.field.get_db_prep_save(values[each.name], self.connection)
             if isinstance(each, Parameter)
             else each
             for each in self._parameters
         ]
-        cursor.execute(self._sql, bound)
+        with self.connection.cursor() as cursor:
+            cursor.execute(self._sql, bound)
+            yield cursor
 
 
 class _Thread(threading.local):
@@ -55,10 +61,10 @@ class _Thread(threading.local):
 _thread = _Thread()
 
 
-def _statement(alias: str, key: Hashable, query: Callable[[], Query]) -> _Statement:
+def _statement(alias: str, key: Hashable, compiler: Callable[[], Any]) -> _Statement:
     known = _thread.statements.get((alias, key))
     if known is None or known.connection is not connections[alias]:
-        known = _thread.statements[alias, key] = _Statement(query(), alias)
+        known = _thread.statements[alias, key] = _Statement(compiler())
     return known
 
 
@@ -67,12 +73,11 @@ def select(
 ) -> list[Sequence[Any]]:
     """Return what ``model.objects.using(alias).filter(**where).values_list(*names)`` does."""
 
-    def query() -> Query:
-        return _rows(model, where).values_list(*names).query
+    def compiler() -> Any:
+        return _rows(model, where).values_list(*names).query.get_compiler(alias)
 
-    statement = _statement(alias, (model, *names, *where), query)
-    with statement.connection.cursor() as cursor:
-        statement.execute(cursor, _conditions(where))
+    statement = _statement(alias, (model, *names, *where), compiler)
+    with statement.executed(_conditions(where)) as cursor:
         found = cursor.fetchall()
     return list(statement.compiler.results_iter([found]))
 
@@ -92,24 +97,40 @@ def update(
     statement; where they may differ another time, ``key`` must, too.
     """
 
-    def query() -> Query:
+    def compiler() -> Any:
         rows = _rows(model, where).filter(condition or models.Q())
-        result: Any = rows.query.chain(UpdateQuery)
-        result.add_update_values(
-            {
-                name: value if isinstance(value, models.Expression) else _parameter(model, name)
-                for name, value in values.items()
-            }
-        )
-        return cast("Query", result)
+        query: Any = rows.query.chain(UpdateQuery)
+        query.add_update_values(_standing_for(model, values))
+        return query.get_compiler(alias)
 
-    statement = _statement(alias, (model, *values, key, *where), query)
+    statement = _statement(alias, (model, *values, key, *where), compiler)
     with (
         transaction.mark_for_rollback_on_error(using=alias),
-        statement.connection.cursor() as cursor,
+        statement.executed({**values, **_conditions(where)}) as cursor,
     ):
-        statement.execute(cursor, {**values, **_conditions(where)})
         return int(cursor.rowcount)
+
+
+def insert(
+    model: type[models.Model], values: Mapping[str, Any], *, alias: str, key: Hashable = None
+) -> Any:
+    """Insert a row with ``values``, all but its primary key; return that."""
+
+    def compiler() -> Any:
+        fields = [model._meta.get_field(name) for name in values]
+        query: Any = InsertQuery(model)
+        query.insert_values(fields, [SimpleNamespace(**_standing_for(model, values))], raw=True)
+        made = query.get_compiler(alias)
+        if made.connection.features.can_return_columns_from_insert:
+            made.returning_fields = [model._meta.pk]
+        return made
+
+    statement = _statement(alias, (model, *values, key), compiler)
+    with (
+        transaction.mark_for_rollback_on_error(using=alias),
+        statement.executed(values) as cursor,
+    ):
+        return cursor.fetchone()[0] if statement.compiler.returning_fields else cursor.lastrowid
 
 
 def _rows(model: type[models.Model], where: Mapping[str, Any]) -> models.QuerySet[Any]:
@@ -117,10 +138,17 @@ def _rows(model: type[models.Model], where: Mapping[str, Any]) -> models.QuerySe
     return model._default_manager.filter(**sought)
 
 
+def _conditions(where: Mapping[str, Any]) -> dict[str, Any]:
+    return {_CONDITION + name: value for name, value in where.items()}
+
+
+def _standing_for(model: type[models.Model], values: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        name: value if isinstance(value, models.Expression) else _parameter(model, name)
+        for name, value in values.items()
+    }
+
+
 def _parameter(model: type[models.Model], name: str, prefix: str = "") -> Parameter:
     field: Any = model._meta.get_field(name)
     return Parameter(field, prefix + name)
-
-
-def _conditions(where: Mapping[str, Any]) -> dict[str, Any]:
-    return {_CONDITION + name: value for name, value in where.items()}

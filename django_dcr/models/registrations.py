@@ -17,6 +17,7 @@ from django_dcr.exceptions import DecryptionError, NotAllowedError
 from django_dcr.fields import DigestField, Secret, SecretField, SecretQuerySet, digest, holding
 from django_dcr.models.history import extended
 from django_dcr.models.leases import LEASE_IS_FREE, LeasedModel
+from django_dcr.models.persistence import persistently
 from django_dcr.models.servers import AuthorizationServer
 
 # An expired secret must not be handed out by a clock that is a little behind.
@@ -399,12 +400,17 @@ class ClientRegistration(LeasedModel):
         """Create a draft that takes over the key of this row, which stays as a record."""
         history = extended(self.history, "retry", str(Status(self.status)))
         past = {"live": None, "client_digest": None, "updated_at": timezone.now()}
-        with transaction.atomic(using=self._alias):
-            self._row().update(**past, history=history)
+
+        def succeed() -> ClientRegistration:
             draft = type(self)(
                 server=self.server, owner=self.owner, requested_metadata=self.requested_metadata
             )
-            draft.save(using=self._alias)
+            with transaction.atomic(using=self._alias):
+                self._row().update(**past, history=history)
+                draft.save(using=self._alias)
+            return draft
+
+        draft = persistently(succeed, self._alias)
         self.live, self.history = None, history
         return draft
 
@@ -417,10 +423,17 @@ class ClientRegistration(LeasedModel):
         history = extended(predecessor.history, predecessor.task, Status.REVOKING.value)
         now = timezone.now()
         replaced = {**_REPLACED, "history": history, "updated_at": now}
-        with transaction.atomic(using=self._alias):
-            if not predecessor._row().filter(predecessor._mine(), live=True).update(**replaced):
-                return False
-            self._row().update(live=True, client_digest=client_digest, updated_at=now)
+
+        def replace() -> bool:
+            with transaction.atomic(using=self._alias):
+                mine = predecessor._row().filter(predecessor._mine(), live=True)
+                if not mine.update(**replaced):
+                    return False
+                self._row().update(live=True, client_digest=client_digest, updated_at=now)
+            return True
+
+        if not persistently(replace, self._alias):
+            return False
         self.live, self.client_digest = True, client_digest
         for name, value in replaced.items():
             setattr(predecessor, name, value)

@@ -151,7 +151,9 @@ def _without_secrets(value: Any) -> Any:
 
 def _names_secret(name: str) -> bool:
     # No standard member is named like one: a test holds that against METADATA_MEMBERS.
-    return bool(_SECRET_NAME.search(re.sub("[^a-z0-9]", "", name.lower())))
+    return type_of(name) is None and bool(
+        _SECRET_NAME.search(re.sub("[^a-z0-9]", "", name.lower()))
+    )
 
 
 def _typed(name: str, value: Any) -> tuple[Any, str]:

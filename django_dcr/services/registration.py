@@ -52,9 +52,11 @@ def register(
     refuse_inside_atomic(STEP)
     registration.check_attached(STEP)
     issuer = registration.server.issuer
-    protocol.check_client_metadata(registration.asked, issuer=issuer, step=STEP)
+    asked = registration.asked
+    if not registration.server.is_fresh:  # what cannot be sent is no reason to ask the server
+        protocol.check_client_metadata(asked, issuer=issuer, step=STEP)
     server = discover(registration.server)
-    asked = protocol.registration_request(registration.asked, server.metadata)
+    asked = protocol.registration_request(asked, server.metadata)
     endpoint = protocol.endpoint(
         server.metadata,
         "registration_endpoint",
@@ -103,6 +105,7 @@ def _commit_intent(registration: ClientRegistration) -> None:
         intent = {"status": Status.REGISTERING, "requested_metadata": wishes}
         take(registration, Status.DRAFT, Status.REJECTED, step=STEP, **intent)
         return
+    registration.server = registration.server  # which may have got its key only now
     try:
         registration.insert(task=STEP, status=Status.REGISTERING)
     except IntegrityError as exc:

@@ -156,3 +156,19 @@ def test_a_holder_that_sleeps_beyond_its_lease_overwrites_nothing(
     assert_everything_is_known(site)
     if error is None:  # the spare clients were deleted
         assert len(site.server.inspect("clients")) == ClientRegistration.objects.live().count()
+
+
+def test_rows_of_one_key_change_places_and_no_process_is_given_up(site: Site) -> None:
+    """MariaDB ends one of two that wait for each other; that one tries again."""
+    crew = site.workers(8)
+    for worker in crew:
+        worker.start("jostle", seconds=site.size(short=2, full=15), keys=1)
+    ended = sum((worker.value() for worker in crew), Counter())
+    assert {how.partition(":")[0] for how in ended if not how.endswith("Error")} == {
+        "_insert",
+        "_clear",
+        "_succeed",
+        "_replace",
+    }
+    assert ClientRegistration.objects.live().count() <= 1
+    print(ended)

@@ -10,6 +10,7 @@ import io
 import json
 import os
 import random
+import secrets
 import time
 import traceback
 from collections import Counter
@@ -25,7 +26,13 @@ django.setup()
 
 from django.contrib.auth.models import User  # noqa: E402
 from django.core.management import CommandError, call_command  # noqa: E402
-from django.db import DatabaseError, close_old_connections, connections, transaction  # noqa: E402
+from django.db import (  # noqa: E402
+    DatabaseError,
+    IntegrityError,
+    close_old_connections,
+    connections,
+    transaction,
+)
 from django.test import Client  # noqa: E402
 
 from django_dcr import services  # noqa: E402
@@ -167,6 +174,41 @@ ACTS = {
 }
 
 
+def jostle(seconds: float, keys: int) -> Counter[str]:
+    """Insert, close and replace rows of a few keys; returns how that ended."""
+    ended: Counter[str] = Counter()
+    server = AuthorizationServer.objects.for_issuer(ISSUER)
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        act = random.choice([_insert, _clear, _succeed, _replace])
+        try:
+            ended[f"{act.__name__}: {act(server, f'key {random.randrange(keys)}')}"] += 1
+        except IntegrityError:  # another was faster
+            ended[f"{act.__name__}: IntegrityError"] += 1
+    return ended
+
+
+def _insert(server: AuthorizationServer, owner: str) -> None:
+    ClientRegistration(server=server, owner=owner).insert(task="register")
+
+
+def _clear(server: AuthorizationServer, owner: str) -> bool | None:
+    row = ClientRegistration.objects.for_key(ISSUER, owner).live().first()
+    return row and row.claim(*Status) and row.clear()
+
+
+def _succeed(server: AuthorizationServer, owner: str) -> bool:
+    row = ClientRegistration.objects.for_key(ISSUER, owner).live().first()
+    return row is not None and bool(row.successor())
+
+
+def _replace(server: AuthorizationServer, owner: str) -> bool | None:
+    row = ClientRegistration.objects.for_key(ISSUER, owner).live().first()
+    new = {"live": None, "client_id": secrets.token_hex(8)}
+    successor = ClientRegistration.objects.create(server=server, owner=owner, **new)
+    return row and row.claim(*Status) and successor.replace(row)
+
+
 def rotate_keys(check: bool = False) -> dict[str, Any]:
     """Run the command; returns its report, but for the unreadable values."""
     out = io.StringIO()
@@ -255,6 +297,7 @@ JOBS = {
         update_many,
         read_all,
         churn,
+        jostle,
         rotate_keys,
         reveal_until_told,
         change_secrets,
