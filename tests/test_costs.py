@@ -144,7 +144,7 @@ def test_no_more_rows_are_counted_than_the_list_has_pages_for() -> None:
     assert (pages.count, pages.num_pages) == (2, 2)
 
 
-@pytest.mark.skipif(connection.vendor != "sqlite", reason="others scan a table that is small")
+@pytest.mark.only_on("sqlite")  # others scan a table that is small
 def test_what_is_to_be_done_is_found_by_index() -> None:
     rows, soon = ClientRegistration.objects.all(), timezone.now() + timedelta(days=7)
     for wanted in (rows.unsettled(), rows.expiring(soon), rows.for_key("a", "b").live()):

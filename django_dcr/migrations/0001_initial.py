@@ -275,7 +275,6 @@ class Migration(migrations.Migration):
                 ],
                 "indexes": [
                     models.Index(fields=["status", "client_secret_expires_at"], name="dcr_expiry"),
-                    models.Index(fields=["status", "lease_until"], name="dcr_lease"),
                 ],
                 "constraints": [
                     models.UniqueConstraint(

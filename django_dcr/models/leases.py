@@ -181,11 +181,14 @@ class LeasedModel(models.Model):
                 values[name] = field.sealed(value)  # once, so that row and attribute agree
         update = partial(self._update, fence, values)
         write = partial(committed if atomic else shielded, update, self._alias)
-        mark = self._row().filter(updated_at=values["updated_at"])
-        written = persisted(write, mark, self._alias)
+        is_there = partial(self._was_written_at, values["updated_at"])
+        written = persisted(write, is_there, self._alias)
         if written:
             self._assign(values)
         return written
+
+    def _was_written_at(self, moment: datetime) -> bool:
+        return self._row().filter(updated_at=moment).exists()
 
     def _update(self, fence: models.Q | None, values: dict[str, Any]) -> int:
         if fence is not None:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, TypeVar
 
-from django.db import InterfaceError, OperationalError, connections, models, transaction
+from django.db import InterfaceError, OperationalError, connections, transaction
 
 _T = TypeVar("_T")
 
@@ -32,19 +32,19 @@ def persistently(act: Callable[[], _T], alias: str) -> _T:
     return act()
 
 
-def persisted(write: Callable[[], bool], mark: models.QuerySet[Any], alias: str) -> bool:
-    """As ``persistently()``; and find the ``mark`` of an attempt that was done all the same.
+def persisted(write: Callable[[], bool], is_there: Callable[[], bool], alias: str) -> bool:
+    """As ``persistently()``; and look whether an attempt was done all the same.
 
     Raises InDoubtError where nobody can tell.
     """
     errors: list[Exception] = []
     while len(errors) < _ATTEMPTS:
         try:
-            return write() or (bool(errors) and mark.exists())
+            return write() or (bool(errors) and is_there())
         except (OperationalError, InterfaceError) as exc:
             _give_up(exc, alias)
             errors.append(exc)
-    if _found(mark, in_doubt=any(isinstance(error, InDoubtError) for error in errors)):
+    if _found(is_there, in_doubt=any(isinstance(error, InDoubtError) for error in errors)):
         return True
     raise OperationalError(*errors[-1].args) from errors[-1]
 
@@ -56,9 +56,9 @@ def _give_up(error: Exception, alias: str) -> None:
     connections[alias].close()
 
 
-def _found(mark: models.QuerySet[Any], *, in_doubt: bool) -> bool:
+def _found(is_there: Callable[[], bool], *, in_doubt: bool) -> bool:
     try:
-        return mark.exists()
+        return is_there()
     except (OperationalError, InterfaceError) as exc:
         if in_doubt:
             raise InDoubtError(*exc.args) from exc

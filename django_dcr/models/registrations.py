@@ -146,8 +146,9 @@ class ClientRegistration(LeasedModel):
             models.UniqueConstraint(fields=["key_digest", "live"], name="dcr_one_live_per_key")
         ]
         indexes = [
+            # Also for what a crash left behind. The lease is in none: to claim a row would
+            # change that index, and on PostgreSQL with it all others.
             models.Index(fields=["status", "client_secret_expires_at"], name="dcr_expiry"),
-            models.Index(fields=["status", "lease_until"], name="dcr_lease"),
         ]
 
     def __str__(self) -> str:
