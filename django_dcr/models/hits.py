@@ -9,7 +9,13 @@ from django_dcr.models import prepared
 from django_dcr.models.registrations import ClientRegistration
 from django_dcr.models.servers import AuthorizationServer
 
-_OURS = [field.attname for field in ClientRegistration._meta.concrete_fields]
+# What nobody logs in with is loaded when it is asked for.
+_DEFERRED = {"history", "deviations"}
+_OURS = [
+    field.attname
+    for field in ClientRegistration._meta.concrete_fields
+    if field.attname not in _DEFERRED
+]
 _THEIRS = [field.attname for field in AuthorizationServer._meta.concrete_fields]
 _COLUMNS = (*_OURS, *(f"server__{name}" for name in _THEIRS))
 

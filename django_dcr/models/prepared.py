@@ -15,6 +15,7 @@ from typing import Any
 
 from django.db import connections, models, transaction
 from django.db.models.sql import InsertQuery, UpdateQuery
+from django.utils.functional import cached_property
 
 # Tells the values to look for from those to write.
 _CONDITION = "where "
@@ -36,6 +37,11 @@ class _Statement:
         self.compiler, self.connection = compiler, compiler.connection
         compiled = compiler.as_sql()  # a list of those that an insert takes
         self._sql, self._parameters = compiled[0] if isinstance(compiled, list) else compiled
+
+    @cached_property
+    def converters(self) -> Any:
+        """What turns the columns that it selects into values of their fields."""
+        return self.compiler.get_converters([column for column, *_ in self.compiler.select])
 
     @contextmanager
     def executed(self, values: Mapping[str, Any]) -> Iterator[Any]:
@@ -79,7 +85,7 @@ def select(
     statement = _statement(alias, (model, *names, *where), compiler)
     with statement.executed(_conditions(where)) as cursor:
         found = cursor.fetchall()
-    return list(statement.compiler.results_iter([found]))
+    return list(statement.compiler.apply_converters(found, statement.converters))
 
 
 def update(
