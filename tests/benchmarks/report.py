@@ -91,29 +91,32 @@ class Report:
             for target in workload.targets:
                 cells = [self._met(workload, target, kind) for kind in ("sqlite", "postgresql")]
                 aim = f"{target.at_most:.3g} x {target.other}"
-                yield f"| {workload.title} | {aim} | {' | '.join(cells)} |"
+                title = workload.title + ("" if target.who == OURS else f" ({target.who})")
+                yield f"| {title} | {aim} | {' | '.join(cells)} |"
+            if workload.microseconds:
+                took = [self._median(workload, OURS, kind) for kind in ("sqlite", "postgresql")]
+                cells = [_judged(each or None, workload.microseconds) for each in took]
+                yield f"| {workload.title} | {workload.microseconds:g} µs | {' | '.join(cells)} |"
             if workload.memory:
-                grown = [self._grown(workload, kind) for kind in ("sqlite", "postgresql")]
-                yield f"| {workload.title} | {workload.memory:g} MiB more | {' | '.join(grown)} |"
+                keys = [(workload.title, OURS, kind) for kind in ("sqlite", "postgresql")]
+                cells = [_judged(self.memory.get(key), workload.memory) for key in keys]
+                yield f"| {workload.title} | {workload.memory:g} MiB more | {' | '.join(cells)} |"
 
     def _met(self, workload: Workload, target: Target, database: str) -> str:
-        ours = self._median(workload, OURS, database)
+        ours = self._median(workload, target.who, database)
         other = self._median(workload, target.other, database)
         other = other or self._median(workload, target.other, "")
-        if not ours or not other:
-            return "not measured"
-        ratio = ours / other
-        return f"{ratio:.2g}" if ratio <= target.at_most else f"**{ratio:.2g}: missed**"
-
-    def _grown(self, workload: Workload, database: str) -> str:
-        grown = self.memory.get((workload.title, OURS, database))
-        if grown is None:
-            return "not measured"
-        return f"{grown:.1f}" if grown <= workload.memory else f"**{grown:.1f}: missed**"
+        return _judged(ours / other if ours and other else None, target.at_most)
 
     def _median(self, workload: Workload, who: str, database: str) -> float:
         values = self.figures.get((workload.title, who, database))
         return statistics.median(values) if values else 0.0
+
+
+def _judged(value: float | None, at_most: float) -> str:
+    if value is None:
+        return "not measured"
+    return f"{value:.2g}" if value <= at_most else f"**{value:.2g}: missed**"
 
 
 def _quartiles(values: list[float]) -> tuple[float, float, float]:
