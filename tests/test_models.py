@@ -1050,6 +1050,21 @@ def test_the_compiled_query_loads_what_the_orm_does() -> None:
 
 
 @pytest.mark.usefixtures("database_file")
+@pytest.mark.parametrize("returning", [True, False])
+def test_an_insert_brings_the_primary_key(returning: bool, monkeypatch: Any) -> None:
+    """MySQL has no RETURNING."""
+    features = type(connection.features)
+    monkeypatch.setattr(features, "can_return_columns_from_insert", returning)
+    server = make_server()
+    row = ClientRegistration(server=server, owner="o")
+    in_threads(lambda: row.insert(task="register", status="registering"))  # on its own connection
+    found = ClientRegistration.objects.get()
+    assert (found.pk, found.owner, found.status) == (row.pk, "o", "registering")
+    assert (row._state.adding, row._state.db) == (False, "default")
+    assert found.updated_at == row.updated_at
+
+
+@pytest.mark.usefixtures("database_file")
 def test_each_thread_compiles_for_its_own_connection() -> None:
     registration = make_registration(owner="o")
     found = in_threads(*[lambda: live_registration(ISSUER, "o")] * 3)

@@ -126,10 +126,10 @@ def insert(
         fields = [model._meta.get_field(name) for name in values]
         query: Any = InsertQuery(model)
         query.insert_values(fields, [SimpleNamespace(**_standing_for(model, values))], raw=True)
-        made = query.get_compiler(alias)
-        if made.connection.features.can_return_columns_from_insert:
-            made.returning_fields = [model._meta.pk]
-        return made
+        result = query.get_compiler(alias)
+        can_return = result.connection.features.can_return_columns_from_insert  # MySQL cannot
+        result.returning_fields = [model._meta.pk] if can_return else None
+        return result
 
     statement = _statement(alias, (model, *values, key), compiler)
     with (
