@@ -977,6 +977,25 @@ def test_what_the_database_gives_up_is_done_again(step: str) -> None:
     }[step]
 
 
+@pytest.mark.usefixtures("database_file")
+def test_a_claim_whose_reply_was_lost_is_known_by_its_lease() -> None:
+    row = make_registration()
+    lost = False
+
+    def lose(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
+        nonlocal lost
+        result = execute(sql, params, many, context)
+        if sql.startswith("UPDATE") and not lost:
+            lost = True
+            raise OperationalError("server closed the connection unexpectedly")
+        return result
+
+    with connection.execute_wrapper(lose):
+        assert row.claim(Status.ACTIVE)
+    assert lost
+    assert stored(row).lease == row.lease != ""
+
+
 def make_draft_unsaved(server: AuthorizationServer) -> ClientRegistration:
     return ClientRegistration(server=server, owner="another")
 

@@ -70,8 +70,9 @@ class LeasedModel(models.Model):
     def claim(self, *statuses: str, task: str = "", **values: Any) -> bool:
         """Take the row for ``DCR_LEASE`` seconds if it is in one of ``statuses`` and free.
 
-        ``values`` are written with the lease. The row is loaded afresh: what another process
-        stored while this one waited counts. ``task`` says what the row is taken for.
+        ``values`` are written with the lease. Where the row may have changed since it was loaded,
+        it is loaded afresh: what another process stored meanwhile counts. ``task`` says what the
+        row is taken for.
         """
         if not (self._seems_free(statuses) and self._take(values)):
             try:
@@ -104,11 +105,11 @@ class LeasedModel(models.Model):
             condition=LEASE_IS_FREE,
             key=conf.DCR_LEASE,
         )
-        taken = persistently(take, self._alias)
-        if taken:
-            self.claimed_as = self.status
-            self._assign({**values, "lease_until": None})  # the database knows until when
-        return bool(taken)
+        if not persisted(take, partial(self._has, lease=values["lease"]), self._alias):
+            return False
+        self.claimed_as = self.status
+        self._assign({**values, "lease_until": None})  # the database knows until when
+        return True
 
     def _next_moment(self) -> datetime:
         """Now, but later than the last write, whatever the clocks of several hosts say."""
@@ -181,14 +182,14 @@ class LeasedModel(models.Model):
                 values[name] = field.sealed(value)  # once, so that row and attribute agree
         update = partial(self._update, fence, values)
         write = partial(committed if atomic else shielded, update, self._alias)
-        is_there = partial(self._was_written_at, values["updated_at"])
+        is_there = partial(self._has, updated_at=values["updated_at"])
         written = persisted(write, is_there, self._alias)
         if written:
             self._assign(values)
         return written
 
-    def _was_written_at(self, moment: datetime) -> bool:
-        return self._row().filter(updated_at=moment).exists()
+    def _has(self, **values: Any) -> bool:
+        return self._row().filter(**values).exists()
 
     def _update(self, fence: models.Q | None, values: dict[str, Any]) -> int:
         if fence is not None:

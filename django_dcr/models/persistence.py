@@ -32,7 +32,7 @@ def persistently(act: Callable[[], _T], alias: str) -> _T:
     return act()
 
 
-def persisted(write: Callable[[], bool], is_there: Callable[[], bool], alias: str) -> bool:
+def persisted(write: Callable[[], int], is_there: Callable[[], bool], alias: str) -> bool:
     """As ``persistently()``; and look whether an attempt was done all the same.
 
     Raises InDoubtError where nobody can tell.
@@ -40,7 +40,7 @@ def persisted(write: Callable[[], bool], is_there: Callable[[], bool], alias: st
     errors: list[Exception] = []
     while len(errors) < _ATTEMPTS:
         try:
-            return write() or (bool(errors) and is_there())
+            return bool(write()) or (bool(errors) and is_there())
         except (OperationalError, InterfaceError) as exc:
             _give_up(exc, alias)
             errors.append(exc)
