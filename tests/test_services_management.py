@@ -1059,6 +1059,26 @@ def test_a_client_that_is_not_found_counts_as_deleted(
 
 
 @database
+@pytest.mark.parametrize(
+    "second",
+    [{"body": requests.ConnectionError()}, {"status": 429}, {"status": 503}],
+    ids=["no answer", "429", "503"],
+)
+@pytest.mark.parametrize("before", ["active", "unknown"])
+def test_a_look_that_says_nothing_leaves_a_deletion_to_another_time(
+    second: Any, before: str, mocked_responses: Stubs
+) -> None:
+    """A server without DELETE would keep the client, and nobody the means to it."""
+    mocked_responses.delete(URI, status=404)
+    mocked_responses.get(URI, **second)
+    row = make_registration(status=before)
+    with pytest.raises(DCRError):
+        revoke(row)
+    assert (stored(row).status, stored(row).live, stored(row).lease) == (before, True, "")
+    assert secrets_of(row) == ("s1", "t1")
+
+
+@database
 @pytest.mark.parametrize("changes", [{}, {"error": "x"}, {"client_id": "c2"}])
 def test_a_server_that_knows_the_client_and_has_no_delete_deletes_none(
     changes: Any, mocked_responses: Stubs

@@ -145,7 +145,7 @@ def _delete(registration: ClientRegistration) -> ClientRegistration:
         )
         _check_deleted(registration, reply)
     except RegistrationGoneError as exc:
-        if before != Status.REVOKING and _still_known(registration, exc):
+        if before != Status.REVOKING and _still_known(registration, exc, before):
             raise
         note = f"Counted as deleted: {exc}"
     except DCRError as exc:
@@ -171,7 +171,9 @@ def _check_deleted(registration: ClientRegistration, reply: http.Reply) -> None:
             )
 
 
-def _still_known(registration: ClientRegistration, exc: RegistrationGoneError) -> bool:
+def _still_known(
+    registration: ClientRegistration, exc: RegistrationGoneError, before: Status
+) -> bool:
     """Whether the refusal of a first DELETE leaves a client, or a doubt, at the server.
 
     401 says that the token is invalid or the client gone, and nobody can tell which (RFC 7592
@@ -184,6 +186,9 @@ def _still_known(registration: ClientRegistration, exc: RegistrationGoneError) -
     try:
         fetch(registration, step="delete", turn=Turn.MIDWAY)  # which may turn the token
     except DCRError as second:
+        if _passes(second):
+            registration.fail(second, before)  # to be asked again
+            raise
         answered = isinstance(second, InvalidResponseError) and second.status is None
         if not answered:
             return False
@@ -196,6 +201,12 @@ def _still_known(registration: ClientRegistration, exc: RegistrationGoneError) -
     )
     registration.fail(error, Status.ACTIVE)
     raise error from exc
+
+
+def _passes(exc: DCRError) -> bool:
+    """Whether an error says nothing of the client, and may not come another time."""
+    busy = exc.status is not None and (exc.status == 429 or exc.status >= 500)
+    return busy or isinstance(exc, (NetworkError, ConflictError))
 
 
 def _status_after(exc: DCRError, before: Status) -> Status:
