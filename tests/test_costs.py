@@ -116,7 +116,7 @@ def test_renewing_by_a_new_client_costs_a_registration_and_a_revocation_too(
     registration = registered(authorization_server)
     statements, requests = costs(authorization_server, lambda: services.renew(registration))
     assert requests == ["GET", "PUT", "POST", "DELETE"]
-    assert len(statements) == 16
+    assert len(statements) == 14
 
 
 def test_a_page_of_the_list_costs_five_queries_and_counts_no_whole_table() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 from datetime import timezone as tz
+from functools import partial
 from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured, ValidationError
@@ -338,7 +339,7 @@ class ClientRegistration(LeasedModel):
         )
         for name, value in spare._issued(information).items():
             setattr(spare, name, value)
-        spare.save(using=self._alias)
+        persistently(partial(spare.save, using=self._alias), self._alias)
 
     def has_twin(self, client_id: str | None) -> bool:
         """Whether another live row holds this client of the same server."""

@@ -98,7 +98,7 @@ def _left_behind(registration: ClientRegistration) -> ClientRegistration | None:
 
 
 def _registered_anew(registration: ClientRegistration) -> ClientRegistration:
-    successor = ClientRegistration.objects.create(
+    successor = ClientRegistration(
         server=registration.server,
         owner=registration.owner,
         requested_metadata=registration.requested_metadata,
@@ -107,5 +107,5 @@ def _registered_anew(registration: ClientRegistration) -> ClientRegistration:
     try:
         return register(successor)
     finally:
-        if successor.status in (Status.DRAFT, Status.REJECTED):
+        if successor.pk and successor.status in (Status.DRAFT, Status.REJECTED):
             successor.delete()  # it never came to be, and the old row says why

@@ -204,8 +204,9 @@ def _succeed(server: AuthorizationServer, owner: str) -> bool:
 
 def _replace(server: AuthorizationServer, owner: str) -> bool | None:
     row = ClientRegistration.objects.for_key(ISSUER, owner).live().first()
-    new = {"live": None, "client_id": secrets.token_hex(8)}
-    successor = ClientRegistration.objects.create(server=server, owner=owner, **new)
+    successor = ClientRegistration(server=server, owner=owner, live=None)
+    successor.client_id = secrets.token_hex(8)
+    successor.insert(task="register")
     return row and row.claim(*Status) and successor.replace(row)
 
 
