@@ -130,8 +130,8 @@ WORKLOADS = (
     Workload(
         "dcr_register, a new process",
         (
-            Contestant(OURS, "few", "cold", 1),
-            Contestant("django.setup(), requests", "few", "raw cold", 1),
+            Contestant(OURS, "few", "cold", 3),
+            Contestant("django.setup(), requests", "few", "raw cold", 3),
         ),
         (Target("django.setup(), requests", 1.25),),
     ),
