@@ -950,7 +950,7 @@ def test_what_the_database_gives_up_is_done_again(step: str) -> None:
     assert step in ("claim", "insert") or row.claim(Status.ACTIVE)
     act = {
         "claim": lambda: row.claim(Status.ACTIVE),
-        "insert": lambda: make_draft_unsaved(server).insert(task="register"),
+        "insert": lambda: ClientRegistration(server=server, owner="o").insert(task="register"),
         "successor": row.successor,
         "replace": lambda: new.replace(row),
         "fail": lambda: row.fail("x"),
@@ -994,10 +994,6 @@ def test_a_claim_whose_reply_was_lost_is_known_by_its_lease() -> None:
         assert row.claim(Status.ACTIVE)
     assert lost
     assert stored(row).lease == row.lease != ""
-
-
-def make_draft_unsaved(server: AuthorizationServer) -> ClientRegistration:
-    return ClientRegistration(server=server, owner="another")
 
 
 @contextmanager

@@ -74,23 +74,26 @@ class LeasedModel(models.Model):
         it is loaded afresh: what another process stored meanwhile counts. ``task`` says what the
         row is taken for.
         """
-        if not (self._seems_free(statuses) and self._take(values)):
-            try:
-                # Looking locks nothing; on MariaDB many updates in vain and one write are a
-                # deadlock.
-                self.reload(self._row().filter(LEASE_IS_FREE, status__in=statuses))
-            except self.DoesNotExist:
-                return False
-            if not self._take(values):
-                return False
-        self.task = task
-        return True
+        taken = self._seems_free(statuses) and self._take(values)
+        taken = taken or (self._is_free(statuses) and self._take(values))
+        if taken:
+            self.task = task
+        return taken
 
     def _seems_free(self, statuses: Collection[str]) -> bool:
         """Whether the row may be claimed if nobody has written it since it was loaded."""
-        is_as_loaded = self._loaded and self.updated_at == self._loaded
-        is_complete = not self.get_deferred_fields()
-        return bool(is_as_loaded and is_complete and self.status in statuses and not self.lease)
+        is_as_loaded = self._loaded is not None and self.updated_at == self._loaded
+        might_be_taken = is_as_loaded and self.status in statuses and not self.lease
+        return might_be_taken and not self.get_deferred_fields()
+
+    def _is_free(self, statuses: Collection[str]) -> bool:
+        """Load the row afresh if it may be claimed, and say whether."""
+        try:
+            # Looking locks nothing; on MariaDB many updates in vain and one write are a deadlock.
+            self.reload(self._row().filter(LEASE_IS_FREE, status__in=statuses))
+        except self.DoesNotExist:
+            return False
+        return True
 
     def _take(self, values: dict[str, Any]) -> bool:
         """Take the row if it is still as it was loaded, which these columns tell."""
