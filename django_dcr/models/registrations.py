@@ -9,7 +9,6 @@ from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured, ValidationError
 from django.db import models, transaction
-from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from django_dcr import protocol, text
@@ -337,8 +336,7 @@ class ClientRegistration(LeasedModel):
             last_error="A spare client: another process had registered meanwhile. Revoke it.",
             history=extended([], self.task, Status.UNKNOWN.value),
         )
-        for name, value in spare._issued(information).items():
-            setattr(spare, name, value)
+        spare._assign(spare._issued(information))
         persistently(partial(spare.save, using=self._alias), self._alias)
 
     def has_twin(self, client_id: str | None) -> bool:
@@ -401,7 +399,7 @@ class ClientRegistration(LeasedModel):
     def successor(self) -> ClientRegistration:
         """Create a draft that takes over the key of this row, which stays as a record."""
         history = extended(self.history, "retry", str(Status(self.status)))
-        past = {"live": None, "client_digest": None, "updated_at": timezone.now()}
+        past = {"live": None, "client_digest": None, "updated_at": self._next_moment()}
 
         def succeed() -> ClientRegistration:
             draft = type(self)(
@@ -423,22 +421,25 @@ class ClientRegistration(LeasedModel):
         """
         client_digest = digest(self.server.issuer, self.client_id)
         history = extended(predecessor.history, predecessor.task, Status.REVOKING.value)
-        now = timezone.now()
-        replaced = {**_REPLACED, "history": history, "updated_at": now}
+        replaced = {
+            **_REPLACED,
+            "history": history,
+            "updated_at": predecessor._next_moment(),
+        }
+        live = {"live": True, "client_digest": client_digest, "updated_at": self._next_moment()}
 
         def replace() -> bool:
             with transaction.atomic(using=self._alias):
                 mine = predecessor._row().filter(predecessor._mine(), live=True)
                 if not mine.update(**replaced):
                     return False
-                self._row().update(live=True, client_digest=client_digest, updated_at=now)
+                self._row().update(**live)
             return True
 
         if not persistently(replace, self._alias):
             return False
-        self.live, self.client_digest = True, client_digest
-        for name, value in replaced.items():
-            setattr(predecessor, name, value)
+        self._assign(live)
+        predecessor._assign(replaced)
         return True
 
 
