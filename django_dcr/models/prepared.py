@@ -82,7 +82,7 @@ def select(
     def compiler() -> Any:
         return _rows(model, where).values_list(*names).query.get_compiler(alias)
 
-    statement = _statement(alias, (model, *names, *where), compiler)
+    statement = _statement(alias, (select, model, *names, *where), compiler)
     with statement.executed(_conditions(where)) as cursor:
         found = cursor.fetchall()
     return list(statement.compiler.apply_converters(found, statement.converters))
@@ -109,7 +109,7 @@ def update(
         query.add_update_values(_standing_for(model, values))
         return query.get_compiler(alias)
 
-    statement = _statement(alias, (model, *values, key, *where), compiler)
+    statement = _statement(alias, (update, model, *values, key, *where), compiler)
     with (
         transaction.mark_for_rollback_on_error(using=alias),
         statement.executed({**values, **_conditions(where)}) as cursor,
@@ -131,7 +131,7 @@ def insert(
         result.returning_fields = [model._meta.pk] if can_return else None
         return result
 
-    statement = _statement(alias, (model, *values, key), compiler)
+    statement = _statement(alias, (insert, model, *values, key), compiler)
     with (
         transaction.mark_for_rollback_on_error(using=alias),
         statement.executed(values) as cursor,
