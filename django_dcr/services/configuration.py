@@ -156,7 +156,7 @@ def _store(
             issuer=issuer,
             step=step,
         )
-    secret = registration.client_secret
+    secret = registration.client_secret  # stays this very object unless there is a new one
     # Members that an answer leaves out are as they were asked (RFC 7591 section 3.2.1).
     adoptable = reply.status == 200 and not information.faults
     metadata = protocol.overlaid(known, information.metadata) if adoptable else None

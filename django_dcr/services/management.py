@@ -145,7 +145,7 @@ def _delete(registration: ClientRegistration) -> ClientRegistration:
         )
         _check_deleted(registration, reply)
     except RegistrationGoneError as exc:
-        if before != Status.REVOKING and _still_known(registration, exc, before):
+        if before != Status.REVOKING and _still_known(registration, exc):
             raise
         note = f"Counted as deleted: {exc}"
     except DCRError as exc:
@@ -171,9 +171,7 @@ def _check_deleted(registration: ClientRegistration, reply: http.Reply) -> None:
             )
 
 
-def _still_known(
-    registration: ClientRegistration, exc: RegistrationGoneError, before: Status
-) -> bool:
+def _still_known(registration: ClientRegistration, exc: RegistrationGoneError) -> bool:
     """Whether the refusal of a first DELETE leaves a client, or a doubt, at the server.
 
     401 says that the token is invalid or the client gone, and nobody can tell which (RFC 7592
@@ -187,7 +185,7 @@ def _still_known(
         fetch(registration, step="delete", turn=Turn.MIDWAY)  # which may turn the token
     except DCRError as second:
         if _passes(second):
-            registration.fail(second, before)  # to be asked again
+            registration.fail(second, registration.claimed_as)  # to be asked again
             raise
         answered = isinstance(second, InvalidResponseError) and second.status is None
         if not answered:
