@@ -36,7 +36,10 @@ class _Statement:
     def __init__(self, compiler: Any) -> None:
         self.compiler, self.connection = compiler, compiler.connection
         compiled = compiler.as_sql()  # a list of those that an insert takes
-        self._sql, self._parameters = compiled[0] if isinstance(compiled, list) else compiled
+        sql, parameters = compiled[0] if isinstance(compiled, list) else compiled
+        # By name, for Django's SQLite searches the whole text of a statement for nameless ones.
+        self._parameters = {f"p{number}": each for number, each in enumerate(parameters)}
+        self._sql = sql.replace("%%", "%%%%") % tuple(f"%({name})s" for name in self._parameters)
 
     @cached_property
     def converters(self) -> Any:
@@ -46,12 +49,12 @@ class _Statement:
     @contextmanager
     def executed(self, values: Mapping[str, Any]) -> Iterator[Any]:
         """Yield the cursor, to be read."""
-        bound = [
-            each.field.get_db_prep_save(values[each.name], self.connection)
+        bound = {
+            name: each.field.get_db_prep_save(values[each.name], self.connection)
             if isinstance(each, Parameter)
             else each
-            for each in self._parameters
-        ]
+            for name, each in self._parameters.items()
+        }
         with self.connection.cursor() as cursor:
             cursor.execute(self._sql, bound)
             yield cursor
