@@ -34,7 +34,7 @@ def _new_lease() -> dict[str, Any]:
     return {"lease": secrets.token_hex(16), "lease_until": _in(conf.DCR_LEASE)}
 
 
-class _InSeconds(models.ExpressionWrapper):
+class _InSeconds(models.ExpressionWrapper):  # type: ignore[type-arg]
     """A moment to come, by the database's own clock."""
 
     def __init__(self, seconds: float) -> None:
