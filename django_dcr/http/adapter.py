@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from http.cookiejar import DefaultCookiePolicy
 from typing import Any, TypeVar
 
 import requests
@@ -11,10 +12,10 @@ from requests.utils import get_encoding_from_headers
 
 from django_dcr.exceptions import DCRError
 from django_dcr.http.sending import send
-from django_dcr.http.sessions import NO_COOKIES
 
 AnySession = TypeVar("AnySession", bound=requests.Session)
 
+_NO_COOKIES = DefaultCookiePolicy(allowed_domains=[])
 # The door has its own: it names itself, and reads no content coding but gzip and deflate.
 _NOT_PASSED_ON = {"accept-encoding", "connection", "content-length", "user-agent"}
 
@@ -28,7 +29,7 @@ def guard(session: AnySession, issuer: str) -> AnySession:
     with this app's text, where ``send()`` raises a DCRError.
     """
     session.trust_env = False  # .netrc would replace the Authorization header
-    session.cookies.set_policy(NO_COOKIES)
+    session.cookies.set_policy(_NO_COOKIES)
     for scheme in ("https://", "http://"):
         session.mount(scheme, Adapter(issuer))
     return session

@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 
 import requests
 import urllib3
-from django.utils.datastructures import CaseInsensitiveMapping
 from django.views.decorators.debug import sensitive_variables
 
 from django_dcr import __version__, urls
@@ -138,18 +137,13 @@ def _prepare(
 def _perform(exchange: Exchange, request: requests.PreparedRequest) -> Reply:
     proxies = {"http": conf.DCR_PROXY, "https": conf.DCR_PROXY} if conf.DCR_PROXY else None
     exchange.sent = True  # and no longer certain not to be, unless connecting fails
-    response = session().send(
-        request,
-        stream=True,
-        allow_redirects=False,
-        timeout=conf.DCR_TIMEOUT,
-        proxies=proxies or {},
-    )
+    # Not by session().send(), which would keep cookies, and read the whole body of a redirect.
+    transport = session().get_adapter(str(request.url))
+    response = transport.send(request, stream=True, timeout=conf.DCR_TIMEOUT, proxies=proxies)
     with response:  # which closes the connection if the body is not read to its end
         exchange.status = status = response.status_code
-        headers = CaseInsensitiveMapping(response.headers)
-        body = b"" if 300 <= status < 400 else _body(response.raw, headers)
-        return Reply(status, headers, SensitiveBytes(body))
+        body = b"" if 300 <= status < 400 else _body(response.raw, response.headers)
+        return Reply(status, response.headers, SensitiveBytes(body))
 
 
 def _body(raw: urllib3.BaseHTTPResponse, headers: Mapping[str, str]) -> bytes:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import threading
-from http.cookiejar import DefaultCookiePolicy
 from typing import Any
 
 import requests
@@ -13,42 +12,34 @@ from requests.adapters import HTTPAdapter
 from django_dcr.conf import conf
 from django_dcr.http.connections import Connection, TLSConnection
 
-NO_COOKIES = DefaultCookiePolicy(allowed_domains=[])
-
 
 class _Thread(threading.local):
     """One session per thread: neither ``requests`` nor a socket may be shared between them."""
 
-    session: Session
+    session: requests.Session
     made_for: tuple[object, ...] = ()
 
 
 _thread = _Thread()
 
 
-def session() -> Session:
+def session() -> requests.Session:
+    """Return the session, which remembers connections, and nothing that a server says."""
     # A child process must not speak on its parent's connections, nor one made under other rules.
     rules = (os.getpid(), conf.DCR_CA_BUNDLE, *conf.DCR_INTERNAL_ORIGINS)
     if _thread.made_for != rules:
-        _thread.session = Session()
+        _thread.session = _new_session()
         _thread.made_for = rules
     return _thread.session
 
 
-class Session(requests.Session):
-    """A remembered session that remembers connections, and nothing that a server says."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.trust_env = False  # no .netrc, no proxies and authorities from the environment
-        self.cookies.set_policy(NO_COOKIES)
-        adapter = _Transport(pool_connections=16, pool_maxsize=1)
-        self.mount("https://", adapter)
-        self.mount("http://", adapter)
-
-    def get_redirect_target(self, resp: requests.Response) -> str | None:
-        """See no redirect: even when none is followed, requests would read its whole body."""
-        return None
+def _new_session() -> requests.Session:
+    session = requests.Session()
+    session.trust_env = False  # no .netrc, no proxies and authorities from the environment
+    transport = _Transport(pool_connections=16, pool_maxsize=1)
+    session.mount("https://", transport)
+    session.mount("http://", transport)
+    return session
 
 
 class _Transport(HTTPAdapter):
