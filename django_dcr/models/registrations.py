@@ -280,10 +280,11 @@ class ClientRegistration(LeasedModel):
             values |= {
                 "status": Status.ACTIVE,
                 "metadata": metadata,
-                "has_drift": self._drifts(metadata),
                 "deviations": list(information.deviations),
                 "last_error": "",
             }
+            if release or metadata != self.metadata:
+                values["has_drift"] = self._drifts(metadata)
             if self.status == Status.GONE:  # and the server knows it after all
                 issued = (self.server.issuer, self.client_id)
                 values |= {"live": True, "client_digest": digest(*issued)}

@@ -125,9 +125,9 @@ def cleaned(document: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
     """
     metadata: dict[str, Any] = {}
     deviations: list[str] = []
-    for name, raw in _without_secrets(storable(document)).items():
-        if name in ASSIGNED_MEMBERS or name == "software_statement":
-            continue
+    apart = ASSIGNED_MEMBERS | {"software_statement"}
+    described = {name: value for name, value in document.items() if name not in apart}
+    for name, raw in _without_secrets(storable(described)).items():
         value, deviation = _typed(name, raw)
         if deviation:
             deviations.append(f"The member {clean(name, 100)} {deviation}.")
