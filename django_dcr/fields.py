@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
@@ -32,7 +32,7 @@ else:  # generic for type checkers only
 
 @dataclass(frozen=True, repr=False)
 class Secret:
-    """A stored secret: ciphertext that only ``reveal()`` opens, once.
+    """A stored secret: ciphertext that only ``reveal()`` opens.
 
     Whatever prints, pickles, serialises or compares it sees the mask or the ciphertext, so a
     row can be listed, copied and saved without its secret, and without the key.
@@ -48,16 +48,12 @@ class Secret:
         """Encrypt ``value`` for ``column`` with the first of ``DCR_ENCRYPTION_KEYS``."""
         return cls(_keyring().encrypt(f"{column}\0{value}".encode()).decode("ascii"), column)
 
+    @sensitive_variables()
     def reveal(self) -> str:
         """Return the value in clear; raise DecryptionError where no key opens it.
 
         Tracebacks with variables show it masked: its ``repr()`` is.
         """
-        return self._value
-
-    @cached_property  # a step looks at a credential to use it, and to compare what comes back
-    @sensitive_variables()
-    def _value(self) -> SensitiveText:
         try:
             column, value = _opened(self.ciphertext)
         except (InvalidToken, UnicodeError):
@@ -80,9 +76,6 @@ class Secret:
         except (InvalidToken, UnicodeError):
             return False
         return True
-
-    def __getstate__(self) -> dict[str, str]:
-        return {"ciphertext": self.ciphertext, "column": self.column}
 
     def __str__(self) -> str:
         return MASK

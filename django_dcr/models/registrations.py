@@ -317,8 +317,8 @@ class ClientRegistration(LeasedModel):
         issued = {name: getattr(information, name) for name in _ISSUED}
         values = {name: value for name, value in issued.items() if value is not None}
         for name in ("client_secret", "registration_access_token"):
-            if self.holds(name, issued[name]):
-                values.pop(name, None)
+            if name in values and self.holds(name, issued[name]):
+                del values[name]
         if "client_secret" in values:
             # A new secret must not inherit the lifetime of the old one.
             values["client_secret_expires_at"] = issued["client_secret_expires_at"]
