@@ -128,8 +128,13 @@ def _prepare(
         fields["Authorization"] = f"Bearer {token}"
     if not all(FIELD_VALUE.fullmatch(value) for value in fields.values()):
         raise NetworkError(UNSENDABLE)
-    prepared = requests.Request(method, url, headers=fields, data=body).prepare()
-    prepared.url = url  # which requests has quoted anew; used as given (RFC 7592 appendix B)
+    # Not by Request.prepare(), which quotes the URL anew, where it is to be used as given
+    # (RFC 7592 appendix B), and looks for cookies and for a password in it.
+    prepared = requests.PreparedRequest()
+    prepared.prepare_method(method)
+    prepared.prepare_headers(fields)
+    prepared.prepare_body(body, None)
+    prepared.url = url
     return prepared
 
 
