@@ -95,11 +95,11 @@ WORKLOADS = (
     _pair(
         "register, one after the other",
         "register",
-        100,
+        300,
         1.4,
-        _peer(_NODE, "register", 100),
-        _peer(_MCP, "register", 100),
-        _peer(_IDPYOIDC, "register", 100),
+        _peer(_NODE, "register", 300),
+        _peer(_MCP, "register", 300),
+        _peer(_IDPYOIDC, "register", 300),
         _peer(_FAST_FORGE, "register without Argon2", 10),
         _peer(_FORGE, "register", 1),
         ahead=(Target(_IDPYOIDC, 1), Target(_FAST_FORGE, 1)),
@@ -115,9 +115,9 @@ WORKLOADS = (
         _peer(_FAST_FORGE, "register at once without Argon2", 48),
         ahead=(Target(_MCP, 1, _PROCESSES),),
     ),
-    _pair("read", "read", 100, 1.4),
-    _pair("update", "update", 100, 1.4),
-    _pair("revoke", "revoke", 100, 1.4),
+    _pair("read", "read", 300, 1.4),
+    _pair("update", "update", 300, 1.4),
+    _pair("revoke", "revoke", 300, 1.4),
     Workload(
         "dcr_renew, 1,000 rows about to expire",
         (
