@@ -44,7 +44,7 @@ test-all: test $(DATABASES) ## the same in full size, also on PostgreSQL and Mar
 interop: $(TEST) ## the client's life at real servers; downloads them; needs Node.js and Java
 	@$(BIN)/python -m pytest tests/interop -rs --write-table docs/servers.md
 
-bench: $(BENCH) ## the time that the work takes, beside that of other clients; ten minutes
+bench: $(BENCH) ## the time that the work takes, beside that of other clients; a quarter of an hour
 	@$(BIN)/python -m tests.benchmarks --write docs/benchmarks.md
 
 queue: $(QUEUE) ## jobs in the background, on workers of Celery (with Redis) and of the database
