@@ -34,20 +34,10 @@ def _new_lease() -> dict[str, Any]:
     return {"lease": secrets.token_hex(16), "lease_until": _in(conf.DCR_LEASE)}
 
 
-class _InSeconds(models.ExpressionWrapper):  # type: ignore[type-arg]
-    """A moment to come, by the database's own clock."""
-
-    def __init__(self, seconds: float) -> None:
-        moment = DatabaseNow() + timedelta(seconds=seconds)
-        super().__init__(moment, output_field=models.DateTimeField())
-        self.seconds = seconds
-
-    def as_sqlite(self, compiler: Any, connection: Any) -> Any:
-        # Django would add in Python, by a function that takes longer than the statement.
-        return "STRFTIME('%%Y-%%m-%%d %%H:%%M:%%f', 'now', %s)", [f"{self.seconds:f} seconds"]
-
-
-_in = lru_cache(maxsize=8)(_InSeconds)
+@lru_cache(maxsize=8)
+def _in(seconds: float) -> models.Expression:
+    until = DatabaseNow() + timedelta(seconds=seconds)
+    return models.ExpressionWrapper(until, output_field=models.DateTimeField())
 
 
 class LeasedModel(models.Model):
