@@ -283,7 +283,7 @@ class ClientRegistration(LeasedModel):
                 "deviations": list(information.deviations),
                 "last_error": "",
             }
-            if release or metadata != self.metadata:
+            if release or metadata != self.metadata:  # else nothing has been asked or granted
                 values["has_drift"] = self._drifts(metadata)
             if self.status == Status.GONE:  # and the server knows it after all
                 issued = (self.server.issuer, self.client_id)
