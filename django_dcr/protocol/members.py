@@ -65,6 +65,9 @@ ASSIGNED_MEMBERS = frozenset(
     }
 )
 
+#: What an answer may hold and is no granted metadata: a statement only comes back as it was sent.
+NEVER_GRANTED = ASSIGNED_MEMBERS | {"software_statement"}
+
 #: Methods for which the server and the client share a secret.
 SECRET_METHODS = frozenset({"client_secret_basic", "client_secret_post", "client_secret_jwt"})
 
@@ -125,8 +128,7 @@ def cleaned(document: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
     """
     metadata: dict[str, Any] = {}
     deviations: list[str] = []
-    apart = ASSIGNED_MEMBERS | {"software_statement"}
-    described = {name: value for name, value in document.items() if name not in apart}
+    described = {name: value for name, value in document.items() if name not in NEVER_GRANTED}
     for name, raw in _without_secrets(storable(described)).items():
         value, deviation = _typed(name, raw)
         if deviation:

@@ -15,6 +15,7 @@ from django_dcr.exceptions import DCRError, UnsupportedError
 from django_dcr.protocol.documents import parse_object
 from django_dcr.protocol.members import (
     ASSIGNED_MEMBERS,
+    NEVER_GRANTED,
     cleaned,
     folded,
     is_empty,
@@ -202,7 +203,7 @@ def differences(
     held = {folded(name): value for name, value in granted.items()}
     drift = {}
     for name in [*wanted, *sorted(held.keys() - wanted.keys())]:
-        if name in ASSIGNED_MEMBERS or name == "software_statement":
+        if name in NEVER_GRANTED:
             continue
         expected = wanted.get(name, defaults.get(name))
         if _comparable(name, expected) != _comparable(name, held.get(name)):
