@@ -11,6 +11,7 @@
       UnsupportedError           the server offers no such endpoint
       ConflictError              the row is not in a state for this, or another process has it
       DecryptionError            no key opens the stored value
+      NotStoredError             the database did not store what the server issued
 
 Texts say what to do next and carry no secret. Wrong settings are not in this tree: they are
 Django's ``ImproperlyConfigured``.
@@ -18,9 +19,19 @@ Django's ``ImproperlyConfigured``.
 
 from __future__ import annotations
 
+from django.db import utils as db
+
 from django_dcr.text import clean
 
 MAX_LENGTH = 500
+
+#: The statuses with which a server refuses a request before it acts on it (RFC 9110 section 15,
+#: RFC 6585 section 4). Not among them are the redirects, 408 and 499 (a connection that ended
+#: early), 409 and 425 (another attempt may have succeeded), and 503 (a proxy's answer, too).
+NOT_CARRIED_OUT = frozenset({400, 401, 403, 404, 405, 413, 415, 422, 429, 501})
+# With these codes a server says that it failed, which may have been half-way (RFC 6749
+# section 4.1.2.1).
+_FAILURES = frozenset({"server_error"})
 
 
 class DCRError(Exception):
@@ -56,13 +67,11 @@ class DCRError(Exception):
 
     @property
     def was_refused(self) -> bool:
-        """Whether the status says that the request was not carried out (RFC 9110 section 15).
+        """Whether the answer says for certain that the request was not carried out.
 
-        Of the 5xx only 501 and 503 do: any other may come from a proxy that gave up on a server
-        which went on.
+        Anything else may come from a proxy whose server went on to do it.
         """
-        status = self.status
-        return status is not None and (300 <= status < 500 or status in (501, 503))
+        return self.status in NOT_CARRIED_OUT
 
     def __str__(self) -> str:
         return clean(self.args[0], MAX_LENGTH)
@@ -120,6 +129,12 @@ class RequestRejectedError(DCRError):
         self.error = error
         self.error_description = error_description
 
+    @property
+    def was_refused(self) -> bool:
+        """As of every error; an OAuth error in the body says so with any status."""
+        said_no = bool(self.error) and self.error not in _FAILURES
+        return said_no or super().was_refused
+
 
 class RegistrationGoneError(RequestRejectedError):
     """The server refuses this registration's token, or no longer knows the client."""
@@ -138,3 +153,11 @@ class ConflictError(DCRError):
 
 class DecryptionError(DCRError):
     """None of ``DCR_ENCRYPTION_KEYS`` opens the stored value."""
+
+
+class NotStoredError(DCRError, db.OperationalError):
+    """The server answered, and the database did not store what it issued.
+
+    The row stays marked, so ``reconcile()`` looks after it. Also a ``django.db.OperationalError``,
+    for code that handles those of the database, whose own error is the ``__cause__``.
+    """

@@ -14,7 +14,6 @@ from functools import partial
 
 from django.core.exceptions import ImproperlyConfigured
 from django.db import router, transaction
-from django.utils import timezone
 from django.utils.module_loading import import_string
 
 from django_dcr import services
@@ -34,28 +33,12 @@ RUNNERS = {
 }
 
 
-def renew_if_due(registration: ClientRegistration) -> ClientRegistration:
-    """Renew a secret that expires within DCR_RENEW_BEFORE; do nothing to any other.
-
-    Where a process died at its work, the server may have issued a new secret that nobody has
-    stored: that is looked for first. Raises what ``renew()`` and ``read()`` raise.
-    """
-    if registration.lease and _is_due(registration):
-        services.read(registration)
-    return services.renew(registration) if _is_due(registration) else registration
-
-
-def _is_due(registration: ClientRegistration) -> bool:
-    row = ClientRegistration.objects.primary().filter(pk=registration.pk)
-    return row.expiring(timezone.now() + conf.DCR_RENEW_BEFORE).exists()
-
-
 ACTIONS: dict[str, Callable[[ClientRegistration], ClientRegistration]] = {
     "register": services.register,
     "read": services.read,
     "update": services.update,
     "renew": services.renew,
-    "renew_if_due": renew_if_due,
+    "renew_if_due": services.renew_if_due,
     "retry": services.retry,
     "revoke": services.revoke,
     "forget": partial(services.revoke, forget=True),

@@ -14,6 +14,7 @@ from django_dcr.exceptions import (
     InvalidResponseError,
     NetworkError,
     NotAllowedError,
+    NotStoredError,
     RegistrationGoneError,
     RequestRejectedError,
     UnsupportedError,
@@ -37,6 +38,7 @@ EXAMPLES = [
     UnsupportedError("no", **WHERE),
     ConflictError("no", **WHERE),
     DecryptionError("no", **WHERE),
+    NotStoredError("no", **WHERE),
 ]
 
 
@@ -55,6 +57,7 @@ def test_the_tree_is_the_documented_one() -> None:
         UnsupportedError: DCRError,
         ConflictError: DCRError,
         DecryptionError: DCRError,
+        NotStoredError: DCRError,
     }
     assert tree == CLASSES
     assert {type(error) for error in EXAMPLES} == CLASSES.keys() - {DCRError}

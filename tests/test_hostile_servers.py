@@ -100,7 +100,7 @@ def slow(*steps: Step) -> Case:
 
 
 def refused(*steps: Step, **values: Any) -> Case:
-    """The server said no, or at least that it did not do it."""
+    """The server said no."""
     return Case([hostile.read, *steps], registered="rejected", deleted="active", **values)
 
 
@@ -143,17 +143,17 @@ BYTES = {
     "22: 999": broken(answer(GOOD, "999")),
     "23: NUL in the head": broken(answer(GOOD, "200 OK", "A: a\0b")),
     "23: no colon": broken(answer(GOOD, "200 OK", "A")),
-    "41: elsewhere": refused(last(b"", "307 x", "Location: https://evil.example/")),
-    "42: same origin": refused(last(b"", "308 x", "Location: /elsewhere")),
-    "43: odd scheme": refused(last(b"", "302 x", "Location: file:///etc/passwd")),
-    "44: nowhere": refused(last(b"", "301 x")),
-    "45: with a bomb": refused(coded(BOMB, "gzip", "302 x")),
-    "45: with an endless body": refused(b"HTTP/1.1 303 x\r\nLocation: /\r\n\r\n", endless(b"x")),
-    "46: 300": refused(last(b"", "300 x")),
-    "46: 304": refused(b"HTTP/1.1 304 x\r\nConnection: close\r\n\r\n"),
-    "46: 305": refused(last(b"", "305 x", "Location: http://127.0.0.1:1/")),
+    "41: elsewhere": broken(last(b"", "307 x", "Location: https://evil.example/")),
+    "42: same origin": broken(last(b"", "308 x", "Location: /elsewhere")),
+    "43: odd scheme": broken(last(b"", "302 x", "Location: file:///etc/passwd")),
+    "44: nowhere": broken(last(b"", "301 x")),
+    "45: with a bomb": broken(coded(BOMB, "gzip", "302 x")),
+    "45: with an endless body": broken(b"HTTP/1.1 303 x\r\nLocation: /\r\n\r\n", endless(b"x")),
+    "46: 300": broken(last(b"", "300 x")),
+    "46: 304": broken(b"HTTP/1.1 304 x\r\nConnection: close\r\n\r\n"),
+    "46: 305": broken(last(b"", "305 x", "Location: http://127.0.0.1:1/")),
     "50: 429": refused(last(b"", "429 x", "Retry-After: " + "9" * 5000), kind=RequestRejectedError),
-    "50: 503": refused(last(b"", "503 x", "Retry-After: -1"), kind=RequestRejectedError),
+    "50: 503": broken(last(b"", "503 x", "Retry-After: -1"), kind=RequestRejectedError),
     "51: 500 and HTML": broken(last(b"<h1>Oops", "500 x"), kind=InvalidResponseError),
     "51: 599": broken(last(b"", "599 x"), kind=InvalidResponseError),
     "52: captive portal": broken(last(b"<h1>Pay", "511 x"), kind=InvalidResponseError),
@@ -479,7 +479,7 @@ def test_a_server_that_is_busy_twice_gets_one_client_and_one_post_a_call() -> No
     def busy_twice(server: Server, connection: socket.socket) -> None:
         hostile.read(server, connection)
         busy = len(server.requests) < 3
-        connection.sendall(last(b"", "503 x", "Retry-After: 1") if busy else last(GOOD))
+        connection.sendall(last(b"", "429 x", "Retry-After: 1") if busy else last(GOOD))
 
     with Server(busy_twice) as server:
         draft = make_draft(server=at(server))

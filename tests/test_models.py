@@ -14,7 +14,12 @@ from django.db.models import ProtectedError
 from django.test.utils import CaptureQueriesContext
 from django.utils.timezone import now
 
-from django_dcr.exceptions import DecryptionError, NotAllowedError, UnsupportedError
+from django_dcr.exceptions import (
+    DecryptionError,
+    NotAllowedError,
+    NotStoredError,
+    UnsupportedError,
+)
 from django_dcr.fields import digest
 from django_dcr.models import (
     AuthorizationServer,
@@ -831,11 +836,22 @@ def test_unsettled_is_what_nobody_works_on_any_more() -> None:
             ("unknown", None, None),
             ("active", past, True),
             ("draft", None, True),
+            ("active", None, None),
+            ("active", future, True),
+            ("gone", past, None),
         ]
     ):
         make_draft(server=server, owner=str(number), status=status, lease_until=until, live=live)
     rows = ClientRegistration.objects.unsettled()
-    assert sorted(rows.values_list("owner", flat=True)) == ["0", "1", "3", "5"]
+    assert sorted(map(int, rows.values_list("owner", flat=True))) == [0, 1, 3, 5, 7, 9, 11]
+
+
+def test_the_client_of_a_renewal_under_way_is_not_unsettled() -> None:
+    row = make_registration(lease="x", lease_until=now() + timedelta(minutes=1))
+    spare = make_registration(server=row.server, client_id="c2", live=None)
+    assert not ClientRegistration.objects.unsettled().exists()
+    ClientRegistration.objects.filter(pk=row.pk).update(lease="", lease_until=None)
+    assert ClientRegistration.objects.unsettled().get() == spare
 
 
 # --- the registration: writing when the connection has died ------------------------------------
@@ -902,9 +918,10 @@ def test_a_write_that_fails_twice_is_an_error() -> None:
     ],
 )
 def test_commits_without_reply_are_looked_after(
-    happened: bool, can_look: bool, error: type[Exception] | None
+    happened: bool, can_look: bool, error: type[Exception] | None, settings: Any
 ) -> None:
     """Fault L2: both attempts to write end so."""
+    settings.DCR_LEASE = 1
     row = make_registration()
     assert row.claim(Status.ACTIVE)
 
@@ -922,9 +939,9 @@ def test_commits_without_reply_are_looked_after(
         if error is None:
             assert row.store(new, metadata=GRANTED)
         else:
-            with pytest.raises(OperationalError) as caught:
+            with pytest.raises(NotStoredError) as caught:
                 row.store(new, metadata=GRANTED)
-            assert caught.type is error
+            assert type(caught.value.__cause__) is error
     assert stored(row).client_secret.reveal() == ("s2" if happened else "s1")
 
 

@@ -902,19 +902,16 @@ def test_a_deleted_client_leaves_a_tombstone(
 @pytest.mark.parametrize(
     "answer",
     [
-        {"status": 301, "headers": {"Location": URI + "/"}},
-        {"status": 302, "headers": {"Location": "https://evil.example"}},
-        {"status": 307},
         {"status": 403},
         {"status": 405},
         {"status": 501},
         {"status": 400},
         {"status": 429},
-        {"status": 503},
+        {"status": 409, "json": {"error": "invalid_request"}},
         {"body": "<h1>Log in"},
         {"json": ["deleted"]},
     ],
-    ids=["301", "302", "307", "403", "405", "501", "400", "429", "503", "HTML", "list"],
+    ids=["403", "405", "501", "400", "429", "409 with a code", "HTML", "list"],
 )
 def test_a_refused_deletion_leaves_the_row_active(
     answer: Any, mocked_responses: Stubs, heard: list[Any]
@@ -936,14 +933,22 @@ def test_a_refused_deletion_leaves_the_row_active(
 @pytest.mark.parametrize(
     "answer",
     [
+        {"status": 301, "headers": {"Location": URI + "/"}},
+        {"status": 302, "headers": {"Location": "https://evil.example"}},
+        {"status": 307},
+        {"status": 409},
         {"status": 500},
         {"status": 502},
+        {"status": 503},
         {"body": requests.ReadTimeout()},
         {"body": requests.ConnectionError()},
         {"json": {"error": "server_error"}},
     ],
-    ids=["500", "502", "timeout", "broken off", "200 with an error"],
-)
+    ids=[
+        "301", "302", "307", "409", "500", "502", "503", "timeout", "broken off",
+        "200 with an error",
+    ],
+)  # fmt: skip
 @pytest.mark.parametrize("second", [401, 404, 410, 204])
 def test_a_deletion_without_an_answer_is_repeated(
     answer: Any, second: int, mocked_responses: Stubs

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sqlite3
 from pathlib import Path
 from typing import Any
@@ -19,11 +20,12 @@ from django_dcr.exceptions import (
     InvalidResponseError,
     NetworkError,
     NotAllowedError,
+    NotStoredError,
     RequestRejectedError,
     UnsupportedError,
 )
 from django_dcr.models import AuthorizationServer, ClientRegistration, InDoubtError
-from django_dcr.services import reconcile, register
+from django_dcr.services import get_or_register, reconcile, register
 from tests.authorization_server import AuthorizationServer as FakeServer
 from tests.factories import (
     CALLBACK,
@@ -332,6 +334,61 @@ def test_without_autocommit_it_refuses_before_anything_is_sent() -> None:
 # --- what the server says ----------------------------------------------------------------------
 
 
+def status_table() -> dict[int, str]:
+    """The table of statuses in the README: the state of a registration that is answered so."""
+    text = (Path(__file__).parents[1] / "README.md").read_text()
+    rows = re.findall(r"^\| ((?:`[0-9]{3}`(?:, )?)+) .*\| `(\w+)` \|", text, re.MULTILINE)
+    return {int(status): state for cell, state in rows for status in re.findall("[0-9]+", cell)}
+
+
+@database
+@pytest.mark.parametrize("status", [*range(300, 309), *range(400, 432), 451, 499, *range(500, 512)])
+def test_only_a_status_that_surely_says_no_lets_a_registration_be_sent_again(
+    status: int, mocked_responses: Stubs, settings: Any
+) -> None:
+    """As the README's table says; whatever it does not name is in doubt."""
+    settings.DCR_CLIENT_METADATA = WISHES
+    make_server()
+    mocked_responses.post(ENDPOINT, status=status)
+    expected = status_table().get(status, "unknown")
+    for _ in range(3):
+        with pytest.raises(DCRError):
+            get_or_register(ISSUER)
+    assert ClientRegistration.objects.get().status == expected
+    assert len(mocked_responses.calls) == (3 if expected == "rejected" else 1)
+
+
+@database
+@pytest.mark.parametrize("status", [409, 418, 500, 503])
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        ({"error": "invalid_client_metadata"}, "rejected"),
+        ({"error": "temporarily_unavailable"}, "rejected"),
+        ({"error": "server_error"}, "unknown"),
+        ({"error": ["invalid_client_metadata"]}, "unknown"),
+        ({"message": "no"}, "unknown"),
+    ],
+)
+def test_an_oauth_error_in_the_body_says_no_with_any_status(
+    status: int, body: Any, expected: str, mocked_responses: Stubs
+) -> None:
+    mocked_responses.post(ENDPOINT, status=status, json=body)
+    draft = make_draft()
+    with pytest.raises(DCRError):
+        register(draft)
+    assert stored(draft).status == expected
+
+
+@database
+def test_an_operator_may_say_that_a_503_means_no(mocked_responses: Stubs) -> None:
+    mocked_responses.post(ENDPOINT, status=503)
+    draft = make_draft(server=make_server(rejects_with_503=True))
+    with pytest.raises(RequestRejectedError):
+        register(draft)
+    assert stored(draft).status == "rejected"
+
+
 @database
 @pytest.mark.parametrize(
     ("kind", "status", "answer"),
@@ -343,12 +400,12 @@ def test_without_autocommit_it_refuses_before_anything_is_sent() -> None:
         (RequestRejectedError, "rejected", {"status": 403}),
         (UnsupportedError, "rejected", {"status": 404}),
         (UnsupportedError, "rejected", {"status": 405}),
-        (RequestRejectedError, "rejected", {"status": 409}),
+        (RequestRejectedError, "unknown", {"status": 409}),
         (RequestRejectedError, "rejected", {"status": 429, "headers": {"Retry-After": "9"}}),
         (UnsupportedError, "rejected", {"status": 501}),
-        (RequestRejectedError, "rejected", {"status": 503, "headers": {"Retry-After": "9"}}),
-        (NetworkError, "rejected", {"status": 307, "headers": {"Location": ENDPOINT + "/"}}),
-        (NetworkError, "rejected", {"status": 302, "headers": {"Location": "https://b.example"}}),
+        (RequestRejectedError, "unknown", {"status": 503, "headers": {"Retry-After": "9"}}),
+        (NetworkError, "unknown", {"status": 307, "headers": {"Location": ENDPOINT + "/"}}),
+        (NetworkError, "unknown", {"status": 302, "headers": {"Location": "https://b.example"}}),
         (InvalidResponseError, "unknown", {"status": 500, "body": "<h1>Oops"}),
         (InvalidResponseError, "unknown", {"status": 500, "body": ""}),
         (InvalidResponseError, "unknown", {"status": 502}),
@@ -866,7 +923,9 @@ def test_a_client_that_cannot_be_stored_is_deleted_again(
     assert authorization_server.clients == {}
     assert authorization_server.requests == ["POST /register", "DELETE /register/c1"]
     row = stored(draft)
-    assert (row.status, row.last_error) == ("rejected", "The database did not take the new client.")
+    assert row.status == "rejected"
+    assert "did not store it (database or disk is full)" in row.last_error
+    assert "The client was deleted again at the server." in row.last_error
     assert (row.client_id, row.registration_access_token, row.lease) == ("", None, "")
 
 
@@ -885,7 +944,9 @@ def test_a_client_that_can_be_neither_stored_nor_deleted_is_unknown(
     with pytest.raises(DatabaseError, match="disk is full"):
         register(draft)
     assert stored(draft).status == "unknown"
-    assert "could be neither stored nor deleted" in caplog.text
+    (record,) = [record for record in caplog.records if record.levelname == "ERROR"]
+    assert f"registration {draft.pk}," in record.getMessage()
+    assert "could not be deleted again" in record.getMessage()
     assert "registration_access_token-" not in caplog.text
     assert "client_secret-" not in caplog.text
 
@@ -924,8 +985,11 @@ def test_a_connection_that_died_meanwhile_is_made_anew(authorization_server: Fak
 
 @loopback
 @pytest.mark.usefixtures("database_file")
-def test_a_client_whose_row_is_in_doubt_is_not_deleted(authorization_server: FakeServer) -> None:
+def test_a_client_whose_row_is_in_doubt_is_not_deleted(
+    authorization_server: FakeServer, settings: Any
+) -> None:
     """Fault L2: the row that was committed after all would be handed out with a dead client."""
+    settings.DCR_LEASE = 1
     draft = draft_at(authorization_server)
 
     def lose(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
@@ -937,7 +1001,7 @@ def test_a_client_whose_row_is_in_doubt_is_not_deleted(authorization_server: Fak
             raise InDoubtError("server closed the connection unexpectedly")
         return result
 
-    with connection.execute_wrapper(lose), pytest.raises(InDoubtError):
+    with connection.execute_wrapper(lose), pytest.raises(NotStoredError, match="its reply was"):
         register(draft)
     assert authorization_server.requests == ["POST /register"]
     assert stored(draft).status == "active"

@@ -51,7 +51,8 @@ class AuthorizationServerAdminMixin(ServiceAdminMixin):
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
         edited = ["issuer", "name", "enabled", "client_metadata", "trusted_origins"]
-        edited += ["send_client_secret", "requests_per_minute", "initial_access_token"]
+        edited += ["send_client_secret", "rejects_with_503", "requests_per_minute"]
+        edited += ["initial_access_token"]
         if obj is None:
             return [(None, {"fields": edited})]
         if not self.has_change_permission(request, obj):

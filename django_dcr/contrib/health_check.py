@@ -45,7 +45,7 @@ class Registrations(HealthCheck):
 
 def _ailing() -> QuerySet[ClientRegistration]:
     rows, now = ClientRegistration.objects, timezone.now()
-    expired = Q(client_secret_expires_at__lte=int(now.timestamp()))
+    expired = Q(pk__in=rows.expiring(now))
     ending = rows.expiring(now + conf.DCR_RENEW_BEFORE).filter(expired | ~Q(last_error=""))
     newer = rows.filter(key_digest=OuterRef("key_digest"), pk__gt=OuterRef("pk"))
     lost = rows.filter(~Exists(newer), status=Status.GONE)  # and nobody has dealt with it

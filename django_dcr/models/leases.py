@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import secrets
+import time
 from collections.abc import Collection
 from datetime import datetime, timedelta
 from functools import lru_cache, partial
 from typing import Any, ClassVar
 
-from django.db import DatabaseError, models, router
+from django.db import DatabaseError, Error, models, router
 from django.db.models.functions import Now
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
@@ -16,7 +18,15 @@ from django.utils.translation import gettext_lazy as _
 from django_dcr.conf import conf
 from django_dcr.fields import SecretField
 from django_dcr.models import prepared
-from django_dcr.models.persistence import committed, persisted, persistently, shield, shielded
+from django_dcr.models.persistence import (
+    commit_or_in_doubt,
+    retry_on_db_error,
+    savepoint_if_nested,
+    update_in_savepoint,
+    write_confirmed,
+)
+
+logger = logging.getLogger("django_dcr")
 
 
 class DatabaseNow(Now):
@@ -28,16 +38,22 @@ class DatabaseNow(Now):
 
 #: A condition: no process holds the row, or its time is up.
 LEASE_IS_FREE = models.Q(lease_until__isnull=True) | models.Q(lease_until__lt=DatabaseNow())
+#: A condition: no process holds the row, and the last one never released its lease.
+WAS_INTERRUPTED = models.Q(lease_until__lt=DatabaseNow())
 
 
 def _new_lease() -> dict[str, Any]:
-    return {"lease": secrets.token_hex(16), "lease_until": _in(conf.DCR_LEASE)}
+    return {"lease": secrets.token_hex(16), "lease_until": _seconds_from_now(conf.DCR_LEASE)}
 
 
 @lru_cache(maxsize=8)
-def _in(seconds: float) -> models.Expression:
+def _seconds_from_now(seconds: float) -> models.Expression:
     until = DatabaseNow() + timedelta(seconds=seconds)
     return models.ExpressionWrapper(until, output_field=models.DateTimeField())
+
+
+def _long_ago() -> datetime:
+    return timezone.now() - timedelta(days=2)  # by every host's clock
 
 
 class LeasedModel(models.Model):
@@ -46,17 +62,22 @@ class LeasedModel(models.Model):
     status: Any  # a column of each such model
 
     lease = models.CharField(max_length=32, blank=True, default="", editable=False)
-    lease_until = models.DateTimeField(null=True, editable=False)
+    lease_until = models.DateTimeField(null=True, editable=False, db_index=True)
     updated_at = models.DateTimeField(_("updated"), auto_now=True)
 
     #: What the row was last claimed for.
     task = ""
     #: The status in which it was claimed.
     claimed_as = ""
+    #: Whether the server may have issued credentials that the row lacks: the last holder never
+    #: released its lease, or an answer could not be stored. The lease is then kept as a mark.
+    interrupted = False
     #: The fields that ``reload`` leaves alone.
     kept_on_reload: ClassVar[tuple[str, ...]] = ("id",)
     # ``updated_at`` as it was loaded: who has saved a column since may not know the others.
     _loaded: datetime | None = None
+    # When the lease expires, by time.monotonic().
+    _lease_ends = 0.0
 
     class Meta:
         abstract = True
@@ -97,6 +118,7 @@ class LeasedModel(models.Model):
 
     def _take(self, values: dict[str, Any]) -> bool:
         """Take the row if it is still as it was loaded, which these columns tell."""
+        ends = time.monotonic() + conf.DCR_LEASE
         unchanged = {"id": self.pk, "status": self.status, "updated_at": self.updated_at}
         values = {**values, **_new_lease(), "updated_at": self._next_moment()}
         take = partial(
@@ -108,9 +130,10 @@ class LeasedModel(models.Model):
             condition=LEASE_IS_FREE,
             key=conf.DCR_LEASE,
         )
-        if not persisted(take, partial(self._has, lease=values["lease"]), self._alias):
+        if not write_confirmed(take, partial(self._has, lease=values["lease"]), self._alias):
             return False
-        self.claimed_as = self.status
+        self.claimed_as, self.interrupted = self.status, bool(self.lease)
+        self._lease_ends = ends
         self._assign({**values, "lease_until": None})  # the database knows until when
         return True
 
@@ -122,13 +145,14 @@ class LeasedModel(models.Model):
         """Insert the row with ``values``, taken for ``task`` already; or change nothing."""
         before = {name: getattr(self, name) for name in (*values, "lease")}
         self._assign({**values, **_new_lease()})
+        self._lease_ends = time.monotonic() + conf.DCR_LEASE
         fields = [field for field in self._meta.concrete_fields if not field.primary_key]
         row = {field.attname: field.pre_save(self, add=True) for field in fields}
         alias = self._alias
         add = partial(prepared.insert, type(self), row, alias=alias, key=conf.DCR_LEASE)
         try:
-            with shield(alias):
-                self.pk = persistently(add, alias)
+            with savepoint_if_nested(alias):
+                self.pk = retry_on_db_error(add, alias)
         except DatabaseError:
             self._assign(before)
             raise
@@ -148,9 +172,16 @@ class LeasedModel(models.Model):
         self.refresh_from_db(using=self._alias, fields=names, from_queryset=rows)
 
     def release(self) -> None:
-        """Give the lease back, unless writing an outcome has done so."""
-        if self.lease:
+        """Release the lease, unless writing an outcome has done so.
+
+        Raises nothing: a lease that cannot be released expires.
+        """
+        if not self.lease:
+            return
+        try:
             self._write(release=True)
+        except Error as exc:
+            logger.warning("The lease of %s was not released and will expire: %s", self.pk, exc)
 
     @property
     def _alias(self) -> str:
@@ -169,27 +200,41 @@ class LeasedModel(models.Model):
         *,
         release: bool = False,
         atomic: bool = False,
+        until: float | None = None,
         **values: Any,
     ) -> bool:
-        """Write while this process holds the row, or where ``fence`` allows it instead.
+        """Write while this process holds the lease, or where ``fence`` allows it instead.
 
-        An InDoubtError tells of a write that may have been done all the same; only one that is
-        ``atomic`` raises it.
+        An InDoubtError tells of a write that may have been carried out; only one that is
+        ``atomic`` raises it. ``until`` is passed to ``write_confirmed``.
         """
         if release:
-            values |= {"lease": "", "lease_until": None}
+            values |= self._released()
         values["updated_at"] = self._next_moment()
         for name, value in values.items():
             field = self._meta.get_field(name)
             if isinstance(field, SecretField):
                 values[name] = field.sealed(value)  # once, so that row and attribute agree
         update = partial(self._update, fence, values)
-        write = partial(committed if atomic else shielded, update, self._alias)
+        write = partial(commit_or_in_doubt if atomic else update_in_savepoint, update, self._alias)
         is_there = partial(self._has, updated_at=values["updated_at"])
-        written = persisted(write, is_there, self._alias)
+        written = write_confirmed(write, is_there, self._alias, until=until)
         if written:
             self._assign(values)
         return written
+
+    def _released(self) -> dict[str, Any]:
+        # A lease that expired before it was released is the mark of an interruption.
+        return (
+            {"lease_until": _long_ago()} if self.interrupted else {"lease": "", "lease_until": None}
+        )
+
+    def _last_attempt(self) -> float:
+        """Until when to try to store what a server issued, by ``time.monotonic()``.
+
+        The lease must outlast it, and the deletion of a client that cannot be stored.
+        """
+        return self._lease_ends - min(conf.DCR_TIMEOUT, conf.DCR_LEASE / 4)
 
     def _has(self, **values: Any) -> bool:
         return self._row().filter(**values).exists()

@@ -1,7 +1,8 @@
-"""Writes that a database may refuse, give up, or leave in doubt."""
+"""Writes that a database may refuse, abort, or leave in doubt."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, TypeVar
@@ -10,50 +11,77 @@ from django.db import InterfaceError, OperationalError, connections, transaction
 
 _T = TypeVar("_T")
 
-# How often to try what the database gives up.
-_ATTEMPTS = 3
+_MIN_ATTEMPTS = 3
+# In seconds: how long to keep trying where nothing of a server's is at stake, the first pause
+# between two attempts, and the longest. Each pause is twice the one before.
+_PATIENCE = 1.0
+_FIRST_PAUSE = 0.01
+_LONGEST_PAUSE = 1.0
 
 
 class InDoubtError(OperationalError):
-    """A COMMIT got no reply, and the database cannot be asked what came of it."""
+    """A COMMIT got no reply, and the database cannot be asked whether it was carried out."""
 
 
-def persistently(act: Callable[[], _T], alias: str) -> _T:
-    """Return what ``act`` does, tried again where the database gives it up.
+class _Retries:
+    """Attempts with growing pauses: three at least, and more until ``until`` (monotonic)."""
 
-    MariaDB does so to one of two that wait for each other, and two single statements can: an
-    insert, and an update that takes its key away. Or the connection died while HTTP went on.
+    def __init__(self, alias: str, until: float | None) -> None:
+        self.alias = alias
+        self.until = time.monotonic() + _PATIENCE if until is None else until
+        self.errors: list[Exception] = []
+
+    def again(self, error: Exception) -> bool:
+        """Wait before another attempt, on a new connection; False where there is to be none."""
+        if connections[self.alias].in_atomic_block:
+            raise error  # the caller's transaction is lost, and with it all attempts
+        connections[self.alias].close()
+        self.errors.append(error)
+        pause = min(_FIRST_PAUSE * 2 ** (len(self.errors) - 1), _LONGEST_PAUSE)
+        if len(self.errors) >= _MIN_ATTEMPTS and time.monotonic() + pause > self.until:
+            return False
+        time.sleep(pause)
+        return True
+
+
+def retry_on_db_error(act: Callable[[], _T], alias: str) -> _T:
+    """Return what ``act`` returns, and retry it after errors that may pass.
+
+    MariaDB aborts one of two statements that wait for each other, and two single statements can:
+    an insert, and an update that takes its key away. Or the connection broke during HTTP.
     """
-    for _ in range(_ATTEMPTS - 1):
+    retries = _Retries(alias, until=None)
+    while True:
         try:
             return act()
         except (OperationalError, InterfaceError) as exc:
-            _give_up(exc, alias)
-    return act()
+            if not retries.again(exc):
+                raise
 
 
-def persisted(write: Callable[[], int], is_there: Callable[[], bool], alias: str) -> bool:
-    """As ``persistently()``; and look whether an attempt was done all the same.
+def write_confirmed(
+    write: Callable[[], int],
+    is_there: Callable[[], bool],
+    alias: str,
+    *,
+    until: float | None = None,
+) -> bool:
+    """As ``retry_on_db_error()``; and check whether a failed attempt was carried out after all.
 
-    Raises InDoubtError where nobody can tell.
+    ``until`` is the moment of ``time.monotonic()`` after which no further attempt is made.
+    Raises InDoubtError where the outcome cannot be known.
     """
-    errors: list[Exception] = []
-    while len(errors) < _ATTEMPTS:
+    retries = _Retries(alias, until)
+    while True:
         try:
-            return bool(write()) or (bool(errors) and is_there())
+            return bool(write()) or (bool(retries.errors) and is_there())
         except (OperationalError, InterfaceError) as exc:
-            _give_up(exc, alias)
-            errors.append(exc)
-    if _found(is_there, in_doubt=any(isinstance(error, InDoubtError) for error in errors)):
+            if not retries.again(exc):
+                break
+    if _found(is_there, in_doubt=any(isinstance(each, InDoubtError) for each in retries.errors)):
         return True
-    raise OperationalError(*errors[-1].args) from errors[-1]
-
-
-def _give_up(error: Exception, alias: str) -> None:
-    """Prepare for another attempt; in a caller's transaction there can be none."""
-    if connections[alias].in_atomic_block:
-        raise error
-    connections[alias].close()
+    last = retries.errors[-1]
+    raise OperationalError(*last.args) from last
 
 
 def _found(is_there: Callable[[], bool], *, in_doubt: bool) -> bool:
@@ -65,19 +93,19 @@ def _found(is_there: Callable[[], bool], *, in_doubt: bool) -> bool:
         return False
 
 
-def shield(alias: str) -> AbstractContextManager[Any]:
+def savepoint_if_nested(alias: str) -> AbstractContextManager[Any]:
     """Keep a refused statement from poisoning a test's outer transaction: the caller goes on."""
     is_nested = connections[alias].in_atomic_block
     return transaction.atomic(using=alias) if is_nested else nullcontext()
 
 
-def shielded(update: Callable[[], int], alias: str) -> bool:
-    with shield(alias):
+def update_in_savepoint(update: Callable[[], int], alias: str) -> bool:
+    with savepoint_if_nested(alias):
         return bool(update())
 
 
-def committed(update: Callable[[], int], alias: str) -> bool:
-    """Update in a transaction: what fails before its end has surely not been done."""
+def commit_or_in_doubt(update: Callable[[], int], alias: str) -> bool:
+    """Update in a transaction: what fails before its COMMIT has surely not been carried out."""
     updated = None
     try:
         with transaction.atomic(using=alias):

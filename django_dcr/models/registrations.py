@@ -2,26 +2,36 @@
 
 from __future__ import annotations
 
+import operator
 from datetime import datetime, timedelta
 from datetime import timezone as tz
-from functools import partial
+from functools import partial, reduce
 from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured, ValidationError
-from django.db import models, transaction
+from django.db import Error, IntegrityError, models, transaction
+from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from django_dcr import protocol, text
 from django_dcr.conf import conf
-from django_dcr.exceptions import DecryptionError, NotAllowedError
+from django_dcr.exceptions import DecryptionError, NotAllowedError, NotStoredError
 from django_dcr.fields import DigestField, Secret, SecretField, SecretQuerySet, digest, holding
 from django_dcr.models.history import extended
-from django_dcr.models.leases import LEASE_IS_FREE, LeasedModel
-from django_dcr.models.persistence import persistently
+from django_dcr.models.leases import (
+    LEASE_IS_FREE,
+    WAS_INTERRUPTED,
+    DatabaseNow,
+    LeasedModel,
+)
+from django_dcr.models.persistence import retry_on_db_error
 from django_dcr.models.servers import AuthorizationServer
 
 # An expired secret must not be handed out by a clock that is a little behind.
 EXPIRY_MARGIN = timedelta(seconds=60)
+# How long a renewed secret is left alone, in seconds: a server whose secrets expire at once must
+# not get a new client with every login.
+_RENEWAL_PAUSE = 3600.0
 
 
 class Status(models.TextChoices):
@@ -49,12 +59,18 @@ class ClientRegistrationQuerySet(SecretQuerySet["ClientRegistration"]):
 
     def expiring(self, before: datetime) -> ClientRegistrationQuerySet:
         """Live, active registrations whose secret expires before that moment."""
+        latest = int(before.timestamp())
+        by_our_clock = models.F("client_secret_expires_at") + models.F("clock_offset")
+        # The first two conditions are the index's, and wide enough for every offset.
         return (
             self.live()
             .active()
             .filter(
-                client_secret_expires_at__gt=0, client_secret_expires_at__lt=int(before.timestamp())
+                client_secret_expires_at__gt=0,
+                client_secret_expires_at__lt=latest + protocol.MAX_CLOCK_OFFSET,
             )
+            .alias(ends=by_our_clock)
+            .filter(ends__lt=latest)
         )
 
     def unsettled(self) -> ClientRegistrationQuerySet:
@@ -63,9 +79,15 @@ class ClientRegistrationQuerySet(SecretQuerySet["ClientRegistration"]):
         # An unknown one that is not live any more, and cannot be deleted, is only a record.
         deletable = models.Q(registration_access_token__isnull=False)
         doubtful = models.Q(status=Status.UNKNOWN) & (models.Q(live=True) | deletable)
-        # SQLite searches no index for the sides of an OR, but one for what they have in common.
-        open_states = [Status.REGISTERING, Status.REVOKING, Status.UNKNOWN]
-        return self.filter(waiting | doubtful, status__in=open_states)
+        # A renewal registered it, and was interrupted before it put it in the place of the old one.
+        renewing = self.model._default_manager.filter(key_digest=models.OuterRef("key_digest"))
+        renewing = renewing.filter(live=True, lease_until__gte=DatabaseNow())
+        spare = models.Q(status=Status.ACTIVE, live__isnull=True) & ~models.Exists(renewing)
+        # Each by its own index: no database searches one for the sides of every OR.
+        found = (waiting, doubtful, spare, WAS_INTERRUPTED)
+        rows = self.model._default_manager.using(self.db)
+        keys = [models.Q(pk__in=rows.filter(condition).values("pk")) for condition in found]
+        return self.filter(reduce(operator.or_, keys))
 
 
 def check_owner(owner: str) -> None:
@@ -117,6 +139,10 @@ class ClientRegistration(LeasedModel):
     client_secret_expires_at = models.BigIntegerField(
         _("client secret expires at"), null=True, editable=False
     )  # 0 never, NULL unknown
+    #: Seconds by which this site's clock was ahead of the server's when it said so.
+    clock_offset = models.IntegerField(default=0, editable=False)
+    #: When the present secret came by a renewal; null for one that came with the client.
+    renewed_at = models.DateTimeField(_("renewed"), null=True, editable=False)
     client_id_issued_at = models.BigIntegerField(_("issued at"), null=True, editable=False)
     registration_client_uri = models.TextField(
         _("client configuration endpoint"), blank=True, default="", editable=False
@@ -146,9 +172,9 @@ class ClientRegistration(LeasedModel):
             models.UniqueConstraint(fields=["key_digest", "live"], name="dcr_one_live_per_key")
         ]
         indexes = [
-            # Also for what a crash left behind. The lease is in none: to claim a row would
-            # change that index, and on PostgreSQL with it all others.
             models.Index(fields=["status", "client_secret_expires_at"], name="dcr_expiry"),
+            # For what an interrupted renewal left behind.
+            models.Index(fields=["live", "status"], name="dcr_spare"),
         ]
 
     def __str__(self) -> str:
@@ -237,16 +263,30 @@ class ClientRegistration(LeasedModel):
 
     @property
     def secret_expiry(self) -> datetime | None:
-        """When the client secret expires; None for never and for unknown."""
+        """When the client secret expires, by this site's clock; None for never and for unknown."""
         if not self.client_secret_expires_at:
             return None
-        return datetime.fromtimestamp(self.client_secret_expires_at, tz=tz.utc)
+        seconds = self.client_secret_expires_at + self.clock_offset
+        return datetime.fromtimestamp(seconds, tz=tz.utc)
 
     @property
     def secret_has_expired(self) -> bool:
         """Whether the client secret has expired, or will within a minute."""
+        return self.secret_expires_within(EXPIRY_MARGIN)
+
+    def secret_expires_within(self, margin: timedelta) -> bool:
+        """Whether the client secret has expired, or will before ``margin`` has passed."""
         expiry = self.secret_expiry
-        return expiry is not None and expiry - EXPIRY_MARGIN <= datetime.now(tz=tz.utc)
+        return expiry is not None and expiry - margin <= datetime.now(tz=tz.utc)
+
+    @property
+    def seconds_until_renewal(self) -> float:
+        """For how many seconds the site does not renew the secret again by itself."""
+        if self.renewed_at is None:
+            return 0.0
+        age = (timezone.now() - self.renewed_at).total_seconds()
+        # A moment in the future was written by a clock that has been set back since.
+        return _RENEWAL_PAUSE - age if 0 <= age < _RENEWAL_PAUSE else 0.0
 
     def client_authentication(self) -> tuple[dict[str, str], dict[str, str]]:
         """Headers and form parameters that authenticate this client at the token endpoint.
@@ -294,10 +334,34 @@ class ClientRegistration(LeasedModel):
                 # Only now, for what was refused must not look like what was asked for.
                 values["requested_metadata"] = self.requested_metadata
         elif all(getattr(self, name) == value for name, value in values.items()):
+            self.interrupted = self.interrupted and metadata is None
             return True  # nothing to keep, and more is to come
-        if self._write(release=release, atomic=turned is None, **values):
+        self.interrupted = self.interrupted and metadata is None
+        try:
+            return self._store(values, turned, release=release)
+        except IntegrityError:
+            raise
+        except Error as exc:
+            self.interrupted = True
+            raise self._not_stored(values, exc) from exc
+
+    def _store(self, values: dict[str, Any], turned: Secret | None, *, release: bool) -> bool:
+        until = self._last_attempt()
+        if self._write(release=release, atomic=turned is None, until=until, **values):
             return True
         return turned is not None and self._store_late(turned, values, release=release)
+
+    def _not_stored(self, values: dict[str, Any], cause: Error) -> NotStoredError:
+        lost = [name for name in ("client_secret", "registration_access_token") if name in values]
+        what = f"its new {' and '.join(lost)}" if lost else "it"
+        pk, reason = self.pk, text.clean(cause, 80)
+        return NotStoredError(
+            f"The server answered about registration {pk}, and the database did not store {what} "
+            f"({reason}). When the database works again, run: manage.py dcr_read {pk}. If the "
+            "server then refuses the old token, register a new client with: "
+            f"manage.py dcr_reconcile --retry {pk}",
+            issuer=self.server.issuer,
+        )
 
     def _store_late(self, turned: Secret, values: dict[str, Any], *, release: bool) -> bool:
         unturned = holding("registration_access_token", turned)
@@ -322,9 +386,17 @@ class ClientRegistration(LeasedModel):
         if "client_secret" in values:
             # A new secret must not inherit the lifetime of the old one.
             values["client_secret_expires_at"] = issued["client_secret_expires_at"]
+        if "client_secret_expires_at" in values:
+            values["clock_offset"] = information.clock_offset
+            if self.task == "renew" and self._is_renewed(values):
+                values["renewed_at"] = timezone.now()
         if self.live and information.client_id:
             values["client_digest"] = digest(self.server.issuer, information.client_id)
         return values
+
+    def _is_renewed(self, values: dict[str, Any]) -> bool:
+        end = values["client_secret_expires_at"]
+        return "client_secret" in values or end != self.client_secret_expires_at
 
     def record_spare(self, information: protocol.ClientInformation) -> None:
         """Keep a client that came too late, and could not be deleted, in a row of its own."""
@@ -338,7 +410,7 @@ class ClientRegistration(LeasedModel):
             history=extended([], self.task, Status.UNKNOWN.value),
         )
         spare._assign(spare._issued(information))
-        persistently(partial(spare.save, using=self._alias), self._alias)
+        retry_on_db_error(partial(spare.save, using=self._alias), self._alias)
 
     def has_twin(self, client_id: str | None) -> bool:
         """Whether another live row holds this client of the same server."""
@@ -363,6 +435,7 @@ class ClientRegistration(LeasedModel):
         fence = None
         if status is not None:
             values["status"] = status
+            self.interrupted = self.interrupted and status == Status.ACTIVE
         if status == Status.GONE:
             values |= {"live": None, "client_digest": None}
             # Who slept too long may have stored a newer token than the one that was refused.
@@ -378,6 +451,7 @@ class ClientRegistration(LeasedModel):
     def clear(self, note: str = "") -> bool:
         """Wipe the credentials and close the row (RFC 7592 section 2.3)."""
         values = {**_NO_CREDENTIALS, "status": Status.REVOKED, "live": None, "last_error": note}
+        self.interrupted = False
         values.pop("client_id")  # names the tombstone, and opens nothing
         return self._write(release=True, outcome=Status.REVOKED.value, **values)
 
@@ -411,7 +485,7 @@ class ClientRegistration(LeasedModel):
                 draft.save(using=self._alias)
             return draft
 
-        draft = persistently(succeed, self._alias)
+        draft = retry_on_db_error(succeed, self._alias)
         self.live, self.history = None, history
         return draft
 
@@ -431,13 +505,15 @@ class ClientRegistration(LeasedModel):
 
         def replace() -> bool:
             with transaction.atomic(using=self._alias):
-                mine = predecessor._row().filter(predecessor._mine(), live=True)
-                if not mine.update(**replaced):
-                    return False
-                self._row().update(**live)
-            return True
+                old = predecessor._row().filter(predecessor._mine(), live=True)
+                # Another process may be deleting what an interrupted renewal left behind.
+                new = self._row().filter(status=Status.ACTIVE, live__isnull=True)
+                if old.update(**replaced) and new.update(**live):
+                    return True
+                transaction.set_rollback(True, using=self._alias)
+            return False
 
-        if not persistently(replace, self._alias):
+        if not retry_on_db_error(replace, self._alias):
             return False
         self._assign(live)
         predecessor._assign(replaced)

@@ -13,7 +13,7 @@ from django.utils.translation import gettext_lazy as _
 
 from django_dcr import protocol, urls
 from django_dcr.conf import conf
-from django_dcr.exceptions import NotAllowedError
+from django_dcr.exceptions import DCRError, NotAllowedError
 from django_dcr.fields import DigestField, SecretField, SecretQuerySet, digest
 from django_dcr.models.leases import DatabaseNow
 
@@ -93,6 +93,15 @@ class AuthorizationServer(models.Model):
         help_text=_(
             "The most that this site sends there, all its processes together; empty for no "
             "limit. An update or a renewal takes two or more."
+        ),
+    )
+    rejects_with_503 = models.BooleanField(
+        _("503 means rejected"),
+        default=False,
+        help_text=_(
+            "Check this where a response with status 503 always means that the server did "
+            "nothing. Otherwise a registration that is answered so counts as unanswered, since "
+            "a proxy says 503 as well when its server broke off half-way."
         ),
     )
     paced_until = models.DateTimeField(null=True, editable=False)
@@ -175,6 +184,10 @@ class AuthorizationServer(models.Model):
         self.fresh_until = self.fetched_at + timedelta(seconds=lifetime)
         self.last_error = ""
         self._save("metadata", "metadata_url", "etag", "fetched_at", "fresh_until", "last_error")
+
+    def refused(self, error: DCRError) -> bool:
+        """Whether ``error`` says for certain that this server did not carry a request out."""
+        return error.was_refused or (self.rejects_with_503 and error.status == 503)
 
     def reserve(self, within: float) -> float:
         """Reserve the next request that ``requests_per_minute`` allows; say in how many seconds.

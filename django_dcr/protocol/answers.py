@@ -6,11 +6,14 @@ Strict about credentials, which are kept exactly or not at all; tolerant in all 
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 from django_dcr import urls
+from django_dcr.protocol.documents import http_date
 from django_dcr.protocol.members import SECRET_METHODS, cleaned, overlaid
 from django_dcr.text import SensitiveText, clean
 
@@ -20,6 +23,10 @@ MAX_ACCESS_TOKEN_LENGTH = 16_384
 #: In seconds since 1970; what is later was meant in milliseconds, or means nothing.
 MAX_TIMESTAMP = 10**11
 MAX_DEVIATIONS = 50
+
+# In seconds: clocks that differ by less agree, and what differs by more is no clock's error.
+_AGREEMENT = 60
+MAX_CLOCK_OFFSET = 24 * 3600
 
 _CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
@@ -45,15 +52,22 @@ class ClientInformation:
     deviations: tuple[str, ...]
     #: Why the answer cannot be adopted.
     faults: tuple[str, ...]
+    #: Seconds by which this site's clock is ahead of the one that wrote the timestamps; 0 where
+    #: they agree to a minute, or nothing tells.
+    clock_offset: int = 0
 
 
 def client_information(
-    document: Mapping[str, Any], *, requested: Mapping[str, Any] | None = None
+    document: Mapping[str, Any],
+    *,
+    requested: Mapping[str, Any] | None = None,
+    headers: Mapping[str, str] = MappingProxyType({}),
 ) -> ClientInformation:
     """Read an answer; never raises.
 
     ``requested`` is what was sent, where the answer is that to a registration: what the answer
-    leaves out was granted as requested, and the answer has to suffice.
+    leaves out was granted as requested, and the answer has to suffice. ``headers`` are the
+    answer's, whose Date tells the server's clock.
     """
     metadata, deviations = cleaned(document)
     reader = _Reader(document, deviations)
@@ -65,6 +79,9 @@ def client_information(
             "The member client_secret_expires_at is missing, so the expiry is unknown."
         )
     issued_at = reader.timestamp("client_id_issued_at")
+    offset = reader.clock_offset(
+        expires_at, None if requested is None else issued_at, headers.get("Date", "")
+    )
     uri = reader.registration_client_uri()
     token = reader.registration_access_token()
     if document.get("error"):
@@ -85,6 +102,7 @@ def client_information(
         metadata=metadata,
         deviations=tuple(clean(sentence) for sentence in reader.deviations[:MAX_DEVIATIONS]),
         faults=tuple(reader.faults),
+        clock_offset=offset,
     )
 
 
@@ -151,6 +169,29 @@ class _Reader:
         if not isinstance(value, int):
             self.deviations.append(f"The member {name} came as {type(value).__name__}.")
         return seconds
+
+    def clock_offset(self, expires_at: int | None, issued_at: int | None, date: str) -> int:
+        """Seconds by which this clock is ahead of the server's, by the answer's own words.
+
+        ``issued_at`` is that of a client issued just now. Its Date says the same, unless a proxy
+        with a clock of its own wrote that: then the secret would have expired before it was
+        issued.
+        """
+        if not expires_at:
+            return 0
+        now = time.time()
+        sent_at = http_date(date)
+        if sent_at is None or (issued_at is not None and issued_at < expires_at <= sent_at):
+            sent_at = issued_at
+        offset = 0 if sent_at is None else round((now - sent_at) / 60) * 60  # alike in every answer
+        if not _AGREEMENT < abs(offset) <= MAX_CLOCK_OFFSET:
+            return 0
+        side = "behind" if offset > 0 else "ahead of"
+        self.deviations.append(
+            f"The server's clock is {abs(offset) // 60} minutes {side} this site's, so the "
+            "secret's expiry is reckoned by the server's."
+        )
+        return offset
 
     def statement(self, sent: object) -> None:
         """Note a software statement that is not the one sent (RFC 7591 section 3.2.1)."""

@@ -6,6 +6,8 @@ import json
 import math
 import re
 from collections.abc import Mapping
+from datetime import timezone
+from email.utils import parsedate_to_datetime
 from typing import Any, NoReturn
 
 from django_dcr.exceptions import InvalidResponseError
@@ -133,3 +135,13 @@ def delta_seconds(text: str) -> float | None:
     """
     text = text.strip(" \t")
     return float(text) if re.fullmatch("[0-9]+", text) else None
+
+
+def http_date(text: str) -> float | None:
+    """Return a date in a header (RFC 9110 section 5.6.7) in seconds since 1970, or None."""
+    try:
+        moment = parsedate_to_datetime(text[:64])
+        # "-0000" gives a date without a zone.
+        return moment.replace(tzinfo=moment.tzinfo or timezone.utc).timestamp()
+    except (TypeError, ValueError, OverflowError, IndexError):
+        return None

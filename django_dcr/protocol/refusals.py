@@ -8,9 +8,8 @@ from __future__ import annotations
 import html
 import json
 import re
+import time
 from collections.abc import Collection, Mapping
-from datetime import datetime, timezone
-from email.utils import parsedate_to_datetime
 from typing import Any, Protocol
 from urllib.parse import quote
 
@@ -23,7 +22,7 @@ from django_dcr.exceptions import (
     RequestRejectedError,
     UnsupportedError,
 )
-from django_dcr.protocol.documents import delta_seconds, parse_object
+from django_dcr.protocol.documents import delta_seconds, http_date, parse_object
 from django_dcr.text import MASK, clean
 
 MAX_RETRY_AFTER = 3600
@@ -83,8 +82,9 @@ def rejection(reply: Reply, *, issuer: str, step: str, secrets: Collection[str] 
         return NetworkError(_redirect(reply), issuer=issuer, step=step, status=status)
     if status in (405, 501) or (status == 404 and step == "register"):
         return UnsupportedError(_unsupported(status, step), issuer=issuer, step=step, status=status)
-    if 400 <= status < 500 or status == 503:
-        return _refusal(reply, issuer, step, secrets)
+    error = _refusal(reply, issuer, step, secrets)
+    if 400 <= status < 500 or status == 503 or error.was_refused:
+        return error
     return InvalidResponseError(
         f"The server answered with status {status:03}. Try again later, or ask its operator.",
         issuer=issuer,
@@ -140,7 +140,9 @@ def _said(reply: Reply) -> Mapping[str, Any]:
         document = parse_object(reply.body)
     except InvalidResponseError:
         document = {}
-    return document if "error" in document else _challenge(reply.headers)
+    if "error" in document or reply.status not in (400, 401, 403):  # RFC 6750 section 3.1
+        return document
+    return _challenge(reply.headers)
 
 
 def _challenge(headers: Mapping[str, str]) -> dict[str, str]:
@@ -197,13 +199,10 @@ def _retry_after(text: str) -> int | None:
     """Return the seconds to wait (RFC 9110 section 10.2.3), at most ``MAX_RETRY_AFTER``."""
     seconds = delta_seconds(text)
     if seconds is None:
-        try:
-            moment = parsedate_to_datetime(text[:64])
-            # "-0000" gives a date without a zone.
-            moment = moment.replace(tzinfo=moment.tzinfo or timezone.utc)
-            seconds = (moment - datetime.now(timezone.utc)).total_seconds()
-        except (TypeError, ValueError, OverflowError, IndexError):
+        moment = http_date(text)
+        if moment is None:
             return None
+        seconds = moment - time.time()
     return int(min(seconds, MAX_RETRY_AFTER)) if seconds >= 0 else None
 
 

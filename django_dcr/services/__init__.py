@@ -20,7 +20,7 @@ from django_dcr.services.management import read, revoke, update
 from django_dcr.services.provision import get_or_register
 from django_dcr.services.reconciliation import reconcile, retry
 from django_dcr.services.registration import register
-from django_dcr.services.renewal import renew
+from django_dcr.services.renewal import renew, renew_if_due
 
 __all__ = [
     "check_login",
@@ -35,6 +35,7 @@ __all__ = [
     "reconcile",
     "register",
     "renew",
+    "renew_if_due",
     "retry",
     "revoke",
     "update",

@@ -147,7 +147,7 @@ def _store(
     issuer = registration.server.issuer
     # No variable here has the document, whose secrets a traceback would show.
     information = protocol.client_information(
-        protocol.parse_object(reply.body, issuer=issuer, step=step)
+        protocol.parse_object(reply.body, issuer=issuer, step=step), headers=reply.headers
     )
     if information.client_id != registration.client_id:
         raise InvalidResponseError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import random
 import time
@@ -9,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from django.db import router, transaction
+from django.db import Error, router, transaction
 from django.dispatch import Signal
 
 from django_dcr import protocol, signals
@@ -18,9 +19,12 @@ from django_dcr.exceptions import (
     ConflictError,
     DCRError,
     InvalidResponseError,
+    NotStoredError,
     RegistrationGoneError,
 )
 from django_dcr.models import ClientRegistration, Status
+
+logger = logging.getLogger("django_dcr")
 
 # How much longer than one exchange to wait for the process that has the row, in seconds.
 _MARGIN = 2.0
@@ -95,6 +99,12 @@ def held(
         yield
     except RegistrationGoneError as exc:
         lose(registration, exc)
+        raise
+    except NotStoredError as exc:
+        exc.step = step
+        logger.error("%s", exc)
+        with suppress(Error):  # the database may still be out of reach
+            registration.fail(exc)
         raise
     except DCRError as exc:
         if not (isinstance(exc, ConflictError) and exc.retry_after):  # which passes

@@ -11,7 +11,7 @@ from django_dcr.exceptions import (
     RegistrationGoneError,
     UnsupportedError,
 )
-from django_dcr.models import ClientRegistration, Status
+from django_dcr.models import AuthorizationServer, ClientRegistration, Status
 from django_dcr.services.configuration import fetch, replace_metadata, send
 from django_dcr.services.discovery import discover
 from django_dcr.services.leases import (
@@ -44,6 +44,22 @@ def read(registration: ClientRegistration) -> ClientRegistration:
         doubtful = [] if registration.rivals().exists() else [Status.GONE]
     with held(registration, Status.ACTIVE, *doubtful, step="read"):
         fetch(registration, step="read", release=True)
+    return registration
+
+
+def recover(registration: ClientRegistration) -> ClientRegistration:
+    """Read an active client whose row is marked: the server may have issued other credentials.
+
+    A process that ended before it stored an answer, or a database that did not store it, leaves
+    the mark; see ``ClientRegistration.interrupted``. It stays where the server cannot be asked.
+    Raises what ``read()`` raises.
+    """
+    refuse_inside_atomic("read")
+    registration.server.check_allowed()
+    with held(registration, Status.ACTIVE, step="read", task="reconcile"):
+        if registration.interrupted and registration.is_manageable:
+            fetch(registration, step="read", release=True)
+        registration.interrupted = False  # or there is nothing that could be asked
     return registration
 
 
@@ -149,7 +165,7 @@ def _delete(registration: ClientRegistration) -> ClientRegistration:
             raise
         note = f"Counted as deleted: {exc}"
     except DCRError as exc:
-        registration.fail(exc, _status_after(exc, before))
+        registration.fail(exc, _status_after(exc, registration.server, before))
         raise
     if not registration.clear(note):
         raise conflict(registration, "was taken over while this process waited", "delete")
@@ -207,10 +223,10 @@ def _passes(exc: DCRError) -> bool:
     return busy or isinstance(exc, (NetworkError, ConflictError))
 
 
-def _status_after(exc: DCRError, before: Status) -> Status:
+def _status_after(exc: DCRError, server: AuthorizationServer, before: Status) -> Status:
     """The state of an intent to delete whose request ended in ``exc``."""
     sent = exc.sent if isinstance(exc, NetworkError) else exc.status is not None
-    if sent and not exc.was_refused:
+    if sent and not server.refused(exc):
         return Status.REVOKING
     # A server without DELETE has not done an earlier one either; all else leaves that open.
     is_undone = before == Status.REVOKING and isinstance(exc, UnsupportedError)

@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
+from datetime import timedelta
 from typing import Any
+
+from django.utils import timezone
 
 from django_dcr import protocol
 from django_dcr.conf import conf
-from django_dcr.exceptions import ConflictError, NotAllowedError
+from django_dcr.exceptions import (
+    ConflictError,
+    DCRError,
+    NotAllowedError,
+    RegistrationGoneError,
+)
 from django_dcr.models import (
     AuthorizationServer,
     ClientRegistration,
@@ -17,7 +26,7 @@ from django_dcr.models import (
     live_registration,
 )
 from django_dcr.services.leases import attempts, check_state, refuse_inside_atomic
-from django_dcr.services.management import update
+from django_dcr.services.management import recover, update
 from django_dcr.services.reconciliation import settle
 from django_dcr.services.registration import STEP, register
 from django_dcr.services.renewal import renew
@@ -44,6 +53,8 @@ def get_or_register(
     if registration.status == Status.REGISTERING:
         _await_answer(registration)
     check_state(registration, Status.ACTIVE, step=STEP)
+    if registration.lease:
+        registration = _recovered(registration)
     if registration.secret_has_expired:
         registration = _renewed(registration)
     if metadata is not None and registration.requested_metadata != metadata:
@@ -114,7 +125,37 @@ def _await_answer(registration: ClientRegistration) -> None:
             return
 
 
+def _recovered(registration: ClientRegistration) -> ClientRegistration:
+    """Read the client if the last process at work on its row was interrupted, but not often."""
+    resting = registration.updated_at + timedelta(seconds=conf.DCR_LEASE) > timezone.now()
+    if resting:  # or another process is at work
+        return registration
+    try:
+        return recover(registration)
+    except RegistrationGoneError:
+        raise
+    except DCRError:  # the row says why, and keeps its mark; a hit works inside transactions too
+        return registration
+
+
 def _renewed(registration: ClientRegistration) -> ClientRegistration:
+    """Renew an expired secret, unless that has just been done and did not help."""
+    wait = registration.seconds_until_renewal
+    if not wait:
+        registration = _renewed_by_one(registration)
+    if registration.secret_expires_within(timedelta()):
+        raise ConflictError(
+            f"The secret of registration {registration.pk} expired within an hour of its renewal, "
+            "and is not renewed again by itself so soon. Ask the server's operator for a longer "
+            f"lifetime; renew it now with: manage.py dcr_renew {registration.pk}",
+            issuer=registration.server.issuer,
+            step=STEP,
+            retry_after=math.ceil(registration.seconds_until_renewal) or None,
+        )
+    return registration
+
+
+def _renewed_by_one(registration: ClientRegistration) -> ClientRegistration:
     try:
         return renew(registration)
     except ConflictError:

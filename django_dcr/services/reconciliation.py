@@ -9,19 +9,21 @@ from django.db import IntegrityError
 from django_dcr.exceptions import DCRError
 from django_dcr.models import ClientRegistration, Status
 from django_dcr.services.leases import check_state, conflict, refuse_inside_atomic
-from django_dcr.services.management import retire, revoke
+from django_dcr.services.management import recover, retire, revoke
 from django_dcr.services.registration import STEP, register
+from django_dcr.services.renewal import finish_renewal
 
 
 def reconcile() -> list[ClientRegistration]:
-    """Settle abandoned registrations and deletions; return the rows that were looked at.
+    """Settle what crashes and lost answers left behind; return the rows that were looked at.
 
     An intent to register whose process is gone becomes "unknown"; an unanswered deletion is
-    sent again, and so is one of a client that could not be adopted. A returned row that is
-    still "unknown" needs a person, who may ``retry()`` or ``revoke(forget=True)``, and one that
-    is still "revoking" another run; ``last_error`` says why. RFC 7591 has neither a list of
-    clients nor an idempotency key, so a client whose answer was lost cannot be found. Raises
-    ConflictError inside a transaction.
+    sent again, and so is one of a client that could not be adopted. An active client is read
+    where the answer to an update may not have been stored, and an interrupted renewal is
+    finished. A returned row that is still "unknown" needs a person, who may ``retry()`` or
+    ``revoke(forget=True)``; one that is still "revoking" or has a lease needs another run;
+    ``last_error`` says why. RFC 7591 has neither a list of clients nor an idempotency key, so a
+    client whose answer was lost cannot be found. Raises ConflictError inside a transaction.
     """
     refuse_inside_atomic("delete")
     rows = list(
@@ -30,11 +32,34 @@ def reconcile() -> list[ClientRegistration]:
     for registration in rows:
         settle(registration)
         with suppress(DCRError):  # the row says why
-            if registration.status == Status.REVOKING and not registration.live:
-                retire(registration)
-            elif registration.is_manageable:
-                revoke(registration)
+            _settle_at_server(registration)
     return rows
+
+
+def _settle_at_server(registration: ClientRegistration) -> None:
+    status = registration.status
+    if status == Status.ACTIVE:
+        (recover if registration.live else _settle_spare)(registration)
+    elif status == Status.REVOKING and not registration.live:
+        retire(registration)
+    elif status in (Status.UNKNOWN, Status.REVOKING) and registration.is_manageable:
+        revoke(registration)
+    elif registration.lease and registration.claim(status, task="reconcile"):
+        registration.interrupted = False  # nothing of this state is at a server
+        registration.release()
+
+
+def _settle_spare(registration: ClientRegistration) -> None:
+    """Finish the renewal that registered this client, or delete the client."""
+    rows = ClientRegistration.objects.primary().select_related("server").active().live()
+    current = rows.for_key(registration.server.issuer, registration.owner).first()
+    if current is not None and finish_renewal(current):
+        registration.reload()
+    elif registration.has_twin(registration.client_id):
+        if registration.claim(Status.ACTIVE, task="reconcile"):
+            registration.clear("Another registration has this client.")
+    else:
+        revoke(registration)
 
 
 def retry(registration: ClientRegistration) -> ClientRegistration:

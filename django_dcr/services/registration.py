@@ -6,9 +6,9 @@ import logging
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
-from typing import Any
+from typing import Any, NoReturn
 
-from django.db import DatabaseError, IntegrityError
+from django.db import Error, IntegrityError
 from django.views.decorators.debug import sensitive_variables
 
 from django_dcr import protocol, signals
@@ -18,12 +18,13 @@ from django_dcr.exceptions import (
     InvalidResponseError,
     NetworkError,
     NotAllowedError,
+    NotStoredError,
 )
 from django_dcr.models import AuthorizationServer, ClientRegistration, InDoubtError, Status
 from django_dcr.services.discovery import discover
 from django_dcr.services.leases import announce, conflict, refuse_inside_atomic, take, unusable
 from django_dcr.services.pacing import Turn, await_turn, send
-from django_dcr.text import SensitiveText
+from django_dcr.text import SensitiveText, clean
 
 logger = logging.getLogger("django_dcr")
 
@@ -80,10 +81,12 @@ def register(
         protocol.check_status(reply, {200, 201}, issuer=issuer, step=STEP, secrets=secrets)
         # No variable here has the document, whose secrets a traceback would show.
         issued = protocol.client_information(
-            protocol.parse_object(reply.body, issuer=issuer, step=STEP), requested=asked
+            protocol.parse_object(reply.body, issuer=issuer, step=STEP),
+            requested=asked,
+            headers=reply.headers,
         )
     except DCRError as exc:
-        registration.fail(exc, _status_after(exc))
+        registration.fail(exc, _status_after(exc, server))
         raise
     if reply.status == 200:
         oddity = "The server answered 200 instead of 201."
@@ -116,11 +119,11 @@ def _commit_intent(registration: ClientRegistration) -> None:
         ) from exc
 
 
-def _status_after(exc: DCRError) -> Status:
+def _status_after(exc: DCRError, server: AuthorizationServer) -> Status:
     """The state of an intent to register whose request ended in ``exc``."""
     if isinstance(exc, NotAllowedError) or (isinstance(exc, NetworkError) and not exc.sent):
         return Status.DRAFT
-    return Status.REJECTED if exc.was_refused else Status.UNKNOWN
+    return Status.REJECTED if server.refused(exc) else Status.UNKNOWN
 
 
 @sensitive_variables()
@@ -129,13 +132,10 @@ def _adopt(registration: ClientRegistration, issued: protocol.ClientInformation)
     try:
         metadata = None if issued.faults else issued.metadata
         stored = registration.store(issued, metadata=metadata, release=not issued.faults)
-    except InDoubtError:
-        # Not deleted: if the row was committed, it would be handed out with a dead client.
-        logger.error("Whether the client of registration %s is stored is unknown.", registration.pk)
-        raise
-    except DatabaseError as exc:
-        _not_stored(registration, issued, exc)
-        raise
+    except IntegrityError as exc:
+        _collided(registration, issued, exc)
+    except NotStoredError as exc:
+        raise _not_stored(registration, issued, exc.__cause__) from exc.__cause__
     if not stored:
         _overtaken(registration, issued)
     elif issued.faults:
@@ -145,20 +145,45 @@ def _adopt(registration: ClientRegistration, issued: protocol.ClientInformation)
 
 
 @sensitive_variables()
-def _not_stored(
-    registration: ClientRegistration, issued: protocol.ClientInformation, cause: DatabaseError
-) -> None:
+def _collided(
+    registration: ClientRegistration, issued: protocol.ClientInformation, cause: IntegrityError
+) -> NoReturn:
     """Undo the registration, unless the server gave us a client that another row holds."""
-    issuer = registration.server.issuer
-    if isinstance(cause, IntegrityError) and registration.has_twin(issued.client_id):
-        error = InvalidResponseError(COLLISION, issuer=issuer, step=STEP)
+    if registration.has_twin(issued.client_id):
+        error = InvalidResponseError(COLLISION, issuer=registration.server.issuer, step=STEP)
         registration.fail(error, Status.REJECTED)
         raise error from cause
-    status = _delete_spare(registration, issued)
-    if status == Status.UNKNOWN:
-        logger.error("A client at %s could be neither stored nor deleted.", issuer)
-    with suppress(DatabaseError):  # where the database is gone, reconcile() settles the row
-        registration.fail("The database did not take the new client.", status)
+    raise _not_stored(registration, issued, cause) from cause
+
+
+@sensitive_variables()
+def _not_stored(
+    registration: ClientRegistration,
+    issued: protocol.ClientInformation,
+    cause: BaseException | None,
+) -> NotStoredError:
+    """Delete a client that the database did not store, and return what to say of it."""
+    # One in doubt is not deleted: if the row was committed, a dead client would be handed out.
+    status = None if isinstance(cause, InDoubtError) else _delete_spare(registration, issued)
+    error = NotStoredError(
+        f"The server registered a client for registration {registration.pk}, and the database "
+        f"did not store it ({clean(cause, 80)}). {_FATES[status]} When the database works "
+        "again, run: manage.py dcr_reconcile",
+        issuer=registration.server.issuer,
+        step=STEP,
+    )
+    logger.error("%s", error)
+    if status is not None:
+        with suppress(Error):  # reconcile() settles the row
+            registration.fail(error, status)
+    return error
+
+
+_FATES = {
+    None: "Or it did, and its reply was lost.",
+    Status.REJECTED: "The client was deleted again at the server.",
+    Status.UNKNOWN: "The client could not be deleted again, so the server holds it without a row.",
+}
 
 
 @sensitive_variables()

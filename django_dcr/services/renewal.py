@@ -5,14 +5,16 @@ from __future__ import annotations
 from contextlib import suppress
 
 from django.db import IntegrityError
+from django.utils import timezone
 
 from django_dcr import signals
+from django_dcr.conf import conf
 from django_dcr.exceptions import InvalidResponseError, UnsupportedError
 from django_dcr.models import ClientRegistration, Status
 from django_dcr.services.configuration import replace_metadata
 from django_dcr.services.discovery import discover
 from django_dcr.services.leases import announce, conflict, held, refuse_inside_atomic
-from django_dcr.services.management import retire
+from django_dcr.services.management import recover, retire
 from django_dcr.services.registration import COLLISION, register
 
 STEP = "update"
@@ -38,10 +40,46 @@ def renew(registration: ClientRegistration) -> ClientRegistration:
     if successor is registration:
         announce(signals.renewed, registration)
     else:
-        announce(signals.renewed, successor, replaced=registration)
-        if registration.status == Status.REVOKING:
-            retire(registration)
+        _announce_successor(successor, registration)
     return successor
+
+
+def renew_if_due(registration: ClientRegistration) -> ClientRegistration:
+    """Renew a secret that expires within DCR_RENEW_BEFORE; do nothing to any other.
+
+    Nor is one renewed that a renewal brought less than an hour ago. Where a process was
+    interrupted, the server may have issued a new secret that nobody has stored: that is looked
+    for first. Raises what ``renew()`` and ``read()`` raise.
+    """
+    if registration.lease and _is_due(registration):
+        recover(registration)
+    is_due = _is_due(registration) and not registration.seconds_until_renewal
+    return renew(registration) if is_due else registration
+
+
+def _is_due(registration: ClientRegistration) -> bool:
+    row = ClientRegistration.objects.primary().filter(pk=registration.pk)
+    return row.expiring(timezone.now() + conf.DCR_RENEW_BEFORE).exists()
+
+
+def finish_renewal(registration: ClientRegistration) -> bool:
+    """Put the client that an interrupted renewal has registered in the place of this one.
+
+    Returns False where there is none that is of use.
+    """
+    with held(registration, Status.ACTIVE, step=STEP, task="renew"):
+        successor = _left_behind(registration)
+        if successor is None:
+            return False
+        _put_in_place(successor, registration)
+    _announce_successor(successor, registration)
+    return True
+
+
+def _announce_successor(successor: ClientRegistration, replaced: ClientRegistration) -> None:
+    announce(signals.renewed, successor, replaced=replaced)
+    if replaced.status == Status.REVOKING:
+        retire(replaced)
 
 
 def _renewed_in_place(registration: ClientRegistration) -> bool:
@@ -63,7 +101,12 @@ def _successor(registration: ClientRegistration) -> ClientRegistration:
             issuer=registration.server.issuer,
             step=STEP,
         )
-    successor = _left_behind(registration) or _registered_anew(registration)
+    successor = _left_behind(registration) or _register_again(registration)
+    _put_in_place(successor, registration)
+    return successor
+
+
+def _put_in_place(successor: ClientRegistration, registration: ClientRegistration) -> None:
     try:
         replaced = successor.replace(registration)
     except IntegrityError as exc:
@@ -75,7 +118,6 @@ def _successor(registration: ClientRegistration) -> ClientRegistration:
     if successor.client_id == registration.client_id:
         # The server has renewed the very client, and to delete it would delete the successor.
         registration.clear(f"Registration {successor.pk} holds this client now.")
-    return successor
 
 
 def _left_behind(registration: ClientRegistration) -> ClientRegistration | None:
@@ -97,11 +139,12 @@ def _left_behind(registration: ClientRegistration) -> ClientRegistration | None:
     return left
 
 
-def _registered_anew(registration: ClientRegistration) -> ClientRegistration:
+def _register_again(registration: ClientRegistration) -> ClientRegistration:
     successor = ClientRegistration(
         server=registration.server,
         owner=registration.owner,
         requested_metadata=registration.requested_metadata,
+        renewed_at=timezone.now(),
         live=None,
     )
     try:

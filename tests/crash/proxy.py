@@ -7,6 +7,7 @@ import re
 import select
 import socket
 import threading
+import time
 from urllib.parse import urlsplit, urlunsplit
 
 # As PostgreSQL's protocol ends a statement, and as MariaDB's begins one.
@@ -29,10 +30,18 @@ class Proxy:
         self.after_the_fact = False
         self.then_down = False
         self.is_down = False
+        #: After how many more messages of a client to break all connections, and for how long.
+        self.messages_left = 0
+        self.outage = 0.0
+        self._down_until = 0.0
         threading.Thread(target=self._listen, daemon=True).start()
 
     def lose(self, number: int, *, after_the_fact: bool, then_down: bool) -> None:
         self.losing, self.after_the_fact, self.then_down = number, after_the_fact, then_down
+
+    def cut(self, after: int, seconds: float) -> None:
+        """Let the database be out of reach for a while, from a certain message on."""
+        self.messages_left, self.outage = after, seconds
 
     def restore(self) -> None:
         self.losing, self.is_down = 0, False
@@ -48,7 +57,7 @@ class Proxy:
 
     def _serve(self, client: socket.socket) -> None:
         with client, contextlib.suppress(OSError):
-            if not self.is_down:
+            if not self.is_down and time.monotonic() >= self._down_until:
                 with socket.create_connection(self._server) as server:
                     self._pass_on(client, server)
 
@@ -58,6 +67,11 @@ class Proxy:
                 data = source.recv(65536)
                 if not data:
                     return
+                if source is client and self.messages_left:
+                    self.messages_left -= 1
+                    if not self.messages_left:
+                        self._down_until = time.monotonic() + self.outage
+                        return
                 if source is client and self.losing and _COMMIT.search(data):
                     self.losing -= 1
                     self.is_down = self.then_down and not self.losing

@@ -29,6 +29,7 @@ from django.core.management import CommandError, call_command  # noqa: E402
 from django.db import (  # noqa: E402
     DatabaseError,
     IntegrityError,
+    OperationalError,
     close_old_connections,
     connections,
     transaction,
@@ -121,6 +122,37 @@ def read_all() -> Counter[str]:
         except DCRError as exc:
             ended[type(exc).__name__] += 1
     return ended
+
+
+def act(kind: str, owner: str) -> str:
+    """Do one thing to the live registration of ``owner``."""
+    row = ClientRegistration.objects.for_key(ISSUER, owner).live().first()
+    if row is None:
+        row = services.get_or_register(ISSUER, owner)
+    if kind != "register":
+        getattr(services, kind)(row)
+    return str(row.status)
+
+
+def act_through_outage(kind: str, owner: str, statement: int, seconds: float) -> dict[str, Any]:
+    """The same, with no database from the given statement on, for so many seconds."""
+    left, down_until = statement, 0.0
+
+    def cut(execute: Any, *arguments: Any) -> Any:
+        nonlocal left, down_until
+        left -= 1
+        if not left:
+            down_until = time.monotonic() + seconds
+        if time.monotonic() < down_until:
+            raise OperationalError("unable to open database file")
+        return execute(*arguments)
+
+    with connections["default"].execute_wrapper(cut):
+        try:
+            ended = act(kind, owner)
+        except (DCRError, DatabaseError) as exc:
+            ended = type(exc).__name__
+    return {"ended": ended, "reached": left <= 0}
 
 
 def churn(seconds: float, keys: int) -> dict[str, Any]:
@@ -289,6 +321,8 @@ def _memory() -> int:
 JOBS = {
     job.__name__: job
     for job in (
+        act,
+        act_through_outage,
         get_or_register,
         get_or_register_many,
         register_inside_atomic,

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser
+from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 from django.utils import timezone
@@ -10,7 +12,7 @@ from django_dcr.conf import conf
 from django_dcr.management.queue import QueueCommand
 from django_dcr.management.registrations import days, names_some
 from django_dcr.models import ClientRegistration, Status
-from django_dcr.services import renew
+from django_dcr.services import renew, renew_if_due
 
 
 class Command(QueueCommand):
@@ -30,22 +32,27 @@ class Command(QueueCommand):
         )
 
     def handle(self, *, within: timedelta | None, queue: bool, **options: Any) -> None:
-        action = "renew"
+        action, service = "renew", renew
         if names_some(options):
             rows = self.choose(options, Status.ACTIVE)
         else:
             rows = self.select(options)
             if within is None:
-                within, action = conf.DCR_RENEW_BEFORE, "renew_if_due"
+                within = conf.DCR_RENEW_BEFORE
+                action, service = "renew_if_due", renew_if_due
         if within is not None:
             rows = rows.expiring(timezone.now() + within)
         if queue:
             self.enqueue(rows, action)
         else:
-            self.work(rows, self._renew, done="renewed")
+            self.work(rows, partial(self._renew, service), done="renewed")
 
-    def _renew(self, registration: ClientRegistration) -> ClientRegistration:
-        holder = renew(registration)
+    def _renew(
+        self,
+        service: Callable[[ClientRegistration], ClientRegistration],
+        registration: ClientRegistration,
+    ) -> ClientRegistration:
+        holder = service(registration)
         if holder.pk != registration.pk:
             self.note(f"Registration {registration.pk} was replaced by {holder.pk}.")
         return holder
