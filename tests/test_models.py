@@ -1101,3 +1101,20 @@ def test_each_thread_compiles_for_its_own_connection() -> None:
     registration = make_registration(owner="o")
     found = in_threads(*[lambda: live_registration(ISSUER, "o")] * 3)
     assert found == [registration] * 3
+
+
+@pytest.mark.parametrize("time_zones", [True, False])
+def test_a_hit_is_loaded_as_django_loads_it(time_zones: bool, settings: Any) -> None:
+    settings.USE_TZ = time_zones
+    server = make_server(initial_access_token="iat", requests_per_minute=9, trusted_origins=["x"])
+    server.store(server_metadata(), url="https://as.example/", etag='"e"', lifetime=60)
+    row = make_registration(server=server)
+    found, usual = live_registration(ISSUER, ""), ClientRegistration.objects.get(pk=row.pk)
+    assert found is not None
+    assert found.get_deferred_fields() == {"history", "deviations"}
+    for loaded, wanted in ((found, usual), (found.server, usual.server)):
+        fields = {field.attname for field in wanted._meta.concrete_fields}
+        for name in fields - loaded.get_deferred_fields():
+            assert getattr(loaded, name) == getattr(wanted, name), name
+        assert vars(loaded).keys() <= vars(wanted).keys()
+        assert (loaded._state.adding, loaded._state.db) == (False, "default")

@@ -17,7 +17,6 @@ from django.utils.translation import gettext_lazy as _
 
 from django_dcr.conf import conf
 from django_dcr.fields import SecretField
-from django_dcr.models import prepared
 from django_dcr.models.persistence import (
     commit_or_in_doubt,
     retry_on_db_error,
@@ -119,17 +118,10 @@ class LeasedModel(models.Model):
     def _take(self, values: dict[str, Any]) -> bool:
         """Take the row if it is still as it was loaded, which these columns tell."""
         ends = time.monotonic() + conf.DCR_LEASE
-        unchanged = {"id": self.pk, "status": self.status, "updated_at": self.updated_at}
+        unchanged = {"status": self.status, "updated_at": self.updated_at}
         values = {**values, **_new_lease(), "updated_at": self._next_moment()}
-        take = partial(
-            prepared.update,
-            type(self),
-            values,
-            where=unchanged,
-            alias=self._alias,
-            condition=LEASE_IS_FREE,
-            key=conf.DCR_LEASE,
-        )
+        free = self._row().filter(LEASE_IS_FREE, **unchanged)
+        take = partial(free.update, **values)
         if not write_confirmed(take, partial(self._has, lease=values["lease"]), self._alias):
             return False
         self.claimed_as, self.interrupted = self.status, bool(self.lease)
@@ -146,19 +138,15 @@ class LeasedModel(models.Model):
         before = {name: getattr(self, name) for name in (*values, "lease")}
         self._assign({**values, **_new_lease()})
         self._lease_ends = time.monotonic() + conf.DCR_LEASE
-        fields = [field for field in self._meta.concrete_fields if not field.primary_key]
-        row = {field.attname: field.pre_save(self, add=True) for field in fields}
         alias = self._alias
-        add = partial(prepared.insert, type(self), row, alias=alias, key=conf.DCR_LEASE)
         try:
             with savepoint_if_nested(alias):
-                self.pk = retry_on_db_error(add, alias)
+                retry_on_db_error(partial(self.save, force_insert=True, using=alias), alias)
         except DatabaseError:
             self._assign(before)
             raise
         finally:
             self.lease_until = None  # the database knows until when
-        self._state.adding, self._state.db = False, alias
         self.task = task
 
     def _assign(self, values: dict[str, Any]) -> None:
@@ -240,7 +228,4 @@ class LeasedModel(models.Model):
         return self._row().filter(**values).exists()
 
     def _update(self, fence: models.Q | None, values: dict[str, Any]) -> int:
-        if fence is not None:
-            return self._row().filter(fence).update(**values)
-        mine = {"id": self.pk, "lease": self.lease}
-        return prepared.update(type(self), values, where=mine, alias=self._alias)
+        return self._row().filter(self._mine() if fence is None else fence).update(**values)
