@@ -19,7 +19,7 @@ from django.utils.module_loading import import_string
 from django_dcr import services
 from django_dcr.conf import conf
 from django_dcr.exceptions import DCRError, NetworkError
-from django_dcr.models import ClientRegistration, Status, acting
+from django_dcr.models import ClientRegistration, Status, actor
 
 logger = logging.getLogger("django_dcr")
 
@@ -102,7 +102,7 @@ def perform(action: str, pk: int, tries: int = 0) -> float | None:
     if registration is None:
         return None
     try:
-        with acting("background"):
+        with actor("background"):
             ACTIONS[action](registration)
     except DCRError as exc:
         if tries < MAX_TRIES and _may_pass(exc):

@@ -12,7 +12,7 @@ from django.db import connections
 from django.utils import timezone
 
 from django_dcr.exceptions import DCRError
-from django_dcr.models import AuthorizationServer, ClientRegistration
+from django_dcr.models import AuthorizationServer, ClientRegistration, RegistrationEvent
 from tests.authorization_server import AuthorizationServer as FakeServer
 
 ISSUER = "https://as.example/tenant"
@@ -93,6 +93,11 @@ def make_registration_at(server: FakeServer, **values: Any) -> ClientRegistratio
         "registration_access_token",
     )
     return make_registration(server=row, **{**{name: issued[name] for name in names}, **values})
+
+
+def events_of(registration: ClientRegistration) -> list[RegistrationEvent]:
+    """The events of the stored row, the oldest first."""
+    return list(RegistrationEvent.objects.filter(registration=registration).order_by("pk"))
 
 
 def stored(registration: ClientRegistration) -> ClientRegistration:

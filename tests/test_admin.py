@@ -27,7 +27,6 @@ from responses import RequestsMock
 from django_dcr import services
 from django_dcr.admin import AuthorizationServerAdmin, ClientRegistrationAdmin, wording
 from django_dcr.models import AuthorizationServer, ClientRegistration, Status
-from django_dcr.models.history import extended
 from tests.factories import (
     APPENDED_OPENID,
     ENDPOINT,
@@ -38,6 +37,7 @@ from tests.factories import (
     WELL_KNOWN_OPENID,
     WISHES,
     client_information,
+    events_of,
     make_draft,
     make_registration,
     make_server,
@@ -836,7 +836,7 @@ def test_the_list_asks_before_it_acts_and_says_what_would_happen(staff: Client) 
         question = asked(staff, action, row)
         assert "This is what will happen:" in question
         assert text in question
-    assert stored(row).history == []
+    assert events_of(row) == []
 
 
 def test_what_would_happen_to_a_draft_or_a_lost_client_is_said(staff: Client) -> None:
@@ -858,7 +858,7 @@ def test_trying_again_registers_anew_and_leads_to_the_new_row(
     successor = ClientRegistration.objects.get(client_id="c2")
     assert response["Location"] == f"{REGISTRATIONS}{successor.pk}/change/"
     assert told(response) == [f"“this site at {ISSUER}”: A new client was registered in its place."]
-    assert [event["who"] for event in stored(row).history] == [staff_name(staff)]
+    assert [event.actor for event in events_of(row)] == [staff_name(staff)]
 
 
 def staff_name(client: Client) -> str:
@@ -880,11 +880,13 @@ def test_a_page_tells_the_history_newest_first(
 
 
 def test_the_history_names_a_new_secret() -> None:
-    row = make_registration(
-        history=extended([], "renew", "active: new secret"),
-    )
-    [event] = wording.events(row)
-    assert (event.step, event.outcome) == ("Renew the secret", "active (new secret)")
+    row = make_registration()
+    row.events.create(action="renew", outcome="active", new_secret=False)
+    row.events.create(action="renew", outcome="active", new_secret=True)
+    assert [(event.step, event.outcome) for event in wording.events(row)] == [
+        ("Renew the secret", "active (new secret)"),
+        ("Renew the secret", "active (no new secret)"),
+    ]
 
 
 def test_the_list_shows_state_expiry_and_drift_as_badges(staff: Client) -> None:
@@ -1045,7 +1047,7 @@ def test_an_action_without_its_permission_does_nothing(action: str) -> None:
     everything_else = browser([verb for verb in ALL if verb != NEEDED[action]])
     assert button not in change_page(everything_else, target)
     act(everything_else, action, target, _confirmed="1")
-    assert stored(row).history == []
+    assert events_of(row) == []
     assert history() == []
 
 

@@ -12,7 +12,7 @@ from django.db import connections
 from django.test import Client
 
 from django_dcr.models import ClientRegistration, Status
-from tests.factories import make_registration, stored
+from tests.factories import events_of, make_registration, stored
 from tests.test_admin import ALL, OTHER_KEY, REGISTRATIONS, browser, cells, change_page, told
 
 if TYPE_CHECKING:
@@ -43,12 +43,12 @@ def test_a_secret_is_shown_after_a_question_and_never_kept(
     question = client.post(path(row))
     assert SECRET not in cells(question.content.decode())
     assert "is shown on the next page" in cells(question.content.decode())
-    assert stored(row).history == []
+    assert events_of(row) == []
     shown = client.post(path(row), {"_confirmed": "1"})
     assert SECRET in cells(shown.content.decode())
     assert shown["Cache-Control"].startswith("no-store")
-    [event] = stored(row).history
-    assert (event["who"], event["step"], event["outcome"]) == ("view-reveal", "reveal", "active")
+    [event] = events_of(row)
+    assert (event.actor, event.action, event.outcome) == ("view-reveal", "reveal", "active")
     assert LogEntry.objects.get().change_message == "Reveal the secret: done."
     assert SECRET not in change_page(client, row)
     assert SECRET not in caplog.text
@@ -73,7 +73,7 @@ def test_a_secret_is_not_got_by_a_forged_form(row: ClientRegistration) -> None:
     blind = browser(["reveal"])
     assert blind.post(path(row), {"_confirmed": "1"}).status_code == 403
     assert Client().post(path(row), {"_confirmed": "1"})["Location"].startswith("/admin/login/")
-    assert stored(row).history == []
+    assert events_of(row) == []
 
 
 def test_a_row_that_does_not_exist_has_no_secret(row: ClientRegistration) -> None:

@@ -1,22 +1,23 @@
-"""The history that a registration's row keeps of itself."""
+"""The events of a registration."""
 
 from __future__ import annotations
 
 import json
 from contextlib import suppress
-from datetime import datetime, timedelta, timezone
+from datetime import timedelta
 from io import StringIO
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from django.core.management import call_command
-from django.db import connection
-from django.test.utils import CaptureQueriesContext
+from django.db import OperationalError, connection
+from django.utils import timezone
 from responses import RequestsMock
 
+from django_dcr import models
 from django_dcr.exceptions import DCRError
-from django_dcr.models import ClientRegistration, Status, acting
-from django_dcr.models.history import MAX_EVENTS, extended
+from django_dcr.models import ClientRegistration, RegistrationEvent, Status, actor
+from django_dcr.models.events import MAX_EVENTS, record
 from django_dcr.services import read, reconcile, register, renew, retry, revoke, update
 from tests.factories import (
     ENDPOINT,
@@ -24,6 +25,7 @@ from tests.factories import (
     URI,
     WISHES,
     client_information,
+    events_of,
     make_draft,
     make_registration,
     stored,
@@ -36,32 +38,68 @@ pytestmark = pytest.mark.django_db
 
 
 def events(row: ClientRegistration) -> list[tuple[str, str]]:
-    """The steps and outcomes that the stored row tells of."""
-    return [(event["step"], event["outcome"]) for event in stored(row).history]
+    """The actions of the stored events, and how each ended."""
+    return [
+        (event.action, f"{event.outcome}: {event.error}" if event.error else event.outcome)
+        for event in events_of(row)
+    ]
 
 
 def test_an_event_says_when_who_what_and_how_it_ended() -> None:
-    with acting("ann"):
-        [event] = extended([], "register", "active")
-    at = datetime.fromisoformat(event.pop("at"))
-    assert timedelta() <= datetime.now(tz=timezone.utc) - at < timedelta(minutes=1)
-    assert event == {"who": "ann", "step": "register", "outcome": "active"}
+    row = make_registration()
+    with actor("ann"):
+        record(row, "register", "active")
+    [event] = events_of(row)
+    assert timedelta() <= timezone.now() - event.at < timedelta(minutes=1)
+    assert (event.actor, event.action, event.outcome) == ("ann", "register", "active")
+    assert (event.error, event.new_secret, str(event)) == ("", None, "register: active")
 
 
-def test_only_the_last_events_are_kept_with_the_newest_at_the_end() -> None:
-    history: list[dict[str, str]] = []
+def test_only_the_last_events_of_each_registration_are_kept() -> None:
+    row = make_registration()
+    other = make_registration(server=row.server, owner="b", client_id="c2")
+    record(other, "read", "active")
     for number in range(MAX_EVENTS + 2):
-        history = extended(history, str(number), "active")
-    assert [event["step"] for event in history] == [str(n) for n in range(2, MAX_EVENTS + 2)]
+        record(row, str(number), "active")
+    assert [event.action for event in events_of(row)] == [str(n) for n in range(2, MAX_EVENTS + 2)]
+    assert len(events_of(other)) == 1
 
 
 def test_a_name_holds_inside_its_block_only_and_is_cleaned() -> None:
-    with acting("outer"):
-        with suppress(ZeroDivisionError), acting("in\u202e\x00ner\n" + 200 * "x"):
-            assert extended([], "read", "active")[0]["who"] == "inner " + 143 * "x" + "…"
+    row = make_registration()
+    with actor("outer"):
+        with suppress(ZeroDivisionError), actor("in\u202e\x00ner\n" + 200 * "x"):
+            record(row, "read", "active")
             raise ZeroDivisionError
-        assert extended([], "read", "active")[0]["who"] == "outer"
-    assert extended([], "read", "active")[0]["who"] == ""
+        record(row, "read", "active")
+    record(row, "read", "active")
+    names = [event.actor for event in events_of(row)]
+    assert names == ["inner " + 143 * "x" + "…", "outer", ""]
+
+
+def test_an_event_that_cannot_be_written_undoes_nothing(
+    mocked_responses: RequestsMock, caplog: pytest.LogCaptureFixture
+) -> None:
+    row = make_registration()
+    mocked_responses.get(URI, json=client_information(client_secret="s2"))
+
+    def refuse(execute: Any, sql: str, *arguments: Any) -> Any:
+        if "registrationevent" in sql:
+            raise OperationalError("no room")
+        return execute(sql, *arguments)
+
+    with connection.execute_wrapper(refuse):
+        read(row)
+    assert stored(row).holds("client_secret", "s2")
+    assert f"No event was written for registration {row.pk}: no room" in caplog.text
+    assert events(row) == []
+
+
+def test_the_old_name_of_actor_still_works() -> None:
+    with pytest.warns(DeprecationWarning, match="is called actor"):
+        assert models.acting is actor
+    with pytest.raises(AttributeError, match="no attribute 'another'"):
+        models.another  # noqa: B018
 
 
 def test_each_step_of_a_life_is_one_event(mocked_responses: RequestsMock) -> None:
@@ -80,11 +118,11 @@ def test_each_step_of_a_life_is_one_event(mocked_responses: RequestsMock) -> Non
         ("register", "active"),
         ("read", "active"),
         ("update", "active"),
-        ("renew", "active: new secret"),
+        ("renew", "active"),
         ("revoke", "revoked"),
     ]
     assert events(row) == told
-    assert row.history == stored(row).history
+    assert [event.new_secret for event in events_of(row)] == [None, None, None, True, None]
 
 
 def test_a_refusal_is_told_by_our_own_words(mocked_responses: RequestsMock) -> None:
@@ -94,7 +132,7 @@ def test_a_refusal_is_told_by_our_own_words(mocked_responses: RequestsMock) -> N
     with suppress(DCRError):
         register(row)
     assert events(row) == [("register", "rejected: RequestRejectedError")]
-    assert "words" not in json.dumps(stored(row).history)
+    assert "words" not in json.dumps(list(RegistrationEvent.objects.values()), default=str)
 
 
 @pytest.mark.parametrize(
@@ -124,7 +162,7 @@ def test_a_replaced_client_and_its_successor_tell_of_the_renewal(
     successor = renew(row)
     assert events(successor) == [("register", "active")]
     assert events(row) == [
-        ("renew", "active: no new secret"),
+        ("renew", "active"),
         ("renew", "revoking"),
         ("revoke", "revoked"),
     ]
@@ -143,17 +181,17 @@ def test_forgetting_and_trying_again_are_told_apart(mocked_responses: RequestsMo
 
 def test_an_intent_that_was_left_behind_is_settled_by_name() -> None:
     row = make_draft(status=Status.REGISTERING)
-    with acting("cron"):
+    with actor("cron"):
         reconcile()
     assert events(row) == [("reconcile", "unknown")]
-    assert stored(row).history[0]["who"] == "cron"
+    assert events_of(row)[0].actor == "cron"
 
 
 def test_a_command_signs_with_its_name(mocked_responses: RequestsMock) -> None:
     row = make_registration()
     mocked_responses.get(URI, json=client_information())
     call_command("dcr_read", str(row.pk), stdout=StringIO(), stderr=StringIO())
-    assert stored(row).history[0]["who"] == "manage.py dcr_read"
+    assert events_of(row)[0].actor == "manage.py dcr_read"
 
 
 def test_a_note_is_an_event_that_changes_nothing() -> None:
@@ -168,16 +206,6 @@ def test_no_note_is_written_on_a_row_that_another_process_holds() -> None:
     assert stored(row).claim(Status.ACTIVE)
     assert not row.note("reveal")
     assert events(row) == []
-
-
-def test_the_history_costs_no_query(mocked_responses: RequestsMock) -> None:
-    row = make_registration()
-    mocked_responses.get(URI, json=client_information())
-    with CaptureQueriesContext(connection) as queries:
-        read(row)
-    writes = [q["sql"] for q in queries if q["sql"].startswith("UPDATE")]
-    assert len(writes) == 2
-    assert "history" in writes[1]
 
 
 @pytest.mark.parametrize(

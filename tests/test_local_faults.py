@@ -9,7 +9,14 @@ from typing import Any
 import pytest
 from django.core.checks import Tags, run_checks
 from django.db import connection
-from django.db.migrations import AddField, AddIndex, AlterField, CreateModel
+from django.db.migrations import (
+    AddField,
+    AddIndex,
+    AlterField,
+    CreateModel,
+    RunPython,
+    SeparateDatabaseAndState,
+)
 from django.db.migrations.loader import MigrationLoader
 
 import django_dcr
@@ -122,10 +129,13 @@ def test_the_old_version_can_go_on_while_the_new_one_migrates() -> None:
     """L32: after the first migration, nothing is taken away or renamed."""
     migrations = MigrationLoader(connection).disk_migrations
     ours = [m for (app, _name), m in migrations.items() if app == "django_dcr"]
-    additive = (AddField, AddIndex, AlterField, CreateModel)
+    additive = (AddField, AddIndex, AlterField, CreateModel, RunPython)
     assert len(ours) >= 1
     later = [step for migration in ours if not migration.initial for step in migration.operations]
-    assert all(isinstance(step, additive) for step in later)
+    for step in later:
+        # What is gone from the models may stay in the table for a release.
+        in_state_only = isinstance(step, SeparateDatabaseAndState) and not step.database_operations
+        assert in_state_only or isinstance(step, additive)
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ from tests.factories import (
     ISSUER,
     URI,
     client_information,
+    events_of,
     make_registration,
     make_server,
     server_metadata,
@@ -149,8 +150,9 @@ def test_a_client_that_the_server_still_has_with_this_secret_is_told_of(
         f"in. Ask for a new secret: manage.py dcr_renew {row.pk}; if the server has none, revoke "
         "this registration and register anew."
     )
-    last = row.history[-1]
-    assert (last["step"], last["outcome"]) == ("login", "active: RequestRejectedError")
+    last = events_of(row)[-1]
+    told = (last.action, last.outcome, last.error)
+    assert told == ("login", "active", "RequestRejectedError")
     assert row.lease == ""
 
 
@@ -175,7 +177,7 @@ def test_a_secret_that_the_server_turned_is_stored(
     assert secret.reveal() == "s2"
     assert heard == [("secret_changed", row, "active")]
     assert stored(row).last_error == ""
-    assert stored(row).history[-1]["step"] == "login"
+    assert events_of(row)[-1].action == "login"
 
 
 def test_a_server_that_cannot_be_asked_leaves_both_troubles_on_the_row(
@@ -209,8 +211,7 @@ def test_what_was_told_a_moment_ago_is_not_asked_again(
     services.client_refused(stored(row))
     assert len(mocked_responses.calls) == 1
     row = stored(row)
-    before = datetime.now(tz=timezone.utc) - timedelta(minutes=6)
-    row.history[-1]["at"] = before.isoformat(timespec="seconds")
+    row.refused_at = datetime.now(tz=timezone.utc) - timedelta(minutes=6)
     row.save()
     services.client_refused(row)
     assert len(mocked_responses.calls) == 2

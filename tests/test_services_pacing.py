@@ -27,6 +27,7 @@ from tests.factories import (
     URI,
     WELL_KNOWN,
     client_information,
+    events_of,
     in_threads,
     make_draft,
     make_registration,
@@ -157,13 +158,13 @@ def test_a_turn_too_far_away_is_an_error_before_anything_is_sent_or_written(
     """No stub answers, so that a request would be an error of another kind."""
     make, act = CALLS[name]
     row = make(server=busy)
-    before = model_to_dict(stored(row)), stored(row).history, stored(row).last_error
+    before = model_to_dict(stored(row)), events_of(row), stored(row).last_error
     with pytest.raises(ConflictError, match=r"1 times a minute .* Try again in 1[78]. sec") as info:
         act(row)
     assert info.value.retry_after == pytest.approx(180, abs=9)
     assert (info.value.issuer, info.value.status) == (busy.issuer, None)
     after = stored(row)
-    assert (model_to_dict(after), after.history, after.last_error) == before
+    assert (model_to_dict(after), events_of(row), after.last_error) == before
     assert after.lease == ""
     busy.refresh_from_db()
     assert busy.last_error == ""

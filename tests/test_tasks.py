@@ -33,6 +33,7 @@ from tests.factories import (
     GRANTED,
     URI,
     client_information,
+    events_of,
     make_draft,
     make_registration,
     make_server,
@@ -82,7 +83,7 @@ def test_a_job_does_its_action_on_the_row(mocked_responses: responses.RequestsMo
     assert perform("read", row.pk) is None
     row = stored(row)
     assert row.metadata["client_name"] == "Renamed"
-    assert [row.history[-1]["who"], row.history[-1]["step"]] == ["background", "read"]
+    assert [events_of(row)[-1].actor, events_of(row)[-1].action] == ["background", "read"]
 
 
 def test_a_job_of_a_removed_row_is_done() -> None:
@@ -157,7 +158,7 @@ def test_a_renewal_that_was_asked_for_by_name_does_not_depend_on_the_date(
 def test_a_job_whose_work_is_done_does_nothing(action: str, status: str, live: bool | None) -> None:
     row = make_registration(status=status, live=live, client_secret_expires_at=soon())
     assert perform(action, row.pk) is None
-    assert stored(row).history == []
+    assert events_of(row) == []
 
 
 def test_a_registration_that_was_interrupted_is_not_sent_again() -> None:
@@ -210,7 +211,7 @@ def test_a_job_is_given_up_after_so_many_tries(mocked_responses: responses.Reque
     with pytest.raises(RequestRejectedError) as info:
         perform("read", row.pk, MAX_TRIES)
     assert stored(row).last_error == str(info.value)
-    assert len(stored(row).history) == 1, "it is recorded once"
+    assert len(events_of(row)) == 1, "it is recorded once"
 
 
 def test_a_row_that_another_process_holds_is_tried_again(settings: Settings) -> None:
@@ -229,7 +230,7 @@ def test_a_server_whose_turn_is_far_away_is_tried_again_with_nothing_written() -
     pause = perform("read", row.pk)
     assert pause is not None
     assert 119 <= pause <= 126
-    assert (stored(row).last_error, stored(row).history) == ("", [])
+    assert (stored(row).last_error, events_of(row)) == ("", [])
 
 
 @pytest.mark.parametrize(
@@ -253,7 +254,7 @@ def test_any_other_refusal_is_final_and_on_the_row(
         perform("read", row.pk)
     row = stored(row)
     assert (row.status, row.last_error) == (status, str(info.value))
-    assert row.history[-1]["outcome"] == f"{status}: {error.__name__}"
+    assert (events_of(row)[-1].outcome, events_of(row)[-1].error) == (status, error.__name__)
 
 
 def test_what_no_service_records_the_job_does() -> None:
@@ -263,10 +264,8 @@ def test_what_no_service_records_the_job_does() -> None:
         perform("read", row.pk)
     row = stored(row)
     assert row.last_error == str(info.value)
-    assert (row.history[-1]["step"], row.history[-1]["outcome"]) == (
-        "read",
-        "active: NotAllowedError",
-    )
+    last = events_of(row)[-1]
+    assert (last.action, last.outcome, last.error) == ("read", "active", "NotAllowedError")
     assert row.lease == ""
 
 
@@ -332,9 +331,9 @@ def test_celery_does_a_job_and_tries_it_again(mocked_responses: responses.Reques
     mocked_responses.get(URI, status=503)
     mocked_responses.get(URI, json=client_information())
     enqueue("read", row.pk)
-    assert [event["outcome"] for event in stored(row).history] == [
-        "active: RequestRejectedError",
-        "active",
+    assert [(event.outcome, event.error) for event in events_of(row)] == [
+        ("active", "RequestRejectedError"),
+        ("active", ""),
     ]
 
 

@@ -28,7 +28,7 @@ from django.utils.translation import gettext as _
 
 from django_dcr.admin.forms import IndentedJSONField
 from django_dcr.exceptions import DCRError
-from django_dcr.models import acting
+from django_dcr.models import actor
 from django_dcr.text import clean
 
 if TYPE_CHECKING:
@@ -214,7 +214,7 @@ class ServiceAdminMixin(_ModelAdmin):
         """Run the service on one row and write it into the history."""
         label = self.label(name)
         try:
-            with acting(request.user.get_username()):
+            with actor(request.user.get_username()):
                 result = service(row)
         except DCRError as exc:
             self.log_failure(request, row, label, exc)

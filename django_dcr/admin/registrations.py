@@ -27,7 +27,7 @@ from django_dcr.admin import wording
 from django_dcr.admin.actions import FROM_PAGE, Outcome, ServiceAdminMixin
 from django_dcr.admin.forms import ClientRegistrationForm
 from django_dcr.exceptions import DecryptionError, NetworkError, NotAllowedError
-from django_dcr.models import AuthorizationServer, ClientRegistration, Status, acting
+from django_dcr.models import AuthorizationServer, ClientRegistration, Status, actor
 from django_dcr.text import clean
 
 _TEMPLATES = "admin/django_dcr/clientregistration"
@@ -344,7 +344,7 @@ class ClientRegistrationAdminMixin(ServiceAdminMixin):
     @sensitive_variables()
     def _revealed(self, request: HttpRequest, row: ClientRegistration) -> HttpResponse:
         label = self.label("reveal")
-        with acting(request.user.get_username()):
+        with actor(request.user.get_username()):
             noted = row.note("reveal")
         if not noted or row.client_secret is None:
             self.message_user(request, _NOT_REVEALED[noted], messages.ERROR)

@@ -8,14 +8,13 @@ from datetime import datetime, timedelta, timezone
 from typing import Any, NamedTuple
 
 from django.contrib.admin.utils import display_for_value
-from django.utils.dateparse import parse_datetime
 from django.utils.html import format_html
 from django.utils.timesince import timeuntil
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from django_dcr.exceptions import NotAllowedError
-from django_dcr.models import AuthorizationServer, ClientRegistration, Status
+from django_dcr.models import AuthorizationServer, ClientRegistration, RegistrationEvent, Status
 from django_dcr.text import clean
 
 #: What is shown where there is nothing.
@@ -137,7 +136,7 @@ def drift(registration: ClientRegistration) -> str:
 class Event(NamedTuple):
     """A line of a registration's history."""
 
-    at: datetime | None
+    at: datetime
     who: str
     step: str
     outcome: str
@@ -147,27 +146,20 @@ def events(registration: ClientRegistration) -> list[Event]:
     """Return the history, the newest first."""
     return [
         Event(
-            parse_datetime(event["at"]),
-            clean(event["who"]) or _("this site's code"),
-            str(_STEPS.get(event["step"], event["step"])),
-            _outcome(event["outcome"]),
+            event.at,
+            clean(event.actor) or _("this site's code"),
+            str(_STEPS.get(event.action, event.action)),
+            _outcome(event),
         )
-        for event in reversed(registration.history)
+        for event in registration.events.order_by("-pk")
     ]
 
 
-def _outcome(outcome: str) -> str:
-    status, _colon, detail = outcome.partition(": ")
-    label = str(Status(status).label)
-    if not detail:
-        return label
-    return f"{label} ({_DETAILS.get(detail, detail)})"
-
-
-_DETAILS = {
-    "new secret": gettext_lazy("new secret"),
-    "no new secret": gettext_lazy("no new secret"),
-}
+def _outcome(event: RegistrationEvent) -> str:
+    label = str(Status(event.outcome).label)
+    if event.new_secret is not None:
+        return f"{label} ({_('new secret') if event.new_secret else _('no new secret')})"
+    return f"{label} ({event.error})" if event.error else label
 
 
 def stored(secret: object) -> str:

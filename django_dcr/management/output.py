@@ -23,7 +23,7 @@ from django.db import Error as DatabaseError
 from tqdm import tqdm  # type: ignore[import-untyped]
 
 from django_dcr.exceptions import DCRError, NotAllowedError
-from django_dcr.models import ClientRegistration, acting
+from django_dcr.models import ClientRegistration, actor
 from django_dcr.text import clean
 
 #: What a command or a row may fail with; all else is a fault of this app.
@@ -69,7 +69,7 @@ class DCRCommand(BaseCommand):
             if _UNSTORABLE.search(options.get(name) or ""):
                 raise CommandError(f"The {name} holds characters that are no text in UTF-8.")
         try:
-            with acting(f"manage.py {type(self).__module__.rpartition('.')[2]}"):
+            with actor(f"manage.py {type(self).__module__.rpartition('.')[2]}"):
                 output = super().execute(*args, **options)
             self.stdout.flush()
             return output

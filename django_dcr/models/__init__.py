@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from django_dcr.models.history import acting
+import warnings
+from typing import Any
+
+from django_dcr.lifecycle import Status
+from django_dcr.models.events import RegistrationEvent, actor
 from django_dcr.models.hits import live_registration
 from django_dcr.models.persistence import InDoubtError
 from django_dcr.models.registrations import (
     EXPIRY_MARGIN,
     ClientRegistration,
     ClientRegistrationQuerySet,
-    Status,
     check_owner,
 )
 from django_dcr.models.servers import (
@@ -25,9 +28,17 @@ __all__ = [
     "ClientRegistration",
     "ClientRegistrationQuerySet",
     "InDoubtError",
+    "RegistrationEvent",
     "Status",
-    "acting",
+    "actor",
     "check_issuer",
     "check_owner",
     "live_registration",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name != "acting":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    warnings.warn("acting() is called actor() now.", DeprecationWarning, stacklevel=2)
+    return actor

@@ -16,7 +16,7 @@ from django_dcr.models.registrations import ClientRegistration
 from django_dcr.models.servers import AuthorizationServer
 
 # What nobody logs in with is loaded when it is asked for.
-_DEFERRED = {"history", "deviations"}
+_DEFERRED = {"deviations"}
 _FIELDS: list[models.Field[Any, Any]] = list(AuthorizationServer._meta.concrete_fields)
 _NAMES = [field.attname for field in _FIELDS]
 _PREFIX = "server__"

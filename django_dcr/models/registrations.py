@@ -17,7 +17,8 @@ from django_dcr import protocol, text
 from django_dcr.conf import conf
 from django_dcr.exceptions import DecryptionError, NotAllowedError, NotStoredError
 from django_dcr.fields import DigestField, Secret, SecretField, SecretQuerySet, digest, holding
-from django_dcr.models.history import extended
+from django_dcr.lifecycle import Status
+from django_dcr.models.events import record
 from django_dcr.models.leases import (
     LEASE_IS_FREE,
     WAS_INTERRUPTED,
@@ -32,17 +33,6 @@ EXPIRY_MARGIN = timedelta(seconds=60)
 # How long a renewed secret is left alone, in seconds: a server whose secrets expire at once must
 # not get a new client with every login.
 _RENEWAL_PAUSE = 3600.0
-
-
-class Status(models.TextChoices):
-    DRAFT = "draft", _("draft")  # never sent
-    REGISTERING = "registering", _("registering")  # intent committed, answer awaited
-    ACTIVE = "active", _("active")
-    REJECTED = "rejected", _("rejected")  # the server said no
-    UNKNOWN = "unknown", _("unknown")  # the server may hold a client that cannot be named
-    REVOKING = "revoking", _("revoking")  # deletion committed, answer awaited
-    REVOKED = "revoked", _("revoked")  # credentials wiped
-    GONE = "gone", _("gone")  # the server refuses the token or forgot the client
 
 
 class ClientRegistrationQuerySet(SecretQuerySet["ClientRegistration"]):
@@ -143,6 +133,8 @@ class ClientRegistration(LeasedModel):
     clock_offset = models.IntegerField(default=0, editable=False)
     #: When the present secret came by a renewal; null for one that came with the client.
     renewed_at = models.DateTimeField(_("renewed"), null=True, editable=False)
+    #: When a token endpoint last refused the client, and its server was asked why.
+    refused_at = models.DateTimeField(null=True, editable=False)
     client_id_issued_at = models.BigIntegerField(_("issued at"), null=True, editable=False)
     registration_client_uri = models.TextField(
         _("client configuration endpoint"), blank=True, default="", editable=False
@@ -153,7 +145,6 @@ class ClientRegistration(LeasedModel):
     last_error = models.TextField(_("last error"), blank=True, default="", editable=False)
     # Of the last answer: a list of many rows cannot ask each for its ``drift``.
     has_drift = models.BooleanField(_("drift"), default=False, editable=False)
-    history = models.JSONField(_("history"), default=list, blank=True, editable=False)
     created_at = models.DateTimeField(_("created"), auto_now_add=True)
 
     objects = ClientRegistrationQuerySet.as_manager()
@@ -329,9 +320,12 @@ class ClientRegistration(LeasedModel):
                 issued = (self.server.issuer, self.client_id)
                 values |= {"live": True, "client_digest": digest(*issued)}
         if release:  # nothing more is to come of this step
-            values["outcome"] = self._outcome(new_secret="client_secret" in values)
+            new = "client_secret" in values and self.client_secret is not None
+            event = {"new_secret": new} if self.task == "renew" or new else {}
+            values["event"] = {"outcome": Status.ACTIVE.value, **event}
+            values["refused_at"] = None  # what was asked since then may explain it
             if self.task == "update":
-                # Only now, for what was refused must not look like what was asked for.
+                # Only now, for what was refused must not look like what was requested.
                 values["requested_metadata"] = self.requested_metadata
         elif all(getattr(self, name) == value for name, value in values.items()):
             self.interrupted = self.interrupted and metadata is None
@@ -372,11 +366,6 @@ class ClientRegistration(LeasedModel):
         self._write(unturned, **secrets)
         return False
 
-    def _outcome(self, *, new_secret: bool) -> str:
-        if new_secret and self.client_secret is not None:
-            return "active: new secret"
-        return "active: no new secret" if self.task == "renew" else "active"
-
     def _issued(self, information: protocol.ClientInformation) -> dict[str, Any]:
         issued = {name: getattr(information, name) for name in _ISSUED}
         values = {name: value for name, value in issued.items() if value is not None}
@@ -407,10 +396,10 @@ class ClientRegistration(LeasedModel):
             status=Status.UNKNOWN,
             requested_metadata=self.requested_metadata,
             last_error="A spare client: another process had registered meanwhile. Revoke it.",
-            history=extended([], self.task, Status.UNKNOWN.value),
         )
         spare._assign(spare._issued(information))
         retry_on_db_error(partial(spare.save, using=self._alias), self._alias)
+        record(spare, self.task, Status.UNKNOWN.value)
 
     def has_twin(self, client_id: str | None) -> bool:
         """Whether another live row holds this client of the same server."""
@@ -443,37 +432,41 @@ class ClientRegistration(LeasedModel):
             fence = self._mine() & holding("registration_access_token", token)
         if status in (Status.DRAFT, Status.REJECTED):
             values |= _NO_CREDENTIALS
-        outcome = str(Status(status or self.status))
+        event = {"outcome": status or self.status}
         if isinstance(error, Exception):
-            outcome += f": {type(error).__name__}"
-        return self._write(fence, release=True, outcome=outcome, **values)
+            event["error"] = type(error).__name__
+        return self._write(fence, release=True, event=event, **values)
 
     def clear(self, note: str = "") -> bool:
         """Wipe the credentials and close the row (RFC 7592 section 2.3)."""
         values = {**_NO_CREDENTIALS, "status": Status.REVOKED, "live": None, "last_error": note}
         self.interrupted = False
         values.pop("client_id")  # names the tombstone, and opens nothing
-        return self._write(release=True, outcome=Status.REVOKED.value, **values)
+        return self._write(release=True, event={"outcome": Status.REVOKED.value}, **values)
 
-    def note(self, step: str) -> bool:
+    def note(self, action: str) -> bool:
         """Write an event that changes nothing; False where another process holds the row."""
-        held = self.claim(*Status, task=step)
-        return held and self._write(release=True, outcome=str(Status(self.status)))
+        held = self.claim(*Status, task=action)
+        return held and self._write(release=True, event={"outcome": self.status})
+
+    def note_refusal(self) -> None:
+        """Write down that a token endpoint refused the client just now."""
+        self._write(refused_at=timezone.now())
 
     def _write(
         self,
         fence: models.Q | None = None,
         *,
-        outcome: str = "",
+        event: dict[str, Any] | None = None,
         **values: Any,
     ) -> bool:
-        if outcome:
-            values["history"] = extended(self.history, self.task, outcome)
-        return super()._write(fence, **values)
+        written = super()._write(fence, **values)
+        if written and event:
+            record(self, self.task, **event)
+        return written
 
     def successor(self) -> ClientRegistration:
         """Create a draft that takes over the key of this row, which stays as a record."""
-        history = extended(self.history, "retry", str(Status(self.status)))
         past = {"live": None, "client_digest": None, "updated_at": self._next_moment()}
 
         def succeed() -> ClientRegistration:
@@ -481,12 +474,13 @@ class ClientRegistration(LeasedModel):
                 server=self.server, owner=self.owner, requested_metadata=self.requested_metadata
             )
             with transaction.atomic(using=self._alias):
-                self._row().update(**past, history=history)
+                self._row().update(**past)
                 draft.save(using=self._alias)
             return draft
 
         draft = retry_on_db_error(succeed, self._alias)
-        self.live, self.history = None, history
+        self.live = None
+        record(self, "retry", self.status)
         return draft
 
     def replace(self, predecessor: ClientRegistration) -> bool:
@@ -495,12 +489,7 @@ class ClientRegistration(LeasedModel):
         Returns False, having changed nothing, where another process has taken that row over.
         """
         client_digest = digest(self.server.issuer, self.client_id)
-        history = extended(predecessor.history, predecessor.task, Status.REVOKING.value)
-        replaced = {
-            **_REPLACED,
-            "history": history,
-            "updated_at": predecessor._next_moment(),
-        }
+        replaced = {**_REPLACED, "updated_at": predecessor._next_moment()}
         live = {"live": True, "client_digest": client_digest, "updated_at": self._next_moment()}
 
         def replace() -> bool:
@@ -517,6 +506,7 @@ class ClientRegistration(LeasedModel):
             return False
         self._assign(live)
         predecessor._assign(replaced)
+        record(predecessor, predecessor.task, Status.REVOKING.value)
         return True
 
 

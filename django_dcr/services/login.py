@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 from django.db import DatabaseError
@@ -171,6 +171,7 @@ def _find_out(registration: ClientRegistration) -> None:
     with held(registration, Status.ACTIVE, step="read", task=STEP):
         if registration.client_secret != used or _was_told(registration):
             return
+        registration.note_refusal()
         try:
             fetch(registration, step="read")
         except RegistrationGoneError:
@@ -183,11 +184,9 @@ def _find_out(registration: ClientRegistration) -> None:
 
 
 def _was_told(registration: ClientRegistration) -> bool:
-    """Whether this was the last thing that happened, and a moment ago."""
-    last = registration.history[-1] if registration.history else {}
-    if last.get("step") != STEP:
-        return False
-    return timezone.now() - datetime.fromisoformat(last["at"]) < _ASK_AGAIN
+    """Whether the server was asked about a refusal a moment ago."""
+    at = registration.refused_at
+    return at is not None and timedelta() <= timezone.now() - at < _ASK_AGAIN
 
 
 def _refusal(registration: ClientRegistration, more: str = "") -> RequestRejectedError:

@@ -35,7 +35,6 @@ from django.contrib.auth.models import User  # noqa: E402
 from django.core.management import call_command  # noqa: E402
 from django.db import connections  # noqa: E402
 from django.test import Client  # noqa: E402
-from django.utils import timezone  # noqa: E402
 
 from django_dcr import services  # noqa: E402
 from django_dcr.fields import digest  # noqa: E402
@@ -71,7 +70,6 @@ def _store(issuer: str, numbers: Iterable[int]) -> list[int]:
     server = AuthorizationServer.objects.for_issuer(issuer)
     # Sealed once, and then moved into each row.
     sample = ClientRegistration(client_secret=SECRET, registration_access_token=TOKEN)
-    now = timezone.now()
     rows = [
         Bare(
             server=server,
@@ -87,7 +85,6 @@ def _store(issuer: str, numbers: Iterable[int]) -> list[int]:
             client_id_issued_at=1_700_000_000,
             registration_client_uri=f"{issuer}/register/f{number}",
             registration_access_token=sample.registration_access_token.ciphertext,
-            history=[{"at": now.isoformat(), "who": "", "step": "register", "outcome": "active"}],
         )
         for number in numbers
     ]

@@ -216,7 +216,7 @@ def test_a_refused_secret_is_told_to_the_operator(
     registration = ClientRegistration.objects.get()
     assert registration.status == "active"
     assert registration.last_error.startswith("The token endpoint refused this client's")
-    assert registration.history[-1]["step"] == "login"
+    assert registration.events.last().action == "login"
 
 
 def test_a_refused_client_whose_secret_the_server_changed_has_it_at_the_next_login(
