@@ -12,6 +12,7 @@ from requests.utils import get_encoding_from_headers
 
 from django_dcr.exceptions import DCRError
 from django_dcr.http.sending import send
+from django_dcr.text import SensitiveBytes, SensitiveText
 
 AnySession = TypeVar("AnySession", bound=requests.Session)
 
@@ -45,9 +46,9 @@ class Adapter(BaseAdapter):
     def send(
         self, request: requests.PreparedRequest, *args: Any, **kwargs: Any
     ) -> requests.Response:
-        body = request.body.encode() if isinstance(request.body, str) else request.body
+        body = _masked_body(request)
         headers = {
-            name: value.decode("latin-1") if isinstance(value, bytes) else value
+            name: _masked(value)
             for name, value in request.headers.items()
             if name.lower() not in _NOT_PASSED_ON
         }
@@ -67,3 +68,13 @@ class Adapter(BaseAdapter):
 
     def close(self) -> None:
         """Keep the connections, which are each thread's and not this session's."""
+
+
+def _masked(value: str | bytes) -> SensitiveText:
+    return SensitiveText(value.decode("latin-1") if isinstance(value, bytes) else value)
+
+
+def _masked_body(request: requests.PreparedRequest) -> SensitiveBytes | None:
+    if request.body is None:
+        return None
+    return SensitiveBytes(request.body.encode() if isinstance(request.body, str) else request.body)

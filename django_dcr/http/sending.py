@@ -27,7 +27,7 @@ from django_dcr.http.exchange import (
     current,
 )
 from django_dcr.http.sessions import session
-from django_dcr.text import SensitiveBytes
+from django_dcr.text import SensitiveBytes, SensitiveText
 
 logger = logging.getLogger("django_dcr")
 
@@ -81,6 +81,10 @@ def send(
         ValueError,
     ) as error:
         reason = exchange.reason(error)
+    except BaseException as error:  # noqa: BLE001 - such as the soft time limit of a task queue
+        # The traceback begins here: the libraries' frames hold the token and the body in clear.
+        error.__context__ = None
+        raise error.with_traceback(None) from None
     finally:
         took = (time.monotonic() - started) * 1000
         place = target.origin + target.path
@@ -125,7 +129,7 @@ def _prepare(
         fields["Content-Type"] = "application/json"
     fields.update(headers)
     if token is not None:
-        fields["Authorization"] = f"Bearer {token}"
+        fields["Authorization"] = SensitiveText(f"Bearer {token}")
     if not all(FIELD_VALUE.fullmatch(value) for value in fields.values()):
         raise NetworkError(UNSENDABLE)
     # Not by Request.prepare(), which quotes the URL anew, where it is to be used as given
