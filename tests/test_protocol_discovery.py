@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from django_dcr.exceptions import InvalidResponseError, NotAllowedError, UnsupportedError
@@ -382,3 +384,14 @@ FRESHNESS = {
 def test_freshness_is_what_the_server_says_within_our_limit(headers, seconds):
     """Fault 100."""
     assert freshness(headers, 3600) == seconds
+
+
+@pytest.mark.parametrize("character", ["\x00", "\ud800"])
+@pytest.mark.parametrize("name", ["registration_endpoint", "jwks_uri"])
+def test_a_url_is_used_as_it_came_or_refused(name: str, character: str) -> None:
+    """One without the character that no database stores would be another URL."""
+    document = {"issuer": ISSUER, name: f"https://as.example/regi{character}ster"}
+    metadata = check_server_metadata(document, issuer=ISSUER)
+    json.dumps(metadata).encode()  # can be stored
+    with pytest.raises(InvalidResponseError, match="gave an address that is not an absolute"):
+        endpoint(metadata, name, issuer=ISSUER, step="register")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import pickle
+from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -114,8 +116,36 @@ def test_the_deepest_allowed_document_is_read_and_can_be_dumped():
 
 def test_large_documents_below_the_size_limit_are_read():
     """Fault 66: a long text and many members cost time in proportion only."""
-    document = {"a": "x" * 900_000, **{f"m{number}": number for number in range(100_000)}}
+    document = {"a": "x" * 900_000, **{f"m{number}": number for number in range(4_999)}}
     assert parse_object(encode(document)) == document
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        {f"m{number}": number for number in range(5_001)},
+        {"keys": [[] for _ in range(5_001)]},
+        {"a": [[[1] * 100] * 10] * 10},
+        {"a": {str(number): [number] for number in range(2_600)}},
+    ],
+    ids=["members", "lists", "nested lists", "members of a member"],
+)
+def test_documents_of_too_many_values_are_refused(document: Any) -> None:
+    """Each would be read with every hit, and shown on a page."""
+    with pytest.raises(InvalidResponseError, match="it has more than 5000 values"):
+        parse_object(encode(document))
+
+
+@pytest.mark.parametrize("name", ["keycloak", "oidc-provider", "django-oauth-toolkit", "mcp"])
+def test_the_documents_of_real_servers_are_a_tenth_of_that(name: str) -> None:
+    found = json.loads((Path(__file__).parent / f"data/{name}.json").read_text())
+    assert count(found) < 500
+
+
+def count(value: Any) -> int:
+    if not isinstance(value, (dict, list)):
+        return 1
+    return 1 + sum(map(count, value.values() if isinstance(value, dict) else value))
 
 
 def test_the_error_for_bad_json_carries_nothing_of_the_document():

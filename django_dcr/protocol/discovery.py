@@ -18,6 +18,9 @@ from django_dcr.text import clean
 # RFC 9110 section 8.8.3. What else a server may put there, a request could not give back.
 _ENTITY_TAG = re.compile(r'(?:W/)?"[\x21\x23-\x7e]{0,250}"')
 
+# Of URLs, and of objects of URLs (RFC 8414 section 2, RFC 8705 section 5).
+_URL_MEMBERS = ("_endpoint", "_uri", "_endpoint_aliases")
+
 EXAMPLE_ISSUER = "https://login.example/realm"
 
 
@@ -79,6 +82,10 @@ def check_server_metadata(document: dict[str, Any], *, issuer: str) -> dict[str,
     if stated != issuer:
         raise InvalidResponseError(_mismatch(stated, issuer), issuer=issuer, step="discover")
     members: dict[str, Any] = storable(document)
+    for name in members:
+        if name.endswith(_URL_MEMBERS):
+            # With a character left out, another URL than the server's would be checked and used.
+            members[name] = storable(document[name], substitute="\ufffd")
     return {
         name: value
         for name, value in members.items()

@@ -15,6 +15,8 @@ from django_dcr.text import SensitiveBytes
 
 # MariaDB refuses JSON whose values are 33 levels deep, and so lists 32 deep.
 MAX_DEPTH = 31
+#: Ten times as many as the largest documents of real servers have.
+MAX_VALUES = 5_000
 MAX_INTEGER_DIGITS = 20
 MAX_FLOAT_LENGTH = 100
 
@@ -26,7 +28,8 @@ def parse_object(body: bytes, *, issuer: str = "", step: str = "") -> dict[str, 
     """Read ``body`` as one JSON object in UTF-8 (RFC 8259), whatever its media type says.
 
     Raises InvalidResponseError for anything else, and for duplicate names, numbers that are
-    none or are out of bounds, and nesting deeper than ``MAX_DEPTH``.
+    none or are out of bounds, nesting deeper than ``MAX_DEPTH``, and more than ``MAX_VALUES``
+    values in all: what is stored is read again with every hit, and shown on pages.
     """
     try:
         return _decode(body)
@@ -51,8 +54,7 @@ def _decode(body: bytes) -> dict[str, Any]:
         parse_float=_float,
         parse_constant=_constant,
     )
-    if _deeper_than(MAX_DEPTH, value):
-        raise ValueError("it is nested too deeply")
+    _check_size(value)
     if not isinstance(value, dict):
         raise ValueError("it is another JSON value")
     return value
@@ -84,30 +86,39 @@ def _constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
 
 
-def _deeper_than(levels: int, value: object) -> bool:
-    if not isinstance(value, (dict, list)):
-        return False
-    members = value.values() if isinstance(value, dict) else value
-    return levels == 0 or any(_deeper_than(levels - 1, member) for member in members)
+def _check_size(value: object) -> None:
+    """Look at each value once, and at no more of them than are allowed."""
+    left, pending = MAX_VALUES, [(value, MAX_DEPTH)]
+    while pending:
+        container, levels = pending.pop()
+        if not isinstance(container, (dict, list)):
+            continue
+        if levels == 0:
+            raise ValueError("it is nested too deeply")
+        left -= len(container)
+        if left < 0:
+            raise ValueError(f"it has more than {MAX_VALUES} values")
+        members = container.values() if isinstance(container, dict) else container
+        pending += [(member, levels - 1) for member in members]
 
 
-def storable(value: Any) -> Any:
+def storable(value: Any, *, substitute: str = "") -> Any:
     """Return a copy of parsed JSON that PostgreSQL, MariaDB and SQLite all store unchanged.
 
-    Members whose names hold NUL or lone surrogates are dropped, in texts these characters are;
-    numbers beyond 64 bits, and floats beyond 53, become text. Not for credentials, which are kept
-    exactly or refused.
+    Members whose names hold NUL or lone surrogates are dropped; in strings ``substitute`` takes
+    the place of these characters. Numbers beyond 64 bits, and floats beyond 53, become text. Not
+    for credentials, which are kept exactly or refused.
     """
     if isinstance(value, Mapping):
         return {
-            name: storable(member)
+            name: storable(member, substitute=substitute)
             for name, member in value.items()
             if isinstance(name, str) and not _UNSTORABLE.search(name)
         }
     if isinstance(value, (list, tuple)):
-        return [storable(item) for item in value]
+        return [storable(item, substitute=substitute) for item in value]
     if isinstance(value, str):
-        return _UNSTORABLE.sub("", value)
+        return _UNSTORABLE.sub(substitute, value)
     if isinstance(value, (int, float)) and not -_limit(value) <= value < _limit(value):
         return str(value)
     return value
