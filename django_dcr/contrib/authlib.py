@@ -131,9 +131,7 @@ class OAuth(django_client.OAuth):
         and any DCRError.
         """
         attempt = _attempt(self._framework(), request)
-        return RegisteredApp(
-            self._framework(), services.for_login(attempt["issuer"], attempt["owner"])
-        )
+        return RegisteredApp(self._framework(), services.resume_login(attempt))
 
     def _framework(self) -> Any:
         return self.framework_integration_cls(_NAME, self.cache)

@@ -32,7 +32,7 @@ from mozilla_django_oidc.utils import import_from_settings
 from mozilla_django_oidc.views import OIDCAuthenticationCallbackView, OIDCAuthenticationRequestView
 
 from django_dcr import http, protocol, services
-from django_dcr.exceptions import MAX_LENGTH, ConflictError, DCRError
+from django_dcr.exceptions import MAX_LENGTH, DCRError
 from django_dcr.fields import Secret, digest
 from django_dcr.models import ClientRegistration
 from django_dcr.text import clean
@@ -128,11 +128,8 @@ class AuthenticationCallbackView(_Registered, OIDCAuthenticationCallbackView):
         attempt = states.get(state, {}).get(_ATTEMPT)
         if attempt is None:  # no login of this session, or one of the library's own
             return self._answered(request)
-        issuer, owner = attempt["issuer"], attempt["owner"]
         try:
-            if not _is_registered(issuer, owner):  # and must not be because a user comes back
-                raise ConflictError("The registration that it began with is no more.")
-            registration = services.for_login(issuer, owner)
+            registration = services.resume_login(attempt)
             is_error = "code" not in request.GET
             services.check_login(registration, attempt, request.GET.get("iss"), is_error=is_error)
             request.dcr_registration = registration  # type: ignore[attr-defined]
@@ -224,11 +221,16 @@ class AuthenticationBackend(_Registered, OIDCAuthenticationBackend):
         3.1.3.7, of signed userinfo 5.3.2).
         """
         claims: dict[str, Any] = super().verify_token(token, **kwargs)
-        audience = claims.get("aud")
+        audience, client_id = claims.get("aud"), self.OIDC_RP_CLIENT_ID
         audiences = audience if isinstance(audience, list) else [audience]
         issuer = self.registration.server.issuer
-        if claims.get("iss") != issuer or self.OIDC_RP_CLIENT_ID not in audiences:
+        if claims.get("iss") != issuer or client_id not in audiences:
             raise SuspiciousOperation("The token is another issuer's, or for another client.")
+        if claims.get("azp", client_id) != client_id:
+            raise SuspiciousOperation("The token was issued to another client.")
+        # The library has refused one in the past; userinfo need not have any.
+        if "nonce" in kwargs and not isinstance(claims.get("exp"), (int, float)):
+            raise SuspiciousOperation("The ID token does not say when it expires.")
         if not isinstance(claims.get("sub"), str):
             raise SuspiciousOperation("The token does not say whose it is.")
         return claims

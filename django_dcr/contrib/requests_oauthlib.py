@@ -120,8 +120,7 @@ def answered_session(request: HttpRequest) -> OAuth2Session:
     Raises oauthlib's MismatchingStateError where no login of Django's session has its state,
     and any DCRError.
     """
-    login = _login(request)
-    return OAuth2Session(services.for_login(login["issuer"], login["owner"]))
+    return OAuth2Session(services.resume_login(_login(request)))
 
 
 def _answer(request: HttpRequest) -> QueryDict:

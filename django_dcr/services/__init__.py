@@ -15,6 +15,7 @@ from django_dcr.services.login import (
     for_login,
     login_attempt,
     login_session,
+    resume_login,
 )
 from django_dcr.services.management import read, revoke, update
 from django_dcr.services.provision import get_or_register
@@ -36,6 +37,7 @@ __all__ = [
     "register",
     "renew",
     "renew_if_due",
+    "resume_login",
     "retry",
     "revoke",
     "update",

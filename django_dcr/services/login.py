@@ -24,7 +24,7 @@ from django_dcr.exceptions import (
     RequestRejectedError,
 )
 from django_dcr.http.adapter import AnySession
-from django_dcr.models import ClientRegistration, Status
+from django_dcr.models import ClientRegistration, Status, live_registration
 from django_dcr.services.configuration import fetch
 from django_dcr.services.discovery import discover
 from django_dcr.services.leases import held, refuse_inside_atomic
@@ -57,18 +57,43 @@ def for_login(
     mix-up (RFC 9700 section 4.4). Call it anew for each request and keep nothing of it. Raises
     any DCRError.
     """
-    registration = get_or_register(issuer, owner, metadata=metadata)
+    return _checked(get_or_register(issuer, owner, metadata=metadata))
+
+
+def _checked(registration: ClientRegistration) -> ClientRegistration:
+    """Refresh the server's metadata, and check every address in it that a login uses."""
     server = discover(registration.server)
     optional = [name for name in _OPTIONAL if name in server.metadata]
     for name in (*_NEEDED, *optional):
         protocol.endpoint(
             server.metadata,
             name,
-            issuer=issuer,
+            issuer=server.issuer,
             trusted_origins=server.trusted_origins,
             step=STEP,
         )
     return registration
+
+
+def resume_login(attempt: Mapping[str, str]) -> ClientRegistration:
+    """Return the registration whose login a returning user began; never register one.
+
+    ``attempt`` is what ``login_attempt`` returned. Nothing is written at the server: no client
+    is registered, renewed or updated because somebody comes back. Raises ConflictError where
+    the registration is not active any more, so that the login has to begin again, and what
+    ``for_login`` raises of the server and its metadata.
+    """
+    issuer, owner = attempt["issuer"], attempt["owner"]
+    registration = live_registration(issuer, owner)
+    if registration is None or registration.status != Status.ACTIVE:
+        raise ConflictError(
+            "The client was revoked or replaced while the user was logging in. Begin the login "
+            "again.",
+            issuer=issuer,
+            step=STEP,
+        )
+    registration.check_attached(STEP)
+    return _checked(registration)
 
 
 def code_challenge_method(registration: ClientRegistration) -> str:
@@ -87,7 +112,7 @@ def code_challenge_method(registration: ClientRegistration) -> str:
 def login_attempt(registration: ClientRegistration) -> dict[str, str]:
     """Return what to keep with a login that begins, beside its ``state``; it holds no secret.
 
-    Its members ``issuer`` and ``owner`` are what ``for_login`` takes when the answer comes.
+    It is what ``resume_login`` takes when the answer comes.
     """
     return {
         "issuer": registration.server.issuer,

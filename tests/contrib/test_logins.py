@@ -193,6 +193,30 @@ def test_a_client_that_was_replaced_meanwhile_has_the_user_begin_again(
     assert visitor.log_in(login_server).json() == {"sub": "jane"}
 
 
+@pytest.mark.parametrize(
+    "answered", [{"code": None, "error": "access_denied"}, {}], ids=["access_denied", "code"]
+)
+def test_who_comes_back_registers_nothing(
+    login_server: LoginServer, visitor: Visitor, answered: dict[str, str | None]
+) -> None:
+    answer = login_server.log_in(visitor.begin(login_server.issuer))
+    services.revoke(ClientRegistration.objects.get())
+    login_server.requests.clear()
+    with pytest.raises(ConflictError, match="was revoked or replaced"):
+        visitor.end(answer, **answered)
+    assert ClientRegistration.objects.count() == 1
+    assert login_server.requests == []
+
+
+def test_who_comes_back_renews_nothing(login_server: LoginServer, visitor: Visitor) -> None:
+    """The secret has expired meanwhile; whether it is still good is for the server to say."""
+    answer = login_server.log_in(visitor.begin(login_server.issuer))
+    ClientRegistration.objects.update(client_secret_expires_at=1)
+    assert visitor.end(answer).json() == {"sub": "jane"}
+    assert login_server.asked("PUT") == 0
+    assert ClientRegistration.objects.count() == 1
+
+
 def test_a_refused_client_that_the_server_forgot_is_gone(
     login_server: LoginServer, visitor: Visitor, heard: list[object]
 ) -> None:

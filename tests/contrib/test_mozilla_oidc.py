@@ -232,7 +232,7 @@ def test_who_comes_back_does_not_make_the_site_register_anew(
     answer = server.log_in(visitor.begin(server))
     services.revoke(registration)
     assert has_failed(visitor.end(answer))
-    assert "is no more" in caplog.text
+    assert "was revoked or replaced while the user was logging in" in caplog.text
     assert ClientRegistration.objects.count() == 1
 
 
@@ -297,6 +297,8 @@ def test_a_login_asks_for_the_registered_scope(server: OpenIDServer, visitor: Vi
         pytest.param({"aud": ["another"]}, "for another client", id="audience"),
         pytest.param({"nonce": "another"}, "Nonce verification failed", id="nonce"),
         pytest.param({"exp": 1}, "expired", id="expired"),
+        pytest.param({"exp": None}, "when it expires", id="no expiry"),
+        pytest.param({"azp": "another"}, "issued to another client", id="authorized party"),
         pytest.param({"sub": None}, "whose it is", id="no subject"),
     ],
 )
@@ -314,7 +316,8 @@ def test_an_id_token_that_is_not_for_this_login_lets_nobody_in(
 
 
 def test_a_token_may_be_for_others_too(server: OpenIDServer, visitor: Visitor) -> None:
-    server.claims = {"aud": ["another", register(server).client_id]}
+    client_id = register(server).client_id
+    server.claims = {"aud": ["another", client_id], "azp": client_id}
     assert is_in(visitor.log_in(server))
 
 

@@ -14,7 +14,7 @@ from django_dcr.contrib.allauth.adapter import PROVIDER
 from django_dcr.contrib.allauth.views import RegistrationAdapter
 from django_dcr.exceptions import DCRError
 from django_dcr.models import ClientRegistration
-from django_dcr.services import code_challenge_method, for_login, login_attempt
+from django_dcr.services import code_challenge_method, for_login, login_attempt, resume_login
 
 
 class RegisteredClientProvider(OpenIDConnectProvider):
@@ -26,10 +26,14 @@ class RegisteredClientProvider(OpenIDConnectProvider):
     # An ID token that a browser hands in bears no trace of where its login began.
     supports_token_authentication = False
 
+    #: Whether this request is that of a user who comes back from the server.
+    is_callback = False
+
     @cached_property
     def registration(self) -> ClientRegistration:
         """The usable registration, of this request alone. Raises any DCRError."""
-        registration = for_login(self.app.settings["issuer"], self.app.settings["owner"])
+        key = {name: self.app.settings[name] for name in ("issuer", "owner")}
+        registration = resume_login(key) if self.is_callback else for_login(**key)
         self.app.client_id = registration.client_id  # a renewal may have brought a new one
         self.request.dcr_registration = registration
         return registration

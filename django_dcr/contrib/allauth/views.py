@@ -110,6 +110,7 @@ class CallbackView(OAuth2CallbackView):
     adapter: RegistrationAdapter
 
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        self.adapter.provider.is_callback = True
         try:
             response: HttpResponse = super().dispatch(request, *args, **kwargs)
         except DCRError as exc:
