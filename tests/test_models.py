@@ -1118,3 +1118,22 @@ def test_a_hit_is_loaded_as_django_loads_it(time_zones: bool, settings: Any) -> 
             assert getattr(loaded, name) == getattr(wanted, name), name
         assert vars(loaded).keys() <= vars(wanted).keys()
         assert (loaded._state.adding, loaded._state.db) == (False, "default")
+
+
+@pytest.mark.parametrize("live", [True, None])
+def test_no_row_with_a_client_is_saved_under_another_issuer(live: bool | None) -> None:
+    row = make_registration(live=live)
+    row = ClientRegistration.objects.get(pk=row.pk)
+    row.server = make_server(issuer="https://evil.example")
+    with pytest.raises(NotAllowedError, match="must not go to another server"):
+        row.save()
+    assert stored(row).server.issuer == ISSUER
+
+
+def test_a_row_may_change_its_owner() -> None:
+    row = make_registration(live=None)
+    for loaded in (row, stored(row)):
+        loaded.owner += "x"
+        loaded.save()
+    assert stored(row).owner == "x"
+    assert stored(row).belongs_to_server

@@ -94,6 +94,8 @@ class ClientRegistration(LeasedModel):
     """
 
     Status = Status
+    # The owner as it is stored, which may be edited as long as the issuer stays.
+    _saved_owner: str | None = None
     # What the caller wishes is not what another process may have stored.
     kept_on_reload = ("id", "server", "owner", "requested_metadata")
 
@@ -173,10 +175,18 @@ class ClientRegistration(LeasedModel):
 
     def save(self, *args: Any, **kwargs: Any) -> None:
         """Save; raises NotAllowedError where the server's issuer is not the client's any more."""
-        # Digested anew, the credentials would pass for those of the other issuer.
-        if self.client_digest not in (None, digest(self.server.issuer, self.client_id)):
+        # Digested again, the credentials would pass for those of the other issuer.
+        owner = self.owner if self._saved_owner is None else self._saved_owner
+        if self.client_id and self.key_digest not in ("", digest(self.server.issuer, owner)):
             self.check_attached()
         super().save(*args, **kwargs)
+        self._saved_owner = self.owner
+
+    @classmethod
+    def from_db(cls, *args: Any, **kwargs: Any) -> Any:
+        row = super().from_db(*args, **kwargs)
+        row._saved_owner = row.__dict__.get("owner")
+        return row
 
     def _key_parts(self) -> tuple[str, ...]:
         return self.server.issuer, self.owner
