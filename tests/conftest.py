@@ -56,6 +56,15 @@ def mocked_responses(request: pytest.FixtureRequest) -> Iterator[responses.Reque
         yield stubs
 
 
+@pytest.fixture(autouse=True)
+def _patience(request: pytest.FixtureRequest) -> None:
+    """Where sockets or locks are waited for, let no time run out because the machine is busy."""
+    waits = request.node.get_closest_marker("network")
+    if waits or "database_file" in request.fixturenames:
+        settings = request.getfixturevalue("settings")
+        settings.DCR_TIMEOUT, settings.DCR_LEASE = 300.0, 1000.0
+
+
 @pytest.fixture
 def heard() -> Iterator[list[Any]]:
     """A list of the signals that were sent: name, row, and the status that was then committed."""
@@ -89,7 +98,10 @@ def stored_in(file: Path, blocker: DjangoDbBlocker) -> Iterator[None]:
         **elsewhere,
         "ENGINE": "django.db.backends.sqlite3",
         "NAME": str(file),
-        "OPTIONS": {"init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL"},
+        "OPTIONS": {
+            "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL",
+            "timeout": 300,
+        },
     }
     del connections["default"]
     ContentType.objects.clear_cache()
