@@ -745,9 +745,18 @@ def test_a_name_of_a_forbidden_address_gets_no_packet(
     assert str(fails("https://as.example/", UNREACHABLE)) == str(error)
 
 
+PROXY = "http://127.0.0.1:3128"
+
+
 @loopback
-@pytest.mark.parametrize("address", FORBIDDEN)
-@pytest.mark.parametrize("proxy", ["", "http://127.0.0.1:3128"], ids=["direct", "proxy"])
+@pytest.mark.parametrize(
+    ("address", "proxy"),
+    [
+        *((address, "") for address in FORBIDDEN),
+        ("10.0.0.1", PROXY),
+        ("::ffff:127.0.0.1", PROXY),
+    ],
+)
 def test_a_forbidden_address_in_the_url_gets_no_packet(
     address: str, proxy: str, settings: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
