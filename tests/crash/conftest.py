@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 def site(tmp_path: Path, django_db_blocker: DjangoDbBlocker) -> Iterator[Site]:
     """An empty site, whose tables this process may look into."""
     pragmas = "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL"
-    file = f"sqlite:///{tmp_path}/site.sqlite3?timeout=20&init_command={pragmas}"
+    file = f"sqlite:///{tmp_path}/site.sqlite3?timeout=300&init_command={pragmas}"
     url = os.environ.get("DATABASE_URL") or file
     with connected(url, django_db_blocker), ExitStack() as stack:
         call_command("migrate", verbosity=0)
