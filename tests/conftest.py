@@ -23,16 +23,25 @@ if TYPE_CHECKING:
     from pytest_django import DjangoDbBlocker
 
 # A busy machine is slow without being wrong, so no deadline.
-hypothesis.register_profile("local", max_examples=200, deadline=None)
+hypothesis.register_profile("local", max_examples=60, deadline=None)
 hypothesis.register_profile("ci", max_examples=20_000, deadline=None)
 hypothesis.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "local"))
 
 
 DATABASE_URL = os.environ.get("DATABASE_URL", "")
+#: The fixtures that start processes, of servers or of a site.
+SHARED = ("real_server", "server_tables", "site")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what does not concern the database at hand, and what would have to share it."""
+    """Leave out what does not concern the database at hand, and what would have to share it.
+
+    With ``--dist loadgroup`` tests that need the same server, or all processors, follow each other
+    in one worker: so each server is started once.
+    """
+    for item in items:
+        for name in {*SHARED} & {*getattr(item, "fixturenames", ())}:
+            item.add_marker(pytest.mark.xdist_group(name))
     left_out = [item for item in items if not _concerns(item)]
     items[:] = [item for item in items if item not in left_out]
     config.hook.pytest_deselected(items=left_out)
