@@ -30,9 +30,10 @@ hypothesis.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "local"))
 
 DATABASE_URL = os.environ.get("DATABASE_URL", "")
 #: The fixtures that start processes, of servers or of a site.
-SHARED = ("real_server", "server_tables", "site")
+SHARED = ("migrated_example", "real_server", "server_tables", "site")
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist looks at the groups
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out what does not concern the database at hand, and what would have to share it.
 

@@ -58,6 +58,7 @@ from tests.factories import (
     stored,
 )
 from tests.hostile import (
+    BOMB,
     PATIENCE,
     TIMEOUTS,
     Server,
@@ -82,7 +83,6 @@ OK = b"HTTP/1.1 200 OK\r\n"
 CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
 #: An answer that would do, were it whole.
 GOOD = json.dumps(client_information(registration_client_uri=..., client_id="c1")).encode()
-BOMB = gzip.compress(bytes(50_000_000))
 
 
 def last(body: bytes = b"", status: str = "200 OK", *fields: str) -> bytes:
@@ -128,9 +128,7 @@ BYTES = {
     "5: closes after": broken(),
     "6: resets before": Case([first_byte, reset]),
     "6: resets after": broken(reset),
-    "7: resets in the body": broken(
-        OK + b"Content-Length: 9999\r\n\r\n" + GOOD, delivered, reset
-    ),
+    "7: resets in the body": broken(OK + b"Content-Length: 9999\r\n\r\n" + GOOD, delivered, reset),
     "8: closes in the body": broken(OK + b"Content-Length: 9999\r\n\r\n" + GOOD),
     "9: closes in the head": broken(OK + b"Content-Type: application/json\r\nContent-Le"),
     "10: drips the head": slow(hostile.read, OK, drip(b"", b"A: %s\r\n" % (b"b" * 400))),

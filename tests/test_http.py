@@ -10,7 +10,6 @@ import pickle
 import socket
 import ssl
 import threading
-import time
 import tracemalloc
 import warnings
 import zlib
@@ -29,6 +28,7 @@ from django_dcr.http import Reply, send
 from tests import hostile
 from tests.clocks import Clock
 from tests.hostile import (
+    BOMB,
     PATIENCE,
     TIMEOUTS,
     Authority,
@@ -388,9 +388,6 @@ def test_a_head_may_be_almost_64_kilobytes_beside_a_full_body(settings: Any) -> 
     head = [f"X-{number}: {'x' * 650}" for number in range(95)]
     with Server(read, answer(b"x" * 1024 * 1024, "200 OK", *head)) as server:
         assert len(post(server.url).body) == 1024 * 1024
-
-
-BOMB = gzip.compress(bytes(50_000_000))
 
 
 @loopback

@@ -114,7 +114,9 @@ def test_only_http_imports_requests() -> None:
 
 def test_protocol_knows_neither_django_nor_network() -> None:
     impure = {"django", "requests", "urllib3", "http", "socket", "ssl", "sqlite3", "os"}
-    used = {name for file in FILES if layer(file) == "protocol" for name in foreign(SOURCES[file], file)}
+    used = {
+        name for file in FILES if layer(file) == "protocol" for name in foreign(SOURCES[file], file)
+    }
     assert used & impure == set()
 
 

@@ -170,7 +170,7 @@ def test_a_locked_database_is_waited_for(site: Site) -> None:
     gate = start_and_wait_for_post(site, worker)
     with locked():
         site.server.open(gate)
-        time.sleep(1.5)
+        time.sleep(0.5)
     assert "value" in worker.result()
     settle(site, worker)
 

@@ -18,7 +18,7 @@ BURST = 3
 
 def test_no_server_is_asked_faster_than_its_rate_by_processes_at_once(site: Site) -> None:
     """8 processes; without the compare-and-set some moments are reserved twice."""
-    processes, times, rate = 8, site.size(short=15, full=60), 1200
+    processes, times, rate = 8, site.size(short=8, full=60), 1200
     AuthorizationServer.objects.create(issuer=site.server.issuer, requests_per_minute=rate)
     workers = site.workers(processes)
     for worker in workers:
