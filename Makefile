@@ -15,6 +15,8 @@ BENCH = $(VENV)/.installed-$(VERSION)-test,bench
 DEV = $(VENV)/.installed-$(VERSION)-test,dev
 
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
+# Tests start dozens of processes, each of which would compile everything for itself.
+unexport PYTHONDONTWRITEBYTECODE
 
 help: ## this list
 	@echo "make TARGET, where TARGET is one of"

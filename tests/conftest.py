@@ -23,16 +23,26 @@ if TYPE_CHECKING:
     from pytest_django import DjangoDbBlocker
 
 # A busy machine is slow without being wrong, so no deadline.
-hypothesis.register_profile("local", max_examples=200, deadline=None)
+hypothesis.register_profile("local", max_examples=60, deadline=None)
 hypothesis.register_profile("ci", max_examples=20_000, deadline=None)
 hypothesis.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "local"))
 
 
 DATABASE_URL = os.environ.get("DATABASE_URL", "")
+#: The fixtures that start processes, of servers or of a site.
+SHARED = ("migrated_example", "real_server", "server_tables", "site")
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist looks at the groups
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what does not concern the database at hand, and what would have to share it."""
+    """Leave out what does not concern the database at hand, and what would have to share it.
+
+    With ``--dist loadgroup`` tests that need the same server, or all processors, follow each other
+    in one worker: so each server is started once.
+    """
+    for item in items:
+        for name in {*SHARED} & {*getattr(item, "fixturenames", ())}:
+            item.add_marker(pytest.mark.xdist_group(name))
     left_out = [item for item in items if not _concerns(item)]
     items[:] = [item for item in items if item not in left_out]
     config.hook.pytest_deselected(items=left_out)
@@ -54,6 +64,15 @@ def mocked_responses(request: pytest.FixtureRequest) -> Iterator[responses.Reque
         return
     with responses.RequestsMock(assert_all_requests_are_fired=True) as stubs:
         yield stubs
+
+
+@pytest.fixture(autouse=True)
+def _patience(request: pytest.FixtureRequest) -> None:
+    """Where sockets or locks are waited for, let no time run out because the machine is busy."""
+    waits = request.node.get_closest_marker("network")
+    if waits or "database_file" in request.fixturenames:
+        settings = request.getfixturevalue("settings")
+        settings.DCR_TIMEOUT, settings.DCR_LEASE = 300.0, 1000.0
 
 
 @pytest.fixture
@@ -89,7 +108,10 @@ def stored_in(file: Path, blocker: DjangoDbBlocker) -> Iterator[None]:
         **elsewhere,
         "ENGINE": "django.db.backends.sqlite3",
         "NAME": str(file),
-        "OPTIONS": {"init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL"},
+        "OPTIONS": {
+            "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL",
+            "timeout": 300,
+        },
     }
     del connections["default"]
     ContentType.objects.clear_cache()

@@ -8,23 +8,38 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import gzip
 import ipaddress
 import socket
 import ssl
 import struct
 import sys
+import termios
 import threading
 import time
 from collections.abc import Callable, Iterator
+from fcntl import ioctl
 from pathlib import Path
-from typing import Any, Union
+from typing import Any, TypeVar, Union
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from django.test import override_settings
 
+Result = TypeVar("Result")
 Step = Union[bytes, Callable[["Server", socket.socket], None]]  # noqa: UP007 - "Server" is not defined yet
+
+#: Seconds, or megabytes, that only a client without any limit lets go by.
+HANG = 600
+#: What DCR_TIMEOUT is where it is not to run out, however slow the machine is.
+PATIENCE = 300.0
+#: What it is where it has to run out: ``until_it_stalls`` tries one after the other.
+TIMEOUTS = (0.3, 1.2, 5.0, 20.0, 80.0)
+
+#: 50 MB of nothing, packed.
+BOMB = gzip.compress(bytes(50_000_000))
 
 #: The addresses of all connections this process tried to make, while ``recorded_connects`` runs.
 _connects: list[list[Any]] = []
@@ -103,6 +118,10 @@ class Server:
         self.accepted = 0
         self.requests: list[bytes] = []
         self.stopping = threading.Event()
+        #: From when on nothing but the client's patience can end the exchange.
+        self.stalled = threading.Event()
+        #: Whether it was not the client who ended what could have gone on and on.
+        self.gave_up = False
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
         scheme = "https" if tls else "http"
@@ -122,6 +141,7 @@ class Server:
         for thread in self._threads:
             thread.join()
         self._listener.close()
+        assert not self.gave_up, "The client kept to no limit."
 
     def _accept(self) -> None:
         with contextlib.suppress(OSError):
@@ -132,6 +152,11 @@ class Server:
                 thread = threading.Thread(target=self._play, args=[connection], daemon=True)
                 self._threads.append(thread)
                 thread.start()
+
+    def give_up(self) -> None:  # pragma: no cover - for a client without limits
+        """Fail the test, at its end, and break the connection off."""
+        self.gave_up = True
+        raise ConnectionAbortedError
 
     def _play(self, connection: socket.socket) -> None:
         with connection, contextlib.suppress(OSError):
@@ -168,13 +193,20 @@ def _received(connection: socket.socket) -> bytes:
 
 def silence(server: Server, connection: socket.socket) -> None:
     """Say nothing more until the client goes away."""
-    while connection.recv(65536):
-        pass
+    server.stalled.set()
+    connection.settimeout(HANG)
+    try:
+        while connection.recv(65536):
+            pass
+    except TimeoutError:  # pragma: no cover - a client that waits for ever
+        server.give_up()
 
 
 def deaf(server: Server, connection: socket.socket) -> None:
     """Read nothing more until the end of the test."""
-    server.stopping.wait()
+    server.stalled.set()
+    if not server.stopping.wait(HANG):  # pragma: no cover - a client that waits for ever
+        server.give_up()
 
 
 def reset(server: Server, connection: socket.socket) -> None:
@@ -183,31 +215,78 @@ def reset(server: Server, connection: socket.socket) -> None:
     connection.close()
 
 
+def first_byte(server: Server, connection: socket.socket) -> None:
+    """Wait until a request has begun to arrive, and leave the rest of it unread."""
+    connection.recv(1)
+
+
+def delivered(server: Server, connection: socket.socket) -> None:
+    """Wait until the client's kernel has everything that was sent, whether read or not."""
+    unacknowledged = bytearray(4)
+    while ioctl(connection, termios.TIOCOUTQ, unacknowledged) or any(unacknowledged):
+        time.sleep(0.001)  # pragma: no cover - seldom is it not there at once
+
+
 def pause(seconds: float) -> Step:
     """Wait, then go on."""
     return lambda server, connection: time.sleep(seconds)
 
 
-def drip(data: bytes) -> Step:
-    """Send one byte at a time, each well within any timeout between two reads."""
+def drip(data: bytes, on_and_on: bytes = b"") -> Step:
+    """Send one byte at a time, each well within any timeout between two reads.
+
+    After ``data`` that is ``on_and_on``, over and over, until the client goes away.
+    """
 
     def play(server: Server, connection: socket.socket) -> None:
-        for position in range(len(data)):
-            connection.sendall(data[position : position + 1])
+        for byte in _bytes(data):
+            connection.sendall(byte)
             time.sleep(0.02)
+        if not on_and_on:
+            return
+        server.stalled.set()
+        for _ in range(HANG):
+            for byte in _bytes(on_and_on):
+                connection.sendall(byte)
+                time.sleep(0.02)
+        server.give_up()  # pragma: no cover - a client that reads for ever
 
     return play
+
+
+def _bytes(data: bytes) -> Iterator[bytes]:
+    return (data[position : position + 1] for position in range(len(data)))
 
 
 def endless(data: bytes) -> Step:
     """Send ``data`` over and over until the client goes away."""
-    block = data * (65536 // len(data) + 1)
+    block = data * (1_000_000 // len(data) + 1)
 
     def play(server: Server, connection: socket.socket) -> None:
-        while True:
+        for _ in range(HANG):
             connection.sendall(block)
+        server.give_up()  # pragma: no cover - a client that reads without end
 
     return play
+
+
+def until_it_stalls(*steps: Step, check: Callable[[Server], Result], **options: Any) -> Result:
+    """Check what comes of a server that stalls, so that DCR_TIMEOUT runs out; return that.
+
+    The timeout is short. On a busy machine it may be over before the server has got as far as
+    the case is about: then what was checked does not count, and there is more time next.
+    """
+    for timeout in TIMEOUTS:  # pragma: no branch - the last is for any machine
+        with override_settings(DCR_TIMEOUT=timeout), Server(*steps, **options) as server:
+            try:
+                result = check(server)
+            except AssertionError:
+                if server.stalled.is_set():
+                    raise  # pragma: no cover - the test fails
+            else:
+                if server.stalled.is_set():  # pragma: no branch - seldom was it too slow
+                    return result
+    raise AssertionError("The server never got to where it stalls.")  # pragma: no cover
 
 
 def tunnel(port: int) -> Step:

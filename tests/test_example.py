@@ -43,8 +43,21 @@ print(client.get("/").content.decode())
 @pytest.fixture
 def example(tmp_path: Path) -> Path:
     """A copy of the example project that has never been started."""
+    return copy_of_example(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def migrated_example(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Another one, which has its tables."""
+    folder = copy_of_example(tmp_path_factory.mktemp("migrated"))
+    done = run(folder, "manage.py", "migrate", "--verbosity", "0")
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def copy_of_example(folder: Path) -> Path:
     made = shutil.ignore_patterns(".key-*", ".env", "db.sqlite3*", "__pycache__")
-    return Path(shutil.copytree(ROOT / "example_project", tmp_path / "example", ignore=made))
+    return Path(shutil.copytree(ROOT / "example_project", folder / "example", ignore=made))
 
 
 def run(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -103,18 +116,16 @@ def test_in_production_it_does_not_start_without_keys(example: Path) -> None:
     assert list(example.glob(".key-*")) == []
 
 
-def test_the_front_page_leads_to_both_sides(example: Path) -> None:
-    assert run(example, "manage.py", "migrate", "--verbosity", "0").returncode == 0
-    visit = run(example, "-c", FOLLOW_THE_LINKS)
+def test_the_front_page_leads_to_both_sides(migrated_example: Path) -> None:
+    visit = run(migrated_example, "-c", FOLLOW_THE_LINKS)
     assert visit.returncode == 0, visit.stderr
     assert "dcr_register http://127.0.0.1:8000/o" in visit.stdout
     assert not re.search(r"<script|<style| style=| on\w+=", visit.stdout)
 
 
 def test_only_a_listed_server_is_a_place_to_log_in_and_an_answer_needs_a_question(
-    example: Path,
+    migrated_example: Path,
 ) -> None:
-    assert run(example, "manage.py", "migrate", "--verbosity", "0").returncode == 0
-    visit = run(example, "-c", LOG_IN_ELSEWHERE)
+    visit = run(migrated_example, "-c", LOG_IN_ELSEWHERE)
     assert visit.returncode == 0, visit.stderr
     assert "Not logged in. mismatching_state" in visit.stdout

@@ -1,7 +1,8 @@
 """The addresses that no server may lead to, in every spelling and at every place of a URL.
 
 Fault 91. None of them is connected to nor looked up, whoever names it: a caller, an issuer, a
-document, or an answer; and not even where an operator has vouched for the origin.
+document, or an answer; and not even where an operator has vouched for the origin. Each of them
+is tried at the door to the network; at each way to it one of each kind is, and all with CASES=all.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from django_dcr.exceptions import DCRError, NetworkError, NotAllowedError
 from django_dcr.models import AuthorizationServer, ClientRegistration
 from django_dcr.services import discover, get_or_register, read, register, revoke, update
 from tests import hostile
+from tests.cases import all_or
 from tests.factories import (
     ENDPOINT,
     ISSUER,
@@ -86,6 +88,11 @@ HOSTS = {
 
 pytestmark = pytest.mark.django_db
 every_host = pytest.mark.parametrize("host", HOSTS.values(), ids=HOSTS.keys())
+#: An address, one that is known by another, a name without a dot, and what is no host of a URL.
+KINDS = all_or(
+    HOSTS, "metadata service", "mapped loopback", "loopback by name", "decimal", "circled digits"
+)
+each_kind = pytest.mark.parametrize("host", KINDS.values(), ids=KINDS.keys())
 
 
 @pytest.fixture(autouse=True)
@@ -127,7 +134,7 @@ def test_nothing_is_sent_to_it(host: str) -> None:
 
 
 @pytest.mark.network
-@every_host
+@each_kind
 def test_it_is_no_issuer(host: str) -> None:
     """Fault 91: the row of one may exist, but nothing is asked."""
     with pytest.raises((NotAllowedError, NetworkError)):
@@ -138,7 +145,7 @@ def test_it_is_no_issuer(host: str) -> None:
 
 
 @pytest.mark.network
-@every_host
+@each_kind
 @pytest.mark.parametrize("trusted", [False, True], ids=["", "vouched for"])
 def test_it_is_no_registration_endpoint(host: str, trusted: bool) -> None:
     """Fault 91: and the row can be sent later."""
@@ -155,7 +162,7 @@ def test_it_is_no_registration_endpoint(host: str, trusted: bool) -> None:
 
 
 @pytest.mark.network
-@every_host
+@each_kind
 @pytest.mark.parametrize("trusted", [False, True], ids=["", "vouched for"])
 def test_no_token_is_sent_to_it(host: str, trusted: bool) -> None:
     """Faults 91 and 117: as a stored registration_client_uri."""
@@ -171,7 +178,7 @@ def test_no_token_is_sent_to_it(host: str, trusted: bool) -> None:
     assert stored(row).registration_access_token.reveal() == "t1"
 
 
-@every_host
+@each_kind
 def test_an_answer_that_names_it_is_not_followed(
     host: str, mocked_responses: responses.RequestsMock
 ) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from django_dcr.protocol import (
@@ -576,7 +576,6 @@ NAMES = st.text() | st.sampled_from([*METADATA_MEMBERS, *GOOD, "error", "scopes"
 DOCUMENTS = st.dictionaries(NAMES, JSON_VALUES)
 
 
-@settings(max_examples=200, deadline=None)
 @given(DOCUMENTS, st.none() | DOCUMENTS)
 def test_any_document_is_read_without_raising_and_can_be_stored(document, requested):
     information = client_information(document, requested=requested)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from django_dcr.exceptions import InvalidResponseError
@@ -213,7 +213,6 @@ def test_delta_seconds_reads_digits_and_nothing_else(text, seconds):
     assert delta_seconds(text) == seconds
 
 
-@settings(max_examples=200, deadline=None)
 @given(st.binary() | JSON_VALUES.map(lambda value: json.dumps(value).encode()))
 def test_any_bytes_are_an_object_or_an_invalid_response(body):
     try:

@@ -79,7 +79,7 @@ def another_server() -> Iterator[OpenIDServer]:
         yield server
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def real_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """django-oauth-toolkit, in a process of its own."""
     with serve_openid(tmp_path_factory.mktemp("server")) as server:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -25,13 +26,15 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-def site(tmp_path: Path, django_db_blocker: DjangoDbBlocker) -> Iterator[Site]:
+def site(tmp_path: Path, migrated: Path, django_db_blocker: DjangoDbBlocker) -> Iterator[Site]:
     """An empty site, whose tables this process may look into."""
     pragmas = "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL"
-    file = f"sqlite:///{tmp_path}/site.sqlite3?timeout=20&init_command={pragmas}"
-    url = os.environ.get("DATABASE_URL") or file
+    file = shutil.copy(migrated, tmp_path / "site.sqlite3")
+    sqlite = f"sqlite:///{file}?timeout=300&init_command={pragmas}"
+    url = os.environ.get("DATABASE_URL") or sqlite
     with connected(url, django_db_blocker), ExitStack() as stack:
-        call_command("migrate", verbosity=0)
+        if url != sqlite:
+            call_command("migrate", verbosity=0)
         ClientRegistration.objects.all().delete()
         AuthorizationServer.objects.all().delete()
         yield Site(url, stack, full=os.environ.get("CRASH") == "full")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import multiprocessing
 import os
@@ -15,8 +16,13 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from django.utils import timezone
+
+from django_dcr.models import ClientRegistration
 from tests.crash import worker
 
+#: Seconds, that pass only where something hangs.
+HANG = 900
 ROOT = Path(__file__).parents[2]
 CALLBACK = "https://site.example/callback"
 
@@ -39,6 +45,8 @@ class Server:
         )
         assert self._process.stdout
         self.issuer = self._process.stdout.readline().strip()
+        self._gates = (f"gate {number}" for number in itertools.count())
+        self._opened: list[str] = []
 
     def stop(self) -> None:
         self._process.kill()
@@ -47,6 +55,21 @@ class Server:
     def configure(self, **values: Any) -> None:
         """Set attributes of ``FaultyServer``."""
         self._ask("configure", json.dumps(values).encode())
+
+    def hold(self, method: str) -> str:
+        """Carry requests of this method out and do not answer; return the name of the gate."""
+        gate = next(self._gates)
+        self.configure(held=method, gate=gate)
+        return gate
+
+    def hold_no_more(self) -> None:
+        """Answer what comes from now on."""
+        self.configure(held="", gate="")
+
+    def open(self, gate: str) -> None:
+        """Answer what has waited at the gate."""
+        self._opened.append(gate)
+        self.configure(opened=self._opened)
 
     def inspect(self, name: str) -> Any:
         """Read such an attribute, now."""
@@ -58,7 +81,7 @@ class Server:
         return found
 
     def _ask(self, path: str, body: bytes | None = None) -> Any:
-        with urllib.request.urlopen(f"{self.issuer}/{path}", body, timeout=60) as reply:  # noqa: S310
+        with urllib.request.urlopen(f"{self.issuer}/{path}", body, timeout=HANG) as reply:  # noqa: S310
             return json.load(reply)
 
 
@@ -81,7 +104,7 @@ class Worker:
         """Say a word to a job that waits for one."""
         self._pipe.send(None)
 
-    def result(self, seconds: float = 300) -> dict[str, Any]:
+    def result(self, seconds: float = HANG) -> dict[str, Any]:
         """What came of it: ``took`` seconds, and a ``value``, or the ``error`` and its text."""
         assert self._pipe.poll(seconds), f"No word from a worker for {seconds} s."
         outcome: dict[str, Any] = self._pipe.recv()
@@ -131,18 +154,26 @@ class Site:
         chosen = {
             "DCR_INTERNAL_ORIGINS": [self.server.issuer],
             "DCR_CLIENT_METADATA": {"client_name": "{owner}", "redirect_uris": [CALLBACK]},
+            # A lease runs out when the test says so, and an exchange not at all.
+            "DCR_TIMEOUT": HANG / 2,
+            "DCR_LEASE": 2 * HANG,
             **settings,
         }
         process = Worker(database or self.database, self.server.issuer, chosen)
         self._stack.callback(process.kill)
         return process
 
+    def expire_leases(self, **chosen: Any) -> int:
+        """Let the leases run out that are held now; return how many those are."""
+        held = ClientRegistration.objects.exclude(lease="").filter(**chosen)
+        return held.update(lease_until=timezone.now().replace(year=2020, day=1))
+
     def workers(self, number: int, **settings: Any) -> list[Worker]:
         return [self.worker(**settings) for _ in range(number)]
 
 
 def wait_until(
-    condition: Callable[[], object], seconds: float = 30, *, every: float = 0.01
+    condition: Callable[[], object], seconds: float = HANG, *, every: float = 0.01
 ) -> None:
     deadline = time.monotonic() + seconds
     while not condition():

@@ -29,6 +29,11 @@ class FaultyServer(AuthorizationServer):
         self.RequestHandlerClass = _Handler
         #: Seconds from doing what was asked to the answer: at least, at most.
         self.latency = [0.0, 0.0]
+        #: The method of the requests that are carried out and not answered, until the gate behind
+        #: which they wait, whose name this is when they come, is among those that are open.
+        self.held = ""
+        self.gate = ""
+        self.opened: list[str] = []
         #: The share of answers that are wrong.
         self.fault_rate = 0.0
         #: What a wrong answer may be.
@@ -74,6 +79,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _exchange(self, wishes: Any) -> None:
         server = self.server
         server.moments.append(time.monotonic())
+        gate = server.gate if self.command == server.held else ""
         fault = random.choice(server.faults) if random.random() < server.fault_rate else ""
         token = self.headers.get("Authorization", "").removeprefix("Bearer ")
         if fault == "ignore":
@@ -83,6 +89,8 @@ class _Handler(BaseHTTPRequestHandler):
         server.requests.append(f"{self.command} {self.path} {status} {fault}")
         if "register" in self.path:
             time.sleep(random.uniform(*server.latency))
+        while gate and gate not in server.opened:
+            time.sleep(0.01)
         if fault == "fail":
             status, document = 500, {}
         elif fault == "wrong":

@@ -48,8 +48,8 @@ DISCONNECT = {
     "mysql": "SELECT CONCAT('KILL ', id) FROM information_schema.processlist"
     " WHERE id <> CONNECTION_ID() AND user = 'dcr'",
 }
-SETTINGS = {"DCR_TIMEOUT": 5, "DCR_LEASE": 2}
-
+# What is issued is written again and again until the lease runs out.
+IMPATIENT = {"DCR_LEASE": 2}
 # How long the database is away, in seconds.
 OUTAGES = [0.003, 0.010, 0.050, 0.300] if os.environ.get("CRASH") == "full" else [0.003, 0.300]
 
@@ -85,8 +85,8 @@ def only_row() -> ClientRegistration:
 
 
 def settle(site: Site, worker: Worker) -> None:
-    """Wait for the lease, reconcile, and hold the rows against the server."""
-    time.sleep(SETTINGS["DCR_LEASE"] + 0.5 if only_row().lease else 0)
+    """Let the lease run out, reconcile, and hold the rows against the server."""
+    site.expire_leases()
     worker.do("reconcile")
     assert_everything_is_known(site)
     if only_row().status == "active":
@@ -105,7 +105,7 @@ def test_a_client_that_the_database_refuses_is_deleted(
     site: Site, condition: str, status: str
 ) -> None:
     """L1: the n-th write after the 201 fails."""
-    worker = site.worker(**SETTINGS)
+    worker = site.worker(**IMPATIENT)
     with refusing(condition):
         worker.start("get_or_register", owner="key")
         outcome = worker.result()
@@ -116,23 +116,29 @@ def test_a_client_that_the_database_refuses_is_deleted(
     assert site.server.count("DELETE") == 1
 
 
-def start_and_wait_for_post(site: Site, worker: Worker) -> None:
-    site.server.configure(latency=[0.5, 0.5])
+def start_and_wait_for_post(site: Site, worker: Worker) -> str:
+    """Start a registration that waits for its answer; return the gate behind which that is."""
+    gate = site.server.hold("POST")
     worker.start("get_or_register", owner="key")
     wait_until(lambda: site.server.count("POST") == 1)
+    site.server.hold_no_more()
+    return gate
 
 
 @needs_connections
 def test_a_database_connection_that_dies_during_the_call_loses_nothing(site: Site) -> None:
     """L4: for a POST and for a PUT that turns the token."""
     site.server.configure(turns_tokens=True)
-    worker = site.worker(**SETTINGS)
-    start_and_wait_for_post(site, worker)
+    worker = site.worker()
+    gate = start_and_wait_for_post(site, worker)
     disconnect_all()
+    site.server.open(gate)
     assert "value" in worker.result()
+    gate = site.server.hold("PUT")
     worker.start("update_many", owner="key", times=1)
     wait_until(lambda: site.server.count("PUT") == 1)
     disconnect_all()
+    site.server.open(gate)
     assert worker.value() == {"done": 1}
     settle(site, worker)
     token = only_row().registration_access_token
@@ -150,9 +156,10 @@ def test_a_commit_without_reply_is_looked_after_before_any_deletion(
 ) -> None:
     """L2: of the n commits after the 201 the connection dies, before or after the fact."""
     proxy = Proxy(site.database)
-    worker = site.worker(proxy.url, **SETTINGS)
-    start_and_wait_for_post(site, worker)
+    worker = site.worker(proxy.url, **(IMPATIENT if then_down else {}))
+    gate = start_and_wait_for_post(site, worker)
     proxy.lose(lost, after_the_fact=after_the_fact, then_down=then_down)
+    site.server.open(gate)
     worker.result()
     proxy.restore()
     settle(site, worker)
@@ -166,10 +173,11 @@ def test_a_commit_without_reply_is_looked_after_before_any_deletion(
 @needs_sqlite
 def test_a_locked_database_is_waited_for(site: Site) -> None:
     """L24: SQLite, which another process has locked."""
-    worker = site.worker(**SETTINGS)
-    start_and_wait_for_post(site, worker)
+    worker = site.worker()
+    gate = start_and_wait_for_post(site, worker)
     with locked():
-        time.sleep(1.5)
+        site.server.open(gate)
+        time.sleep(0.5)
     assert "value" in worker.result()
     settle(site, worker)
 
@@ -177,9 +185,10 @@ def test_a_locked_database_is_waited_for(site: Site) -> None:
 @needs_sqlite
 def test_a_client_that_a_locked_database_does_not_take_is_deleted(site: Site) -> None:
     """L24: the same for longer than the database's timeout."""
-    worker = site.worker(site.database.replace("timeout=20", "timeout=0"), **SETTINGS)
-    start_and_wait_for_post(site, worker)
+    worker = site.worker(site.database.replace("timeout=300", "timeout=0"), **IMPATIENT)
+    gate = start_and_wait_for_post(site, worker)
     with locked():
+        site.server.open(gate)
         assert worker.result()["error"] == "NotStoredError"
     settle(site, worker)
     assert (only_row().status, site.server.inspect("clients")) == ("unknown", {})
@@ -208,7 +217,7 @@ def test_a_short_outage_at_any_statement_loses_nothing_without_a_mark(
         for row in ClientRegistration.objects.active().live():
             assert is_marked(row) or has_the_servers_credentials(site, row), (number, row.pk)
     # A mark is gone when its lease is, and what could be stored in time was.
-    time.sleep(SETTINGS["DCR_LEASE"])
+    site.expire_leases()
     through.worker.do("reconcile")
     assert_everything_is_known(site)
     assert not ClientRegistration.objects.filter(status="gone").exists()
@@ -224,7 +233,7 @@ class Outages:
     def __init__(self, site: Site, seconds: float) -> None:
         self.seconds = seconds
         self.proxy = None if connection.vendor == "sqlite" else Proxy(site.database)
-        self.worker = site.worker(self.proxy.url if self.proxy else "", **SETTINGS)
+        self.worker = site.worker(self.proxy.url if self.proxy else "")
 
     def act(self, kind: str, owner: str, statement: int) -> bool:
         """Act on a key with an outage at the n-th statement; False where there are fewer."""
@@ -239,7 +248,7 @@ class Outages:
         self.worker.start("act", kind=kind, owner=owner)
         self.worker.result()
         reached, self.proxy.messages_left = not self.proxy.messages_left, 0
-        time.sleep(self.seconds)
+        time.sleep(self.seconds)  # the next act is to begin with a database
         return reached
 
 

@@ -18,7 +18,7 @@ BURST = 3
 
 def test_no_server_is_asked_faster_than_its_rate_by_processes_at_once(site: Site) -> None:
     """8 processes; without the compare-and-set some moments are reserved twice."""
-    processes, times, rate = 8, site.size(short=15, full=60), 1200
+    processes, times, rate = 8, site.size(short=8, full=60), 1200
     AuthorizationServer.objects.create(issuer=site.server.issuer, requests_per_minute=rate)
     workers = site.workers(processes)
     for worker in workers:
@@ -34,8 +34,10 @@ def test_no_server_is_asked_faster_than_its_rate_by_processes_at_once(site: Site
     assert paced_until
     interval = timedelta(minutes=1) / (rate - BURST + 1)
     assert paced_until - begun >= len(moments) * interval
+    # A busy machine may be late with a request whose turn has come, and never early. Clocks differ
+    # by a few milliseconds.
+    for number, moment in enumerate(sorted(moments)):
+        assert moment - at >= (number - BURST + 1) * interval.total_seconds() - 0.05
     for seconds in (1, 2, 4):
-        most, share = busiest(moments, seconds), seconds * rate // 60
-        print(f"{most} requests of {share} in {seconds} s,", end=" ")
-        # A busy machine may be late with requests after their turn came, by half a second.
-        assert most <= share + BURST + rate // 120
+        share = seconds * rate // 60
+        print(f"{busiest(moments, seconds)} requests of {share} in {seconds} s,", end=" ")

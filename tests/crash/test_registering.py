@@ -6,40 +6,44 @@ from __future__ import annotations
 import random
 import time
 from collections import Counter
+from collections.abc import Callable
 from signal import SIGCONT, SIGSTOP
 from typing import Any
 
 import pytest
 
 from django_dcr.models import ClientRegistration, Status
-from tests.crash.processes import Site, Worker, moments, wait_until
+from tests.crash.processes import HANG, Site, Worker, moments, wait_until
 
 pytestmark = pytest.mark.network
 
 
 def test_bulk_registration_that_is_killed_again_and_again_loses_no_client(site: Site) -> None:
-    """L6, promise 1: 1,000 keys, 4 workers, SIGKILL at 50 random moments."""
+    """L6, promise 1: 1,000 keys, 4 workers, SIGKILL at 50 random moments, or until all are done."""
     keys, kills = site.size(short=40, full=1000), site.size(short=4, full=50)
     site.server.configure(latency=[0.0, 0.1])
-    settings = {"DCR_TIMEOUT": 1, "DCR_LEASE": 2}
     shares = [[f"key {n}" for n in range(first, keys, 4)] for first in range(4)]
-    crew = site.workers(4, **settings)
+    crew = site.workers(4)
     for worker, share in zip(crew, shares, strict=True):
         worker.start("get_or_register_many", owners=share)
     killed = 0
-    for moment in moments(kills, keys * 3 // 4):
+    for moment in moments(kills, keys // 2):
         wait_until(lambda moment=moment: site.server.count("POST") > moment)
         time.sleep(random.uniform(0, 0.1))
-        place = random.choice([n for n, worker in enumerate(crew) if worker.is_working])
+        places = [n for n, worker in enumerate(crew) if worker.is_working]
+        if not places:  # on a busy machine the workers may have been faster than this process
+            break
+        place = random.choice(places)
         crew[place].kill()
+        site.expire_leases(owner__in=shares[place])
         killed += 1
-        crew[place] = site.worker(**settings)
+        crew[place] = site.worker()
         crew[place].start("get_or_register_many", owners=shares[place])
     failed = sum((Counter(worker.value()) for worker in crew), Counter())
-    assert killed == kills
+    assert killed > 0
     assert set(failed) <= {"ConflictError"}  # what a killed process left in doubt
     person = crew[0]
-    time.sleep(2)  # the last leases
+    site.expire_leases()
     person.do("reconcile")
     unknown = ClientRegistration.objects.filter(status=Status.UNKNOWN).count()
     decisions = person.do("decide")
@@ -69,10 +73,13 @@ def assert_everything_is_known(site: Site) -> None:
     assert nameless <= Counter(doubtful.values_list("owner", flat=True))
 
 
-def released_together(crew: list[Worker], owner: str) -> list[dict[str, Any]]:
+def released_together(
+    crew: list[Worker], owner: str, meanwhile: Callable[[], object] = lambda: None
+) -> list[dict[str, Any]]:
     at = time.monotonic() + 0.05
     for worker in crew:
         worker.start("get_or_register", at=at, owner=owner)
+    meanwhile()
     return [worker.result() for worker in crew]
 
 
@@ -90,29 +97,29 @@ def test_processes_that_meet_at_one_key_make_one_client(site: Site) -> None:
         assert "value" in outcomes[0], outcomes
         longest = max(longest, *(outcome["took"] for outcome in outcomes))
     assert set(site.server.inspect("posts").values()) == {1}
-    # The short test shares the machine with others, and only sees whether someone hangs.
-    assert longest < latency + (2 if site.full else 10)
+    # The short test shares the machine with others, and sees only whether someone hangs.
+    assert longest < latency + 2 or not site.full
     print(f"longest wait {longest:.2f} s")
 
 
 def start_holder(site: Site, owner: str, **settings: Any) -> Worker:
-    """Start a process that has posted and waits for the answer."""
+    """Start a process that has posted and waits for the answer, if its time was not up before."""
     holder = site.worker(**settings)
     posts = site.server.count("POST")
     holder.start("get_or_register", owner=owner)
-    wait_until(lambda: site.server.count("POST") > posts)
+    wait_until(lambda: site.server.count("POST") > posts or not holder.is_working)
     return holder
 
 
 def test_a_killed_holder_costs_one_decision_and_one_more_client(site: Site) -> None:
     """L9: the lease runs out, the attempt is recorded, and only a person repeats it."""
-    site.server.configure(latency=[1.0, 1.0])
-    settings = {"DCR_TIMEOUT": 3, "DCR_LEASE": 2}
-    crew = site.workers(site.size(short=4, full=15), **settings)
+    crew = site.workers(site.size(short=4, full=15))
     for number in range(site.size(short=1, full=5)):
         owner = f"round {number}"
-        start_holder(site, owner, **settings).kill()
-        outcomes = released_together(crew, owner)
+        site.server.hold("POST")
+        start_holder(site, owner).kill()
+        site.server.hold_no_more()
+        outcomes = released_together(crew, owner, site.expire_leases)
         assert {outcome.get("error") for outcome in outcomes} == {"ConflictError"}, outcomes
         assert site.server.inspect("posts")[owner] == 1
         assert crew[0].do("decide") == 1
@@ -123,32 +130,45 @@ def test_a_killed_holder_costs_one_decision_and_one_more_client(site: Site) -> N
     assert_everything_is_known(site)
 
 
+def start_sleeper(site: Site, name: str, *timeouts: float) -> tuple[str, Worker, float]:
+    """Start a holder and stop it, within the first timeout that is long enough for that."""
+    for timeout in timeouts:
+        owner = f"{name}, {timeout} s"
+        holder = start_holder(site, owner, DCR_TIMEOUT=timeout)
+        holder.signal(SIGSTOP)
+        if holder.is_working:
+            return owner, holder, timeout
+        holder.kill()
+    pytest.fail("No process got as far as its request.")
+
+
 @pytest.mark.parametrize(
-    ("timeout", "latency", "error"),
+    ("timeouts", "error"),
     [
-        pytest.param(20, 0.5, None, id="it reads the answer"),
-        pytest.param(2, 9, "NetworkError", id="its time is up"),
+        pytest.param([HANG], None, id="it reads the answer"),
+        pytest.param([2, 8, 32, 128], "NetworkError", id="its time is up"),
     ],
 )
 def test_a_holder_that_sleeps_beyond_its_lease_overwrites_nothing(
-    site: Site, timeout: float, latency: float, error: str | None
+    site: Site, timeouts: list[float], error: str | None
 ) -> None:
     """L10: fencing."""
-    settings = {"DCR_TIMEOUT": timeout, "DCR_LEASE": 1}
-    crew = site.workers(site.size(short=4, full=15), **settings)
+    crew = site.workers(site.size(short=4, full=15))
     for number in range(site.size(short=1, full=3)):
-        owner = f"round {number}"
-        site.server.configure(latency=[latency, latency])
-        holder = start_holder(site, owner, **settings)
-        holder.signal(SIGSTOP)
-        site.server.configure(latency=[0, 0])
-        outcomes = released_together(crew, owner)
+        gate = site.server.hold("POST")
+        owner, holder, timeout = start_sleeper(site, f"round {number}", *timeouts)
+        site.server.hold_no_more()
+        outcomes = released_together(crew, owner, site.expire_leases)
         assert {outcome.get("error") for outcome in outcomes} == {"ConflictError"}, outcomes
-        assert crew[0].do("decide") == 1
+        assert crew[0].do("decide") >= 1
         before = list(ClientRegistration.objects.filter(owner=owner, live=True).values())
-        time.sleep(2)
+        if error:
+            time.sleep(timeout)
+        else:
+            site.server.open(gate)
         holder.signal(SIGCONT)
         outcome = holder.result()
+        site.server.open(gate)
         assert outcome.get("error") == error
         assert outcome.get("value", before[0]["client_id"]) == before[0]["client_id"]
         assert list(ClientRegistration.objects.filter(owner=owner, live=True).values()) == before
@@ -162,7 +182,7 @@ def test_rows_of_one_key_change_places_and_no_process_is_given_up(site: Site) ->
     """MariaDB ends one of two that wait for each other; that one tries again."""
     crew = site.workers(8)
     for worker in crew:
-        worker.start("jostle", seconds=site.size(short=2, full=15), keys=1)
+        worker.start("jostle", acts=site.size(short=25, full=300), keys=1)
     ended = sum((worker.value() for worker in crew), Counter())
     assert {how.partition(":")[0] for how in ended if not how.endswith("Error")} == {
         "_insert",
