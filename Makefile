@@ -53,7 +53,7 @@ queue: $(QUEUE) ## jobs in the background, on workers of Celery (with Redis) and
 	@$(BIN)/python -m pytest -s -rs tests/queue
 
 browser: $(BROWSER) ## the admin and a login in Chromium; SCREENSHOTS=FOLDER photographs them
-	@$(BIN)/python -m pytest tests/browser/admin.py tests/browser/login.py tests/browser/unfold.py
+	@$(BIN)/python -m pytest tests/browser/admin.py tests/browser/login.py tests/browser/markup.py tests/browser/unfold.py
 
 lint: $(DEV) ## style and formatting
 	@$(BIN)/ruff check

@@ -505,7 +505,7 @@ def test_asked_and_granted_stand_side_by_side_with_differences_first(staff: Clie
         deviations=["scope came as a list"],
         client_id_issued_at=1_700_000_000,
     )
-    members = {member.name: member for member in wording.comparison(row)}
+    members = {member.name: member for member in wording.comparison(row)[0]}
     assert [name for name, member in members.items() if member.differs] == ["jwks", "scope"]
     assert list(members)[:2] == ["jwks", "scope"]
     assert members["client_name#ja-jp"].granted == ["店"]

@@ -9,6 +9,7 @@ from django import forms
 from django.core.exceptions import ValidationError
 from django.core.validators import RegexValidator
 from django.forms.fields import InvalidJSONInput
+from django.utils.html import format_html_join
 from django.utils.translation import gettext_lazy as _
 from django.views.decorators.debug import sensitive_variables
 
@@ -20,6 +21,13 @@ if TYPE_CHECKING:
     _ModelForm = forms.ModelForm[Any]
 else:  # generic for type checkers only
     _ModelForm = forms.ModelForm
+
+
+def primary_key(value: object) -> int:
+    """Return a primary key that an address or a form names; 0, which no row has, for no number."""
+    text = str(value)
+    # No database has integers of more than 18 digits, and other scripts have digits, too.
+    return int(text) if text.isascii() and text.isdecimal() and len(text) <= 18 else 0
 
 
 class IndentedJSONField(forms.JSONField):
@@ -146,9 +154,8 @@ class ClientRegistrationForm(_ModelForm):
 
     def _server(self) -> AuthorizationServer:
         """Return the server that is chosen, or one that says nothing of itself."""
-        chosen = str(self.instance.server_id or self["server"].value())
-        known = AuthorizationServer.objects.filter(pk=int(chosen) if chosen.isdecimal() else 0)
-        return known.first() or AuthorizationServer()
+        chosen = primary_key(self.instance.server_id or self["server"].value())
+        return AuthorizationServer.objects.filter(pk=chosen).first() or AuthorizationServer()
 
     def _offer(self, server: AuthorizationServer) -> None:
         """Let people choose from what the server offers, and tell what else would be asked."""
@@ -172,7 +179,9 @@ class ClientRegistrationForm(_ModelForm):
             self._hint(name, text % {"default": clean(default, 200)})
 
     def _hint(self, name: str, text: str) -> None:
-        self.fields[name].help_text = f"{self.fields[name].help_text} {text}".strip()
+        # Django prints help texts as HTML, and a server or an owner may have said this one.
+        parts = filter(None, [self.fields[name].help_text, text])
+        self.fields[name].help_text = format_html_join(" ", "{}", ((part,) for part in parts))
 
     def clean(self) -> dict[str, Any]:
         values: dict[str, Any] = super().clean() or self.cleaned_data
@@ -187,6 +196,8 @@ class ClientRegistrationForm(_ModelForm):
         return values
 
 
+_MAX_CHOICES = 100
+
 # What most servers take, for one that does not say what it offers.
 _METHODS = ["client_secret_basic", "client_secret_post", "none"]
 _GRANTS = ["authorization_code", "refresh_token", "client_credentials"]
@@ -194,7 +205,8 @@ _GRANTS = ["authorization_code", "refresh_token", "client_credentials"]
 
 def _offered(server: AuthorizationServer, member: str, usual: list[str]) -> list[str]:
     # The password is refused whatever the server says (RFC 9700 section 2.4).
-    return [name for name in server.offered(member) or usual if name != "password"]
+    offered = server.offered(member)[:_MAX_CHOICES] or usual
+    return [name for name in offered if name != "password"]
 
 
 def _choices(names: list[str]) -> list[tuple[str, str]]:

@@ -25,7 +25,7 @@ from django.views.decorators.debug import sensitive_variables
 from django_dcr import services, tasks
 from django_dcr.admin import wording
 from django_dcr.admin.actions import FROM_PAGE, Outcome, ServiceAdminMixin
-from django_dcr.admin.forms import ClientRegistrationForm
+from django_dcr.admin.forms import ClientRegistrationForm, primary_key
 from django_dcr.exceptions import DecryptionError, NetworkError, NotAllowedError
 from django_dcr.models import AuthorizationServer, ClientRegistration, Status, actor
 from django_dcr.text import clean
@@ -73,7 +73,7 @@ class ServerFilter(admin.SimpleListFilter):
 
     def queryset(self, request: HttpRequest, queryset: Any) -> Any:
         value = self.value() or ""
-        return queryset.filter(server=int(value)) if value.isdecimal() else queryset
+        return queryset.filter(server=primary_key(value)) if value.isdecimal() else queryset
 
 
 class ExpiryFilter(admin.SimpleListFilter):
@@ -153,6 +153,13 @@ class ClientRegistrationAdminMixin(ServiceAdminMixin):
         name = f"{self.opts.app_label}_{self.opts.model_name}_reveal"
         view = self.admin_site.admin_view(self.reveal_view)
         return [path("<path:object_id>/reveal/", view, name=name), *super().get_urls()]
+
+    def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:
+        """Take the server from the address, where there is one of that number."""
+        initial: dict[str, Any] = super().get_changeform_initial_data(request)
+        if not primary_key(initial.get("server", 0)):
+            initial.pop("server", None)
+        return initial
 
     def edited_columns(self, form: Any) -> set[str]:
         # In a stored row nothing else is edited.
@@ -427,10 +434,11 @@ class ClientRegistrationAdminMixin(ServiceAdminMixin):
     @admin.display(description=_("asked and granted"))
     def comparison(self, registration: ClientRegistration) -> str:
         try:
-            members = wording.comparison(registration)
+            members, more = wording.comparison(registration)
         except NotAllowedError as exc:
             return str(exc)
-        return render_to_string(f"{_TEMPLATES}/comparison.html", {"members": members})
+        context = {"members": members, "more": more}
+        return render_to_string(f"{_TEMPLATES}/comparison.html", context)
 
     @admin.display(description=_("oddities in answers"))
     def oddities(self, registration: ClientRegistration) -> str:

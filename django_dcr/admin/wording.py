@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
+from itertools import islice
 from typing import Any, NamedTuple
 
 from django.contrib.admin.utils import display_for_value
@@ -19,6 +20,9 @@ from django_dcr.text import clean
 
 #: What is shown where there is nothing.
 NOTHING = "-"
+# A row that an earlier release stored may have any number of members.
+_MAX_SHOWN = 100
+_MAX_LOOKED_AT = 1000
 
 _HINTS = {
     Status.DRAFT: gettext_lazy("Nothing was sent to the server yet. Register it next."),
@@ -217,7 +221,8 @@ _PROSPECTS = {
 
 def _drifting(registration: ClientRegistration) -> str:
     try:
-        names = [clean(name, 60) for name in registration.drift]
+        drift = registration.drift_from(_first_members(registration))
+        names = [clean(name, 60) for name in drift]
     except NotAllowedError:
         return "?"
     return ", ".join(names[:10]) or _("none")
@@ -265,20 +270,31 @@ class Member(NamedTuple):
     differs: bool
 
 
-def comparison(registration: ClientRegistration) -> list[Member]:
-    """Return asked and granted side by side, the differences first.
+def comparison(registration: ClientRegistration) -> tuple[list[Member], int]:
+    """Return asked and granted side by side, the differences first, and how many are left out.
 
     Raises NotAllowedError where what is asked is no client metadata.
     """
     # Language tags are compared without regard to case (RFC 7591 section 2.2).
     asked = {name.lower(): value for name, value in registration.asked.items()}
-    granted = {name.lower(): value for name, value in registration.metadata.items()}
-    drift = {name.lower() for name in registration.drift}
-    members = (
+    looked_at = _first_members(registration)
+    granted = {name.lower(): value for name, value in looked_at.items()}
+    drift = {name.lower() for name in registration.drift_from(looked_at)}
+    names = sorted(asked.keys() | granted.keys(), key=lambda name: (name not in drift, name))
+    members = [
         Member(clean(name, 100), _lines(asked.get(name)), _lines(granted.get(name)), name in drift)
-        for name in sorted(asked.keys() | granted.keys())
-    )
-    return sorted(members, key=lambda member: not member.differs)
+        for name in names[:_MAX_SHOWN]
+    ]
+    return members, len(names) - len(members) + len(registration.metadata) - len(looked_at)
+
+
+def _first_members(registration: ClientRegistration) -> dict[str, Any]:
+    """The granted members to look at: those that were asked for, and not too many others."""
+    metadata: dict[str, Any] = registration.metadata
+    if len(metadata) <= _MAX_LOOKED_AT:
+        return metadata
+    first = dict(islice(metadata.items(), _MAX_LOOKED_AT))
+    return {**{name: metadata[name] for name in registration.asked if name in metadata}, **first}
 
 
 def offer(server: AuthorizationServer) -> list[tuple[str, list[str]]]:
@@ -288,7 +304,7 @@ def offer(server: AuthorizationServer) -> list[tuple[str, list[str]]]:
         return []
     methods = server.offered("token_endpoint_auth_methods_supported") or ["client_secret_basic"]
     grants = server.offered("grant_types_supported") or ["authorization_code", "implicit"]
-    endpoints = sorted(name for name in metadata if name.endswith("_endpoint"))
+    endpoints = sorted(name for name in metadata if name.endswith("_endpoint"))[:_MAX_SHOWN]
     return [
         *((clean(name, 100), _lines(metadata[name])) for name in endpoints),
         # What is left out means this (RFC 8414 section 2).
@@ -341,5 +357,5 @@ def _lines(value: Any) -> list[str]:
     if value is None:
         return []
     if isinstance(value, list) and all(isinstance(item, str) for item in value):
-        return [clean(item, 200) for item in value[:100]]
+        return [clean(item, 200) for item in value[:_MAX_SHOWN]]
     return [clean(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False), 500)]

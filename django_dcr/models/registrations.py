@@ -228,9 +228,10 @@ class ClientRegistration(LeasedModel):
     @property
     def drift(self) -> dict[str, dict[str, Any]]:
         """The members whose granted value is not the asked one, with both values."""
-        return self._drift(self.metadata)
+        return self.drift_from(self.metadata)
 
-    def _drift(self, granted: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    def drift_from(self, granted: dict[str, Any]) -> dict[str, dict[str, Any]]:
+        """The members of which ``granted`` has another value than the requested one."""
         if not granted:
             return {}
         offer = self.server.metadata
@@ -238,7 +239,7 @@ class ClientRegistration(LeasedModel):
 
     def _drifts(self, granted: dict[str, Any]) -> bool:
         try:
-            return bool(self._drift(granted))
+            return bool(self.drift_from(granted))
         except (NotAllowedError, ImproperlyConfigured):
             return False  # what is asked cannot be told, and an answer must be stored all the same
 

@@ -45,6 +45,7 @@ class Site:
 
     def empty(self) -> None:
         for table in (
+            "django_dcr_registrationevent",
             "django_dcr_clientregistration",
             "django_dcr_authorizationserver",
             "oauth2_provider_refreshtoken",

@@ -58,7 +58,11 @@ def test_bulk_registration_that_is_killed_again_and_again_loses_no_client(site: 
 
 
 def assert_everything_is_known(site: Site) -> None:
-    """Every client has a row, by its client_id or as an attempt that was never answered."""
+    """Every client has a row, by its client_id or as an attempt that was never answered.
+
+    And no client is active that nothing names: a renewal that was interrupted is settled.
+    """
+    assert not ClientRegistration.objects.active().filter(live=None).exists()
     clients: dict[str, Any] = site.server.inspect("clients")
     rows = ClientRegistration.objects.all()
     active = dict(rows.active().values_list("client_id", "owner"))
