@@ -1,9 +1,23 @@
-"""The life of a registration: its statuses."""
+"""The life of a registration: its statuses, and what can be done in which of them.
+
+Services, admin, commands, jobs and documentation read these two tables. A new status is a member
+of ``Status`` and an entry of ``STATES``; a new action is an entry of ``ACTIONS`` and a service.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
 from django.db import models
 from django.utils.translation import gettext_lazy as _
+
+if TYPE_CHECKING:
+    from django.utils.functional import _StrPromise
+
+    # Translated where it is shown, or the same in every language.
+    Text = str | _StrPromise
 
 
 class Status(models.TextChoices):
@@ -15,3 +29,206 @@ class Status(models.TextChoices):
     REVOKING = "revoking", _("revoking")  # deletion committed, response awaited
     REVOKED = "revoked", _("revoked")  # credentials wiped
     GONE = "gone", _("gone")  # the server refuses the token or forgot the client
+
+
+@dataclass(frozen=True)
+class State:
+    """What a status means."""
+
+    #: What the pages say of it, with the next step.
+    meaning: Text
+    #: What an error says of it, after "Registration 7"; ``{pk}`` is the registration's number.
+    next_step: str
+    #: How the pages show it: "good", "warn", "bad" or "quiet".
+    tone: str = "quiet"
+    #: Whether the server may hold a client of such a row, which then must not be deleted.
+    may_hold_client: bool = True
+
+
+STATES: dict[Status, State] = {
+    Status.DRAFT: State(
+        meaning=_("Nothing was sent to the server yet. Register it next."),
+        next_step="has not been sent to the server yet; register it first",
+        may_hold_client=False,
+    ),
+    Status.REGISTERING: State(
+        meaning=_(
+            "A process awaits the server's answer. If that process ended, run manage.py "
+            "dcr_reconcile."
+        ),
+        next_step="is being registered by another process; try again in a moment",
+        tone="warn",
+    ),
+    Status.ACTIVE: State(
+        meaning=_("The server knows this client."),
+        next_step="is registered already; update, renew or revoke it instead",
+        tone="good",
+    ),
+    Status.REJECTED: State(
+        meaning=_("The server refused. Edit the metadata and register again."),
+        next_step="was refused by the server; correct its metadata and register it again",
+        tone="bad",
+        may_hold_client=False,
+    ),
+    Status.UNKNOWN: State(
+        meaning=_(
+            "The server's answer was lost, and it may hold a client that cannot be named here. "
+            "Look there; then try again, which registers a new client, or forget this one."
+        ),
+        next_step=(
+            "was sent and the answer was lost, so the server may hold a client that cannot be "
+            "named; decide with: manage.py dcr_reconcile --retry {pk}, or --forget {pk}"
+        ),
+        tone="bad",
+    ),
+    Status.REVOKING: State(
+        meaning=_("The deletion was sent and its answer has not come. Revoke again to finish."),
+        next_step="is being revoked; finish with: manage.py dcr_revoke {pk}",
+        tone="warn",
+    ),
+    Status.REVOKED: State(
+        meaning=_("Closed; its credentials are wiped."),
+        next_step="is closed; register anew instead",
+        may_hold_client=False,
+    ),
+    Status.GONE: State(
+        meaning=_(
+            "The server refused this client's token, or forgot the client. Read it to ask again; "
+            "or try again, which registers a new client, or forget this one."
+        ),
+        next_step=(
+            "is no longer accepted by the server; ask it again with: manage.py dcr_read {pk}, or "
+            "decide with: manage.py dcr_reconcile --retry {pk}, or --forget {pk}"
+        ),
+        tone="bad",
+    ),
+}
+
+#: The statuses of rows that may be deleted: no server holds a client of theirs.
+DELETABLE = [status for status, state in STATES.items() if not state.may_hold_client]
+
+
+@dataclass(frozen=True)
+class Action:
+    """Something that can be done to a registration, by a service of that name."""
+
+    label: Text
+    #: The permission for it in the admin, which ``Meta.permissions`` declares.
+    permission: str
+    #: The statuses in which the service accepts a row.
+    statuses: tuple[Status, ...]
+    #: What the pages say when it is done.
+    done: Text
+    #: What the pages say before it is done; "" where that takes more than a text.
+    prospect: Text = ""
+    #: Whether the pages always ask first, because it cannot be undone.
+    asks: bool = False
+    #: Whether it needs the means to manage the client that the server gave (RFC 7592).
+    needs_management: bool = False
+    #: Statuses in which the pages do not offer it, although it would be accepted.
+    not_offered: tuple[Status, ...] = ()
+    #: The statuses in which a job that was delivered twice finds its work done.
+    finished: tuple[Status, ...] = ()
+    #: What a row has to be besides.
+    condition: Callable[[Any], bool] = field(default=lambda _row: True)
+    #: The name of the service where it is another one, and the arguments it is called with.
+    service: str = ""
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+
+    def allows(self, row: Any) -> bool:
+        """Whether the service accepts the row as it is."""
+        manageable = row.is_manageable or not self.needs_management
+        return row.status in self.statuses and manageable and self.condition(row)
+
+    def is_offered(self, row: Any) -> bool:
+        """Whether the pages offer it for the row as it is."""
+        return row.status not in self.not_offered and self.allows(row)
+
+
+_MANAGED = (Status.ACTIVE, Status.REVOKING, Status.UNKNOWN, Status.GONE)
+_NEVER_SENT = (Status.DRAFT, Status.REJECTED)
+
+ACTIONS: dict[str, Action] = {
+    "register": Action(
+        label=_("Register"),
+        permission="register",
+        statuses=_NEVER_SENT,
+        done=_("Registered at the server."),
+        prospect=_("A client is registered at %(issuer)s."),
+        finished=(Status.ACTIVE,),
+    ),
+    "read": Action(
+        label=_("Read from the server"),
+        permission="update",
+        statuses=(Status.ACTIVE, Status.REVOKING, Status.GONE),
+        done=_("Read from the server."),
+        prospect=_(
+            "%(issuer)s is asked about the client %(client)s, and its answer is stored here."
+        ),
+        needs_management=True,
+        # One that was replaced must not come back to life beside its successor.
+        condition=lambda row: row.live or row.status != Status.REVOKING,
+    ),
+    "update": Action(
+        label=_("Update at the server"),
+        permission="update",
+        statuses=(Status.ACTIVE,),
+        done=_("Updated at the server."),
+        prospect=_(
+            "The client %(client)s at %(issuer)s is changed to what is asked for here. These "
+            "members differ now: %(members)s."
+        ),
+        needs_management=True,
+    ),
+    "renew": Action(
+        label=_("Renew the secret"),
+        permission="renew",
+        statuses=(Status.ACTIVE,),
+        done=_("The server issued a new secret."),
+        prospect=_(
+            "%(issuer)s is asked for a new secret of the client %(client)s. Where it issues none "
+            "and the old one expires, a new client is registered there and the old one revoked."
+        ),
+        finished=(Status.REVOKING, Status.REVOKED),  # replaced
+    ),
+    "retry": Action(
+        label=_("Try again"),
+        permission="register",
+        statuses=(Status.UNKNOWN, Status.GONE),
+        done=_("A new client was registered in its place."),
+        prospect=_(
+            "A new client is registered at %(issuer)s and takes the place of this one. The server "
+            "may keep the old client for good; this row stays as its record."
+        ),
+        asks=True,
+    ),
+    "revoke": Action(
+        label=_("Revoke"),
+        permission="revoke",
+        statuses=_MANAGED,
+        done=_("Revoked: nothing is left at the server."),
+        asks=True,
+        needs_management=True,
+        not_offered=(Status.GONE,),
+        finished=(Status.REVOKED,),
+    ),
+    "forget": Action(
+        label=_("Forget"),
+        permission="revoke",
+        statuses=(*_MANAGED, *_NEVER_SENT),
+        done=_("Closed: nothing is left at the server."),
+        asks=True,
+        not_offered=_NEVER_SENT,
+        finished=(Status.REVOKED,),
+        service="revoke",
+        arguments={"forget": True},
+    ),
+}
+
+#: What an event is called on the pages: an action, or something else that happens to a row.
+EVENTS: dict[str, Text] = {
+    **{name: action.label for name, action in ACTIONS.items()},
+    "reveal": _("Reveal the secret"),
+    "reconcile": _("Settle"),
+    "login": _("Login refused"),
+}

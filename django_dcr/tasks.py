@@ -19,12 +19,15 @@ from django.utils.module_loading import import_string
 from django_dcr import services
 from django_dcr.conf import conf
 from django_dcr.exceptions import DCRError, NetworkError
-from django_dcr.models import ClientRegistration, Status, actor
+from django_dcr.lifecycle import ACTIONS, Status
+from django_dcr.models import ClientRegistration, actor
 
 logger = logging.getLogger("django_dcr")
 
 #: Takes a job, as ``enqueue`` does, and some time later calls ``perform``.
 Runner = Callable[[str, int], object]
+
+Service = Callable[[ClientRegistration], ClientRegistration]
 
 #: The values of DCR_TASK_RUNNER beside "inline" and the dotted path of a runner.
 RUNNERS = {
@@ -33,30 +36,20 @@ RUNNERS = {
 }
 
 
-ACTIONS: dict[str, Callable[[ClientRegistration], ClientRegistration]] = {
-    "register": services.register,
-    "read": services.read,
-    "update": services.update,
-    "renew": services.renew,
-    "renew_if_due": services.renew_if_due,
-    "retry": services.retry,
-    "revoke": services.revoke,
-    "forget": partial(services.revoke, forget=True),
-}
-
 #: So often a job is tried again; with the pauses between, for about five hours.
 MAX_TRIES = 20
 # The first pause and the longest, in seconds. Each is twice the one before.
 _FIRST_PAUSE = 5.0
 _LONGEST_PAUSE = 1800.0
 
-# States in which an earlier delivery of the same job has left the row.
-_DONE: dict[str, list[Status]] = {
-    "register": [Status.ACTIVE],
-    "renew": [Status.REVOKING, Status.REVOKED],  # replaced
-    "revoke": [Status.REVOKED],
-    "forget": [Status.REVOKED],
-}
+
+def service(action: str) -> Service:
+    """Return what does a job of this name; raise KeyError where nothing does."""
+    if action == "renew_if_due":
+        return services.renew_if_due
+    entry = ACTIONS[action]
+    found: Service = getattr(services, entry.service or action)
+    return partial(found, **entry.arguments)
 
 
 def runner() -> Runner | None:
@@ -75,7 +68,9 @@ def runner() -> Runner | None:
 
 
 def enqueue(action: str, pk: int) -> None:
-    """Hand one of ``ACTIONS`` on the registration ``pk`` to DCR_TASK_RUNNER.
+    """Hand a job on the registration ``pk`` to DCR_TASK_RUNNER.
+
+    ``action`` is one of the lifecycle's, or "renew_if_due".
 
     Inside a transaction that happens after its commit. Raises ImproperlyConfigured where there
     is no queue, NetworkError where it cannot be reached, and KeyError for another action.
@@ -85,7 +80,7 @@ def enqueue(action: str, pk: int) -> None:
         raise ImproperlyConfigured(
             'There is no queue: DCR_TASK_RUNNER is "inline". Set it to "django.tasks" or "celery".'
         )
-    ACTIONS[action]
+    service(action)  # which there has to be
     alias = router.db_for_write(ClientRegistration)
     transaction.on_commit(partial(run, action, pk), using=alias)
 
@@ -103,7 +98,7 @@ def perform(action: str, pk: int, tries: int = 0) -> float | None:
         return None
     try:
         with actor("background"):
-            ACTIONS[action](registration)
+            service(action)(registration)
     except DCRError as exc:
         if tries < MAX_TRIES and _may_pass(exc):
             return _pause(exc, tries)
@@ -115,7 +110,8 @@ def perform(action: str, pk: int, tries: int = 0) -> float | None:
 def _open(action: str, pk: int) -> ClientRegistration | None:
     """Return the row, unless it was removed or the job was done already."""
     rows = ClientRegistration.objects.primary().select_related("server").filter(pk=pk)
-    return rows.exclude(status__in=_DONE.get(action, [])).first()
+    finished = ACTIONS[action].finished if action in ACTIONS else ()
+    return rows.exclude(status__in=finished).first()
 
 
 def _may_pass(error: DCRError) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta, timezone
-from functools import partial
 from typing import Any
 
 from django.contrib import admin, messages
@@ -22,12 +21,13 @@ from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 from django.views.decorators.debug import sensitive_variables
 
-from django_dcr import services, tasks
+from django_dcr import tasks
 from django_dcr.admin import wording
 from django_dcr.admin.actions import FROM_PAGE, Outcome, ServiceAdminMixin
 from django_dcr.admin.forms import ClientRegistrationForm, primary_key
 from django_dcr.exceptions import DecryptionError, NetworkError, NotAllowedError
-from django_dcr.models import AuthorizationServer, ClientRegistration, Status, actor
+from django_dcr.lifecycle import ACTIONS, DELETABLE, EVENTS, Action
+from django_dcr.models import AuthorizationServer, ClientRegistration, actor
 from django_dcr.text import clean
 
 _TEMPLATES = "admin/django_dcr/clientregistration"
@@ -35,28 +35,11 @@ _TEMPLATES = "admin/django_dcr/clientregistration"
 _CONFIRMED = "_confirmed"
 #: The form field that says: and when nothing is left at the server, delete the row.
 _THEN_DELETE = "_then_delete"
-_OFFERED = {
-    Status.DRAFT: ["register"],
-    Status.REGISTERING: [],
-    Status.ACTIVE: ["read", "update", "renew", "revoke", "forget"],
-    Status.REJECTED: ["register"],
-    Status.UNKNOWN: ["retry", "revoke", "forget"],
-    Status.REVOKING: ["read", "revoke", "forget"],
-    Status.REVOKED: [],
-    Status.GONE: ["read", "retry", "forget"],
-}
-#: What cannot be undone asks first everywhere, all else only in the list.
-_ALWAYS_ASK = {"revoke", "forget", "retry"}
-_NEEDS_ENDPOINT = {"read", "update", "revoke"}
-#: No server holds a client of these: such rows may be deleted.
-_DELETABLE = [Status.DRAFT, Status.REJECTED, Status.REVOKED]
 
 _NOT_REVEALED = {
     True: _("There is no client secret to show."),
     False: _("Another process is at work on this row, and may change the secret. Try again."),
 }
-
-_forget = partial(services.revoke, forget=True)
 
 
 class ServerFilter(admin.SimpleListFilter):
@@ -102,7 +85,7 @@ class ClientRegistrationAdminMixin(ServiceAdminMixin):
     action_max_queued = 500
 
     form = ClientRegistrationForm
-    actions = ["register", "read", "update", "renew", "retry", "revoke", "forget"]
+    actions = list(ACTIONS)
     autocomplete_fields = ["server"]
     list_display = ["issuer", "whose", "state", "expiry", "drifted"]
     list_filter = ["status", ExpiryFilter, "has_drift", ServerFilter]
@@ -169,20 +152,18 @@ class ClientRegistrationAdminMixin(ServiceAdminMixin):
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
         obj.has_drift = bool(obj.drift)
         super().save_model(request, obj, form, change)
-        action = {Status.DRAFT: "register", Status.REJECTED: "register", Status.ACTIVE: "update"}
-        if action.get(obj.status) and (self.edited_columns(form) or not change):
+        asking = [name for name in ("register", "update") if obj.status in ACTIONS[name].statuses]
+        if asking and (self.edited_columns(form) or not change):
             hint = gettext("The server was not asked yet: press “%(action)s” for that.")
-            label = self.label(action[obj.status])
-            self.message_user(request, hint % {"action": label}, messages.INFO)
+            self.message_user(request, hint % {"action": self.label(asking[0])}, messages.INFO)
 
     # -- actions -------------------------------------------------------------------------------
 
     def offers(self, row: ClientRegistration) -> Iterable[str]:
-        names = _OFFERED[Status(row.status)]
-        return [name for name in names if row.is_manageable or name not in _NEEDS_ENDPOINT]
+        return [name for name, action in ACTIONS.items() if action.is_offered(row)]
 
     def label(self, name: str) -> str:
-        return gettext("Reveal the secret") if name == "reveal" else super().label(name)
+        return str(EVENTS[name])
 
     def render_change_form(
         self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any
@@ -193,72 +174,25 @@ class ClientRegistrationAdminMixin(ServiceAdminMixin):
             context["reveal_label"] = self.label("reveal")
         return super().render_change_form(request, context, *args, **kwargs)
 
-    def has_register_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return self.may(request, obj, "register")
-
-    def has_update_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return self.may(request, obj, "update")
-
-    def has_renew_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return self.may(request, obj, "renew")
-
-    def has_revoke_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return self.may(request, obj, "revoke")
-
     def has_reveal_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return self.may(request, obj, "reveal")
-
-    @admin.action(permissions=["register"], description=_("Register"))
-    def register(self, request: HttpRequest, queryset: models.QuerySet[Any]) -> Any:
-        done = gettext("Registered at the server.")
-        return self._ask_or_perform(request, queryset, "register", services.register, done)
-
-    @admin.action(permissions=["update"], description=_("Read from the server"))
-    def read(self, request: HttpRequest, queryset: models.QuerySet[Any]) -> Any:
-        done = gettext("Read from the server.")
-        return self._ask_or_perform(request, queryset, "read", services.read, done)
-
-    @admin.action(permissions=["update"], description=_("Update at the server"))
-    def update(self, request: HttpRequest, queryset: models.QuerySet[Any]) -> Any:
-        done = gettext("Updated at the server.")
-        return self._ask_or_perform(request, queryset, "update", services.update, done)
-
-    @admin.action(permissions=["renew"], description=_("Renew the secret"))
-    def renew(self, request: HttpRequest, queryset: models.QuerySet[Any]) -> Any:
-        done = gettext("The server issued a new secret.")
-        return self._ask_or_perform(request, queryset, "renew", services.renew, done)
-
-    @admin.action(permissions=["register"], description=_("Try again"))
-    def retry(self, request: HttpRequest, queryset: models.QuerySet[Any]) -> Any:
-        done = gettext("A new client was registered in its place.")
-        return self._ask_or_perform(request, queryset, "retry", services.retry, done)
-
-    @admin.action(permissions=["revoke"], description=_("Revoke"))
-    def revoke(self, request: HttpRequest, queryset: models.QuerySet[Any]) -> Any:
-        done = gettext("Revoked: nothing is left at the server.")
-        return self._ask_or_perform(request, queryset, "revoke", services.revoke, done)
-
-    @admin.action(permissions=["revoke"], description=_("Forget"))
-    def forget(self, request: HttpRequest, queryset: models.QuerySet[Any]) -> Any:
-        done = gettext("Closed: nothing is left at the server.")
-        return self._ask_or_perform(request, queryset, "forget", _forget, done)
 
     def _ask_or_perform(
         self,
         request: HttpRequest,
         queryset: models.QuerySet[Any],
         name: str,
-        service: Callable[[Any], Any],
-        done: str,
     ) -> HttpResponse | None:
-        asks = name in _ALWAYS_ASK or FROM_PAGE not in request.POST
+        # What cannot be undone asks first everywhere, all else only in the list.
+        asks = ACTIONS[name].asks or FROM_PAGE not in request.POST
         if asks and _CONFIRMED not in request.POST:
             rows = self.selected(request, queryset, name)
             return self._question(request, rows, name) if rows else None
         if self._queues(request):
             self._queue(request, self.selected(request, queryset, name), name)
             return None
-        return self.perform(request, queryset, name, service, done)
+        done = str(ACTIONS[name].done)
+        return self.perform(request, queryset, name, tasks.service(name), done)
 
     def _queues(self, request: HttpRequest) -> bool:
         """Whether this is for DCR_TASK_RUNNER: people on a row's own page wait for the outcome."""
@@ -301,7 +235,7 @@ class ClientRegistrationAdminMixin(ServiceAdminMixin):
         done: str,
     ) -> Outcome:
         outcome = super().attempt(request, row, name, service, done)
-        closed = outcome.level != messages.ERROR and row.status in _DELETABLE
+        closed = outcome.level != messages.ERROR and row.status in DELETABLE
         if _THEN_DELETE not in request.POST or not closed:
             return outcome
         rows = ClientRegistration.objects.filter(pk=row.pk)
@@ -374,7 +308,7 @@ class ClientRegistrationAdminMixin(ServiceAdminMixin):
         """Protect the rows whose client may exist at the server: nothing else knows of it."""
         deleted, counts, forbidden, protected = super().get_deleted_objects(objs, request)
         for row in objs:
-            if row.status not in _DELETABLE:
+            if row.status not in DELETABLE:
                 page = self.url("change", quote(row.pk))
                 reason = wording.protected(row)
                 protected = [*protected, format_html('<a href="{}">{}</a>', page, reason)]
@@ -385,7 +319,7 @@ class ClientRegistrationAdminMixin(ServiceAdminMixin):
 
     def delete_queryset(self, request: HttpRequest, queryset: models.QuerySet[Any]) -> None:
         # A row may have been registered after the page was shown.
-        queryset.filter(status__in=_DELETABLE).delete()
+        queryset.filter(status__in=DELETABLE).delete()
 
     # -- what is shown -------------------------------------------------------------------------
 
@@ -466,6 +400,35 @@ class ClientRegistrationAdminMixin(ServiceAdminMixin):
     @admin.display(description=_("client configuration endpoint"))
     def endpoint(self, registration: ClientRegistration) -> str:
         return clean(registration.registration_client_uri, 500) or wording.NOTHING
+
+
+def add_actions(mixin: type[ClientRegistrationAdminMixin]) -> None:
+    """Give the admin a method for each action of the lifecycle, and for its permission."""
+    for name, action in ACTIONS.items():
+        setattr(mixin, name, _method(name, action))
+        setattr(mixin, f"has_{action.permission}_permission", _permission(action.permission))
+
+
+def _method(name: str, action: Action) -> Any:
+    def run(
+        self: ClientRegistrationAdminMixin, request: HttpRequest, queryset: models.QuerySet[Any]
+    ) -> Any:
+        return self._ask_or_perform(request, queryset, name)
+
+    run.__name__ = name
+    return admin.action(permissions=[action.permission], description=action.label)(run)
+
+
+def _permission(name: str) -> Any:
+    def has_permission(
+        self: ClientRegistrationAdminMixin, request: HttpRequest, obj: Any = None
+    ) -> bool:
+        return self.may(request, obj, name)
+
+    return has_permission
+
+
+add_actions(ClientRegistrationAdminMixin)
 
 
 @admin.register(ClientRegistration)

@@ -15,7 +15,8 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from django_dcr.exceptions import NotAllowedError
-from django_dcr.models import AuthorizationServer, ClientRegistration, RegistrationEvent, Status
+from django_dcr.lifecycle import ACTIONS, EVENTS, STATES, Status
+from django_dcr.models import AuthorizationServer, ClientRegistration, RegistrationEvent
 from django_dcr.text import clean
 
 #: What is shown where there is nothing.
@@ -24,50 +25,9 @@ NOTHING = "-"
 _MAX_SHOWN = 100
 _MAX_LOOKED_AT = 1000
 
-_HINTS = {
-    Status.DRAFT: gettext_lazy("Nothing was sent to the server yet. Register it next."),
-    Status.REGISTERING: gettext_lazy(
-        "A process awaits the server's answer. If that process ended, run manage.py dcr_reconcile."
-    ),
-    Status.ACTIVE: gettext_lazy("The server knows this client."),
-    Status.REJECTED: gettext_lazy("The server refused. Edit the metadata and register again."),
-    Status.UNKNOWN: gettext_lazy(
-        "The server's answer was lost, and it may hold a client that cannot be named here. Look "
-        "there; then try again, which registers a new client, or forget this one."
-    ),
-    Status.REVOKING: gettext_lazy(
-        "The deletion was sent and its answer has not come. Revoke again to finish."
-    ),
-    Status.REVOKED: gettext_lazy("Closed; its credentials are wiped."),
-    Status.GONE: gettext_lazy(
-        "The server refused this client's token, or forgot the client. Read it to ask again; or "
-        "try again, which registers a new client, or forget this one."
-    ),
-}
-_TONES = {
-    Status.ACTIVE: "good",
-    Status.REGISTERING: "warn",
-    Status.REVOKING: "warn",
-    Status.REJECTED: "bad",
-    Status.UNKNOWN: "bad",
-    Status.GONE: "bad",
-}
 # Colour is not all that tells the badges apart: each has words and, but for the quiet, a sign.
 _SIGNS = {"good": "✓", "warn": "!", "bad": "✕"}
 _SOON = timedelta(days=30)
-
-_STEPS = {
-    "register": gettext_lazy("Register"),
-    "read": gettext_lazy("Read from the server"),
-    "update": gettext_lazy("Update at the server"),
-    "renew": gettext_lazy("Renew the secret"),
-    "revoke": gettext_lazy("Revoke"),
-    "forget": gettext_lazy("Forget"),
-    "retry": gettext_lazy("Try again"),
-    "reveal": gettext_lazy("Reveal the secret"),
-    "reconcile": gettext_lazy("Settle"),
-    "login": gettext_lazy("Login refused"),
-}
 
 
 def badge(text: str, tone: str = "quiet") -> str:
@@ -85,13 +45,13 @@ def badge(text: str, tone: str = "quiet") -> str:
 
 def state(registration: ClientRegistration) -> str:
     """Return the status as a badge."""
-    tone = _TONES.get(Status(registration.status), "quiet")
+    tone = STATES[Status(registration.status)].tone
     return badge(registration.get_status_display(), tone)
 
 
 def next_step(registration: ClientRegistration) -> str:
     """Return what the status means, and what to do about it."""
-    hint = str(_HINTS[Status(registration.status)])
+    hint = str(STATES[Status(registration.status)].meaning)
     if registration.status != Status.ACTIVE:
         return hint
     if _expires_soon(registration):
@@ -152,7 +112,7 @@ def events(registration: ClientRegistration) -> list[Event]:
         Event(
             event.at,
             clean(event.actor) or _("this site's code"),
-            str(_STEPS.get(event.action, event.action)),
+            str(EVENTS.get(event.action, event.action)),
             _outcome(event),
         )
         for event in registration.events.order_by("-pk")
@@ -181,42 +141,19 @@ def prospect(registration: ClientRegistration, action: str) -> str:
     }
     if action in ("revoke", "forget"):
         return _fate(registration, forget=action == "forget") % values
-    if registration.status not in _ACTS_ON[action]:
+    if action == "reveal":
+        return _REVEALED % values
+    entry = ACTIONS[action]
+    if registration.status not in entry.statuses:
         return _REFUSED % values
-    return str(_PROSPECTS[action]) % values
+    return str(entry.prospect) % values
 
 
 _REFUSED = gettext_lazy("This will be refused, for its status is “%(status)s”.")
-_ACTS_ON = {
-    "register": [Status.DRAFT, Status.REJECTED],
-    "read": [Status.ACTIVE, Status.REVOKING, Status.GONE],
-    "update": [Status.ACTIVE],
-    "renew": [Status.ACTIVE],
-    "retry": [Status.UNKNOWN, Status.GONE],
-    "reveal": list(Status),
-}
-_PROSPECTS = {
-    "register": gettext_lazy("A client is registered at %(issuer)s."),
-    "read": gettext_lazy(
-        "%(issuer)s is asked about the client %(client)s, and its answer is stored here."
-    ),
-    "update": gettext_lazy(
-        "The client %(client)s at %(issuer)s is changed to what is asked for here. These members "
-        "differ now: %(members)s."
-    ),
-    "renew": gettext_lazy(
-        "%(issuer)s is asked for a new secret of the client %(client)s. Where it issues none and "
-        "the old one expires, a new client is registered there and the old one revoked."
-    ),
-    "retry": gettext_lazy(
-        "A new client is registered at %(issuer)s and takes the place of this one. The server may "
-        "keep the old client for good; this row stays as its record."
-    ),
-    "reveal": gettext_lazy(
-        "The secret of the client %(client)s at %(issuer)s is shown on the next page, and the "
-        "history says that you have seen it."
-    ),
-}
+_REVEALED = gettext_lazy(
+    "The secret of the client %(client)s at %(issuer)s is shown on the next page, and the "
+    "history says that you have seen it."
+)
 
 
 def _drifting(registration: ClientRegistration) -> str:
@@ -230,9 +167,9 @@ def _drifting(registration: ClientRegistration) -> str:
 
 def _fate(registration: ClientRegistration, forget: bool) -> str:
     status = registration.status
-    if status in (Status.DRAFT, Status.REJECTED):
+    if status in ACTIONS["register"].statuses:
         return _("%(issuer)s holds no client of this row. It is closed here, nothing is sent.")
-    if status in (Status.REGISTERING, Status.REVOKED):
+    if status not in ACTIONS["forget"].statuses:
         return str(_REFUSED)
     if not registration.is_manageable:
         if forget:

@@ -22,29 +22,13 @@ from django_dcr.exceptions import (
     NotStoredError,
     RegistrationGoneError,
 )
-from django_dcr.models import ClientRegistration, Status
+from django_dcr.lifecycle import STATES, Status
+from django_dcr.models import ClientRegistration
 
 logger = logging.getLogger("django_dcr")
 
 # How much longer than one exchange to wait for the process that has the row, in seconds.
 _MARGIN = 2.0
-
-_NEXT_STEP = {
-    Status.DRAFT: "has not been sent to the server yet; register it first",
-    Status.REGISTERING: "is being registered by another process; try again in a moment",
-    Status.ACTIVE: "is registered already; update, renew or revoke it instead",
-    Status.REJECTED: "was refused by the server; correct its metadata and register it again",
-    Status.UNKNOWN: (
-        "was sent and the answer was lost, so the server may hold a client that cannot be named; "
-        "decide with: manage.py dcr_reconcile --retry {pk}, or --forget {pk}"
-    ),
-    Status.REVOKING: "is being revoked; finish with: manage.py dcr_revoke {pk}",
-    Status.REVOKED: "is closed; register anew instead",
-    Status.GONE: (
-        "is no longer accepted by the server; ask it again with: manage.py dcr_read {pk}, or "
-        "decide with: manage.py dcr_reconcile --retry {pk}, or --forget {pk}"
-    ),
-}
 
 
 def refuse_inside_atomic(step: str) -> None:
@@ -123,7 +107,8 @@ def lose(registration: ClientRegistration, refusal: RegistrationGoneError) -> No
 def check_state(registration: ClientRegistration, *statuses: Status, step: str) -> None:
     """Raise ConflictError, with the next step, unless the row is in one of ``statuses``."""
     if registration.status not in statuses:
-        raise conflict(registration, _NEXT_STEP[Status(registration.status)], step)
+        state = STATES[Status(registration.status)]
+        raise conflict(registration, state.next_step, step)
 
 
 def conflict(

@@ -11,7 +11,8 @@ from django_dcr.exceptions import (
     RegistrationGoneError,
     UnsupportedError,
 )
-from django_dcr.models import AuthorizationServer, ClientRegistration, Status
+from django_dcr.lifecycle import ACTIONS, Status
+from django_dcr.models import AuthorizationServer, ClientRegistration
 from django_dcr.services.configuration import fetch, replace_metadata, send
 from django_dcr.services.discovery import discover
 from django_dcr.services.leases import (
@@ -97,10 +98,10 @@ def revoke(registration: ClientRegistration, *, forget: bool = False) -> ClientR
     ConflictError, and NetworkError, after which the deletion may be repeated.
     """
     refuse_inside_atomic("delete")
-    if not _is_deletable(registration):
+    if not ACTIONS["revoke"].allows(registration):
         registration.reload()  # closing by what was so a while ago could lose a client
     note = ""
-    if _is_deletable(registration):
+    if ACTIONS["revoke"].allows(registration):
         try:
             return _delete(registration)
         except ConflictError:
@@ -109,7 +110,7 @@ def revoke(registration: ClientRegistration, *, forget: bool = False) -> ClientR
             if not forget:
                 raise
             note = f"Closed here only, the server may still hold the client: {exc}"
-    elif registration.status not in (Status.DRAFT, Status.REJECTED):
+    elif registration.status not in ACTIONS["register"].statuses:
         _check_forgettable(registration, forget)
         note = "Closed here only, the server may still hold the client."
     _close(registration, note, Status(registration.status))
@@ -130,16 +131,9 @@ def retire(registration: ClientRegistration) -> None:
             revoke(registration, forget=True)
 
 
-_DELETABLE = (Status.ACTIVE, Status.REVOKING, Status.UNKNOWN, Status.GONE)
-_CLOSABLE = (*_DELETABLE, Status.DRAFT, Status.REJECTED)
-
-
-def _is_deletable(registration: ClientRegistration) -> bool:
-    return registration.is_manageable and registration.status in _DELETABLE
-
-
 def _check_forgettable(registration: ClientRegistration, forget: bool) -> None:
-    check_state(registration, *(_CLOSABLE if forget else _DELETABLE), step="delete")
+    action = ACTIONS["forget" if forget else "revoke"]
+    check_state(registration, *action.statuses, step="delete")
     if not forget:
         raise UnsupportedError(
             f"The server gave registration {registration.pk} no means to be deleted. Delete the "
@@ -153,7 +147,8 @@ def _check_forgettable(registration: ClientRegistration, forget: bool) -> None:
 def _delete(registration: ClientRegistration) -> ClientRegistration:
     note = ""
     await_turn(registration.server, step="delete")
-    take(registration, *_DELETABLE, step="delete", task="revoke", status=Status.REVOKING)
+    statuses = ACTIONS["revoke"].statuses
+    take(registration, *statuses, step="delete", task="revoke", status=Status.REVOKING)
     before = Status(registration.claimed_as)
     try:
         reply = send(

@@ -11,20 +11,18 @@ from django.views.decorators.debug import sensitive_variables
 from django_dcr import protocol
 from django_dcr.exceptions import ConflictError
 from django_dcr.fields import digest
+from django_dcr.lifecycle import ACTIONS
 from django_dcr.management import metadata as wishes
 from django_dcr.management.output import DCRCommand
 from django_dcr.models import (
     AuthorizationServer,
     ClientRegistration,
-    Status,
     check_issuer,
     check_owner,
 )
 from django_dcr.services import get_or_register, register
 from django_dcr.services.leases import check_state
 from django_dcr.text import clean
-
-_UNREGISTERED = (Status.DRAFT, Status.REJECTED)
 
 
 class Command(DCRCommand):
@@ -111,8 +109,8 @@ def _registered(
 ) -> ClientRegistration:
     issuer, owner = registration.server.issuer, registration.owner
     if not if_missing:
-        check_state(registration, *_UNREGISTERED, step="register")
-    if registration.status in _UNREGISTERED:
+        check_state(registration, *ACTIONS["register"].statuses, step="register")
+    if registration.status in ACTIONS["register"].statuses:
         registration.server = AuthorizationServer.objects.for_issuer(issuer)
         try:
             return register(registration, initial_access_token=token)
