@@ -201,3 +201,17 @@ def test_the_list_asks_before_it_acts(visitor: Visitor) -> None:
     visitor.look_at("register-question")
     visitor.press("Register")
     visitor.sees("Registered at the server.")
+
+
+def test_a_fault_of_our_own_is_not_taken_for_one_of_djangos(chromium: Browser, site: Site) -> None:
+    visitor = visit(chromium, site, *LOOKS[0])
+    visitor.log_in("admin")
+    visitor.go("clientregistration/")
+    add = "html => document.querySelector('#content').insertAdjacentHTML('beforeend', html)"
+    visitor.page.evaluate(add, "<img src='/static/admin/img/icon-yes.svg'>")
+    with pytest.raises(AssertionError, match="image-alt"):
+        visitor.look_at("image-without-text")
+    visitor.page.evaluate(add, "<p style='color: red'>red</p>")
+    visitor.page.wait_for_timeout(100)
+    assert "violates style-src-attr" in str(visitor.complaints)
+    visitor.page.context.close()

@@ -21,8 +21,9 @@ def stranger(chromium: Browser, site: Site, request: pytest.FixtureRequest) -> I
     stranger = visit(chromium, site, *getattr(request, "param", LOOKS[0]))
     stranger.page.goto(site.address)
     yield stranger
+    complaints = stranger.complaints
     stranger.page.context.close()
-    assert stranger.complaints == []
+    assert complaints == []
 
 
 def test_the_server_is_not_registered_at_before_someone_logs_in(stranger: Visitor) -> None:

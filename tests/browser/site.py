@@ -57,11 +57,20 @@ def main(database: str) -> None:
         DCR_INTERNAL_ORIGINS="http://127.0.0.1",
     )
     django.setup()
+    _add_stock_page()
     call_command("migrate", verbosity=0)
     _make_people()
     server.set_app(Strict(StaticFilesHandler(get_wsgi_application())))
     print(address, flush=True)
     server.serve_forever()
+
+
+def _add_stock_page() -> None:
+    """Add a model of Django's own whose pages have a field that completes itself."""
+    from django.contrib import admin
+    from django.contrib.admin.models import LogEntry
+
+    admin.site.register(LogEntry, autocomplete_fields=["user"])
 
 
 def _make_people() -> None:
