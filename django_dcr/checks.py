@@ -32,7 +32,7 @@ from django.core.checks import CheckMessage, Error, Tags, register
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connections
 
-from django_dcr import protocol, tasks, urls
+from django_dcr import protocol, tasks, uris
 from django_dcr.conf import Settings, conf
 from django_dcr.exceptions import DecryptionError, NotAllowedError
 from django_dcr.models import ClientRegistration, check_issuer
@@ -147,7 +147,7 @@ def check_internal_origins(app_configs: Any, **kwargs: Any) -> list[CheckMessage
 
 def _is_origin(entry: str) -> bool:
     try:
-        url = urls.parse(entry)
+        url = uris.parse(entry)
     except ValueError:
         return False
     return not url.path and url.query is None

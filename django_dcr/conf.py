@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from django.conf import settings
 
-from django_dcr import urls
+from django_dcr import uris
 
 _T = TypeVar("_T")
 
@@ -82,14 +82,14 @@ class Settings:
         """What carries work in the background: "inline" (the default) means that nothing does."""
         return _setting("DCR_TASK_RUNNER", "inline")
 
-    def is_internal(self, url: urls.URL) -> bool:
+    def is_internal(self, url: uris.URL) -> bool:
         """Whether ``DCR_INTERNAL_ORIGINS`` lists the origin of ``url``."""
         return any(_covers(entry, url) for entry in self.DCR_INTERNAL_ORIGINS)
 
 
-def _covers(entry: str, url: urls.URL) -> bool:
+def _covers(entry: str, url: uris.URL) -> bool:
     try:
-        allowed = urls.parse(entry)
+        allowed = uris.parse(entry)
     except ValueError:
         return False  # the system check dcr.E004 names it
     # An entry without a port allows every port; an http:// entry allows TLS as well.

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from django_dcr import urls
+from django_dcr import uris
 from django_dcr.conf import Settings, conf
 
 DEFAULTS = {
@@ -75,8 +75,8 @@ def test_an_origin_is_internal_where_it_is_listed(
     entry: str, url: str, expected: bool, settings: Any
 ) -> None:
     settings.DCR_INTERNAL_ORIGINS = ["https://another.internal", entry]
-    assert conf.is_internal(urls.parse(url)) is expected
+    assert conf.is_internal(uris.parse(url)) is expected
 
 
 def test_no_origin_is_internal_where_none_is_listed() -> None:
-    assert not conf.is_internal(urls.parse("https://127.0.0.1/"))
+    assert not conf.is_internal(uris.parse("https://127.0.0.1/"))

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 import pytest
 import responses
 
-from django_dcr import http, urls
+from django_dcr import http, uris
 from django_dcr.addresses import is_address, is_public
 from django_dcr.exceptions import DCRError, NetworkError, NotAllowedError
 from django_dcr.models import AuthorizationServer, ClientRegistration
@@ -117,7 +117,7 @@ def test_there_are_51_of_them() -> None:
 def test_it_is_no_url_or_the_url_of_a_forbidden_address(host: str) -> None:
     """Fault 91: there is one spelling of each address, which the guard then knows."""
     try:
-        url = urls.parse(f"https://{host}/")
+        url = uris.parse(f"https://{host}/")
     except ValueError:
         return
     assert is_forbidden(url.host)

@@ -9,7 +9,7 @@ r"""The picture of the layers, read from the imports.
     kinds of work      models     |    http
                        /    \     |
                    fields    protocol
-    leaves           conf    exceptions    lifecycle    text    urls    addresses
+    leaves           conf    exceptions    lifecycle    text    uris    addresses
 
 Every arrow runs down. One may skip what lies between where the table below has it.
 """
@@ -25,7 +25,7 @@ import pytest
 import django_dcr
 
 PACKAGE = Path(django_dcr.__file__).parent
-LEAVES = {"conf", "exceptions", "lifecycle", "text", "urls"}
+LEAVES = {"conf", "exceptions", "lifecycle", "text", "uris"}
 
 # Who may import what; everything else is an arrow that runs the wrong way.
 ALLOWED = {
@@ -44,15 +44,15 @@ ALLOWED = {
     "models": {"fields", "protocol"} | LEAVES,
     "fields": LEAVES,
     "http": {"addresses"} | LEAVES,
-    "protocol": {"exceptions", "text", "urls"},  # pure: not even the settings
+    "protocol": {"exceptions", "text", "uris"},  # pure: not even the settings
     # leaves
     "__init__": set(),
     "addresses": set(),
-    "conf": {"urls"},
+    "conf": {"uris"},
     "exceptions": {"text"},
     "lifecycle": set(),
     "text": set(),
-    "urls": set(),
+    "uris": set(),
 }
 SOURCES = {path.relative_to(PACKAGE): path.read_text() for path in PACKAGE.rglob("*.py")}
 FILES = sorted(SOURCES)

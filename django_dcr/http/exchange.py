@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import requests
 import urllib3
 
-from django_dcr import urls
+from django_dcr import uris
 
 HEAD_BYTES = 64 * 1024
 
@@ -36,7 +36,7 @@ UNSENDABLE = "The token or a header holds characters that no HTTP header may hol
 class Exchange:
     """What one call of ``send()`` may still use up, and how far it has got."""
 
-    url: urls.URL
+    url: uris.URL
     internal: bool
     deadline: float  # of time.monotonic()
     bytes_left: int = HEAD_BYTES

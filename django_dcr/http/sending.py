@@ -13,7 +13,7 @@ import requests
 import urllib3
 from django.views.decorators.debug import sensitive_variables
 
-from django_dcr import __version__, urls
+from django_dcr import __version__, uris
 from django_dcr.addresses import is_address, is_public
 from django_dcr.conf import conf
 from django_dcr.exceptions import NetworkError, NotAllowedError
@@ -93,9 +93,9 @@ def send(
     raise NetworkError(reason, issuer=issuer, step=step, status=exchange.status, sent=exchange.sent)
 
 
-def _allowed(url: str, issuer: str, step: str) -> urls.URL:
+def _allowed(url: str, issuer: str, step: str) -> uris.URL:
     try:
-        target = urls.parse(url)
+        target = uris.parse(url)
     except ValueError as exc:
         raise NotAllowedError(f"The URL to ask {exc}.", issuer=issuer, step=step) from exc
     if conf.DCR_PROXY and not conf.DCR_PROXY.startswith("http://"):

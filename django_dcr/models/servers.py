@@ -11,7 +11,7 @@ from django.db import models, router
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from django_dcr import protocol, urls
+from django_dcr import protocol, uris
 from django_dcr.conf import conf
 from django_dcr.exceptions import DCRError, NotAllowedError
 from django_dcr.fields import DigestField, SecretField, SecretQuerySet, digest
@@ -48,7 +48,7 @@ def check_issuer(issuer: str) -> None:
 
 def _may_use_http(issuer: str) -> bool:
     try:
-        return conf.is_internal(urls.parse(issuer))
+        return conf.is_internal(uris.parse(issuer))
     except ValueError:
         return False
 
@@ -226,7 +226,7 @@ class AuthorizationServer(models.Model):
 def _check_origins(origins: object) -> None:
     for origin in origins if isinstance(origins, list) else [None]:
         try:
-            well_formed = urls.parse(origin).origin == origin
+            well_formed = uris.parse(origin).origin == origin
         except ValueError:
             well_formed = False
         if not well_formed:

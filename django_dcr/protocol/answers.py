@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
-from django_dcr import urls
+from django_dcr import uris
 from django_dcr.protocol.documents import http_date
 from django_dcr.protocol.members import SECRET_METHODS, cleaned, overlaid
 from django_dcr.text import SensitiveText, clean
@@ -152,7 +152,7 @@ class _Reader:
         if value is None or value == "":
             return None
         try:
-            urls.parse(value)
+            uris.parse(value)
         except ValueError as exc:
             self.deviations.append(f"The member registration_client_uri was dropped: it {exc}.")
             return None

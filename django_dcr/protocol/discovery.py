@@ -10,7 +10,7 @@ import re
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from django_dcr import urls
+from django_dcr import uris
 from django_dcr.exceptions import InvalidResponseError, NotAllowedError, UnsupportedError
 from django_dcr.protocol.documents import delta_seconds, storable
 from django_dcr.text import clean
@@ -48,7 +48,7 @@ def _issuer_fault(issuer: str, allow_http: bool) -> str:
         if character in text:
             return f"has {part} (the character {character}); leave that out"
     try:
-        url = urls.parse(issuer)
+        url = uris.parse(issuer)
     except ValueError as exc:
         return str(exc)
     if url.scheme == "http" and not allow_http:
@@ -62,7 +62,7 @@ def well_known_urls(issuer: str) -> list[str]:
     RFC 8414 inserted (section 3.1), OpenID inserted (section 5), OpenID appended (OpenID Connect
     Discovery section 4.1).
     """
-    url = urls.parse(issuer)
+    url = uris.parse(issuer)
     path = url.path.removesuffix("/")
     candidates = [
         f"{url.origin}/.well-known/oauth-authorization-server{path}",
@@ -143,14 +143,14 @@ def vouched(url: str, *, issuer: str, trusted_origins: Collection[str], step: st
     NotAllowedError where its origin is neither the issuer's nor one the operator trusts.
     """
     try:
-        target = urls.parse(url)
+        target = uris.parse(url)
     except ValueError as exc:
         raise InvalidResponseError(
             f"The server gave an address that {exc}. Report this to its operator.",
             issuer=issuer,
             step=step,
         ) from exc
-    home = urls.parse(issuer)
+    home = uris.parse(issuer)
     if target.origin in {home.origin, *_origins(trusted_origins)}:
         return
     if target.scheme == "http" and home.scheme == "https":
@@ -172,7 +172,7 @@ def _origins(entries: Collection[str]) -> set[str]:
     origins = set()
     for entry in entries:
         try:
-            origins.add(urls.origin(entry))
+            origins.add(uris.origin(entry))
         except ValueError:
             continue  # what is no origin vouches for nothing
     return origins

@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from django_dcr import urls
+from django_dcr import uris
 from django_dcr.exceptions import InvalidResponseError, NotAllowedError
 from django_dcr.protocol.documents import encode, parse_object, storable
 from django_dcr.protocol.members import ASSIGNED_MEMBERS, PRIVATE_KEY_MEMBERS, type_of
@@ -162,7 +162,7 @@ def _redirect_fault(uri: str) -> str:
         usable = match and not _FOREIGN_SCHEME.fullmatch(match[1])
         return "" if usable else "is what no server may redirect to; use https"
     try:
-        url = urls.parse(uri)
+        url = uris.parse(uri)
     except ValueError as exc:
         return f"{exc}; write it in full, such as https://app.example/callback"
     if url.scheme == "http" and not url.is_loopback:
@@ -188,7 +188,7 @@ def _kind_of_application(metadata: Mapping[str, Any]) -> Iterator[str]:
         yield (
             'The application_type "native" has https redirect_uris; use "web", or http on loopback.'
         )
-    local = [uri for uri in redirect_uris if uri not in https or urls.parse(uri).is_loopback]
+    local = [uri for uri in redirect_uris if uri not in https or uris.parse(uri).is_loopback]
     if kind == "web" and "implicit" in grant_types(metadata) and local:
         yield 'The implicit grant of a "web" application needs https redirect_uris, not localhost.'
 
@@ -210,7 +210,7 @@ def _uris(metadata: Mapping[str, Any]) -> Iterator[str]:
 def _scheme(uri: str) -> str:
     try:
         # A page may be named with a fragment, and a request object by its hash in one.
-        return urls.parse(uri.partition("#")[0]).scheme
+        return uris.parse(uri.partition("#")[0]).scheme
     except ValueError:
         return ""
 
@@ -232,7 +232,7 @@ def _pairwise(metadata: Mapping[str, Any]) -> Iterator[str]:
     if metadata.get("subject_type") != "pairwise" or "sector_identifier_uri" in metadata:
         return
     web = [uri for uri in metadata.get("redirect_uris", ()) if _is_web(uri)]
-    if len({urls.parse(uri).host for uri in web}) > 1:
+    if len({uris.parse(uri).host for uri in web}) > 1:
         yield (
             "A pairwise subject_type and redirect_uris on several hosts need "
             "sector_identifier_uri; state one."

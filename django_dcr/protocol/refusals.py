@@ -13,7 +13,7 @@ from collections.abc import Collection, Mapping
 from typing import Any, Protocol
 from urllib.parse import quote
 
-from django_dcr import urls
+from django_dcr import uris
 from django_dcr.exceptions import (
     DCRError,
     InvalidResponseError,
@@ -95,7 +95,7 @@ def rejection(reply: Reply, *, issuer: str, step: str, secrets: Collection[str] 
 
 def _redirect(reply: Reply) -> str:
     try:
-        target = f" to {urls.origin(reply.headers.get('Location', ''))}"
+        target = f" to {uris.origin(reply.headers.get('Location', ''))}"
     except ValueError:
         target = ""
     return (

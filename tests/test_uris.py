@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from django_dcr.urls import MAX_LENGTH, URL, origin, parse
+from django_dcr.uris import MAX_LENGTH, URL, origin, parse
 
 
 def test_a_url_is_taken_apart() -> None:
