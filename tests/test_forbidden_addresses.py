@@ -13,7 +13,7 @@ from collections.abc import Iterator
 import pytest
 import responses
 
-from django_dcr import http, uris
+from django_dcr import transport, uris
 from django_dcr.addresses import is_address, is_public
 from django_dcr.exceptions import DCRError, NetworkError, NotAllowedError
 from django_dcr.models import AuthorizationServer, ClientRegistration
@@ -129,7 +129,7 @@ def test_nothing_is_sent_to_it(host: str) -> None:
     """Fault 91."""
     for port in ("", ":443", ":8443"):
         with pytest.raises((NotAllowedError, NetworkError)) as caught:
-            http.send("GET", f"https://{host}{port}/", issuer=ISSUER, step="read", token="t1")
+            transport.send("GET", f"https://{host}{port}/", issuer=ISSUER, step="read", token="t1")
         assert getattr(caught.value, "sent", False) is False
 
 

@@ -14,7 +14,7 @@ import pytest
 import requests
 from django.views.debug import ExceptionReporter
 
-from django_dcr import http
+from django_dcr import transport
 from django_dcr.models import AuthorizationServer
 from django_dcr.services import read, register, revoke, update
 from tests import hostile
@@ -118,7 +118,7 @@ def first_answered_then_exceeded(answered: bytes) -> Callable[[Server, socket.so
 def test_no_guarded_session_shows_what_it_sends(kind: Any, settings: Any) -> None:
     with Server(hostile.read, exceed) as server:
         settings.DCR_INTERNAL_ORIGINS = [server.url]
-        session = http.guard(requests.Session(), server.url)
+        session = transport.guard(requests.Session(), server.url)
         body = f"client_secret={SECRET}"
         prepared = session.prepare_request(
             requests.Request(
@@ -139,7 +139,7 @@ def test_an_error_that_comes_while_another_is_handled_brings_no_frames_along(
     with Server(hostile.read, exceed) as server:
         settings.DCR_INTERNAL_ORIGINS = [server.url]
         with pytest.raises(TimeLimitError) as caught:
-            http.send("GET", server.url, issuer=server.url, step="read", token=TOKEN)
+            transport.send("GET", server.url, issuer=server.url, step="read", token=TOKEN)
     assert caught.value.__context__ is None
     frames = [entry.frame.code.path.name for entry in caught.traceback]
     assert frames[-1] == "sending.py"

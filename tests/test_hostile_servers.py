@@ -1,8 +1,8 @@
 """Every step of a registration's life against servers that break every rule, socket and all.
 
-What ``http.send()`` makes of such an answer is in ``test_http.py``. Here it is what the row says
-afterwards: unknown where nobody can tell, closed where nothing was sent, unchanged where a client
-is there already, and in every case with its credentials.
+What ``transport.send()`` makes of such an answer is in ``test_transport.py``. Here it is what the
+row says afterwards: unknown where nobody can tell, closed where nothing was sent, unchanged where
+a client is there already, and in every case with its credentials.
 
 Every step sends through the same ``send()``. So a registration, whose outcome depends on it most,
 meets every answer, and the other steps one of each kind; with CASES=all they meet every answer.

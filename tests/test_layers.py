@@ -6,7 +6,7 @@ r"""The picture of the layers, read from the imports.
                           \       |       /
     use cases             tasks -> services       -> signals
                             /     |    \
-    kinds of work      models     |    http
+    kinds of work      models     |    transport
                        /    \     |
                    fields    protocol
     leaves           conf    exceptions    lifecycle    text    uris    addresses
@@ -32,18 +32,18 @@ ALLOWED = {
     # ways in
     "admin": {"tasks", "services", "models"} | LEAVES,
     "management": {"tasks", "services", "models", "fields", "protocol"} | LEAVES,
-    "contrib": {"tasks", "services", "models", "fields", "protocol", "http"} | LEAVES,
+    "contrib": {"tasks", "services", "models", "fields", "protocol", "transport"} | LEAVES,
     "checks": {"tasks", "models", "protocol"} | LEAVES,
     "apps": {"checks", "tasks"},
     "migrations": {"fields"},
     # use cases
     "tasks": {"services", "models"} | LEAVES,
-    "services": {"models", "fields", "protocol", "http", "signals"} | LEAVES,
+    "services": {"models", "fields", "protocol", "transport", "signals"} | LEAVES,
     "signals": set(),
     # kinds of work
     "models": {"fields", "protocol"} | LEAVES,
     "fields": LEAVES,
-    "http": {"addresses"} | LEAVES,
+    "transport": {"addresses"} | LEAVES,
     "protocol": {"exceptions", "text", "uris"},  # pure: not even the settings
     # leaves
     "__init__": set(),
@@ -107,10 +107,10 @@ def test_every_import_runs_down_the_picture() -> None:
     assert {file: names for file, names in wrong.items() if names} == {}
 
 
-def test_only_http_imports_requests() -> None:
+def test_only_the_transport_imports_requests() -> None:
     libraries = {"requests", "urllib3"}
     users = {file.parts[0] for file, source in SOURCES.items() if foreign(source, file) & libraries}
-    assert users == {"http"}
+    assert users == {"transport"}
 
 
 def test_protocol_knows_neither_django_nor_network() -> None:

@@ -36,7 +36,7 @@ from django.test import Client, override_settings
 from django.urls import path
 from django.utils.log import AdminEmailHandler
 
-from django_dcr import http, protocol
+from django_dcr import protocol, transport
 from django_dcr.exceptions import DCRError
 from django_dcr.models import AuthorizationServer, ClientRegistration
 from django_dcr.services import discover, read, register, renew, revoke, update
@@ -466,7 +466,9 @@ def test_nothing_that_carries_a_secret_shows_it(stubs: responses.RequestsMock) -
     information = protocol.client_information(document)
     body = protocol.encode({"client_secret": SECRET})
     stubs.get(URI, json=issued())
-    reply = http.send("GET", URI, issuer=ISSUER, step="read", token=row.client_secret.reveal()[:3])
+    reply = transport.send(
+        "GET", URI, issuer=ISSUER, step="read", token=row.client_secret.reveal()[:3]
+    )
     carriers = [row.client_secret, row.client_secret.reveal(), information, body, reply, reply.body]
     assert leaks(carriers, vars(information), vars(reply)["body"]) == []
     assert leaks(pickle.dumps(row.client_secret), pickle.dumps(row.client_secret, 0)) == []

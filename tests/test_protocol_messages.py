@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from django_dcr.exceptions import DCRError
-from django_dcr.http import Reply
 from django_dcr.protocol import (
     check_client_metadata,
     check_issuer,
@@ -25,6 +24,7 @@ from django_dcr.protocol import (
     vouched,
     warnings,
 )
+from django_dcr.transport import Reply
 from tests.test_protocol_discovery import BAD_ISSUERS
 from tests.test_protocol_policy import REFUSED
 from tests.test_protocol_registration import statement

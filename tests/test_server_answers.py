@@ -21,7 +21,7 @@ FILES = sorted((Path(__file__).parent / "data").glob("*.json"))
 
 
 class Answer(NamedTuple):
-    """One answer, as ``http.Reply`` has it."""
+    """One answer, as ``transport.Reply`` has it."""
 
     status: int
     headers: Mapping[str, str]

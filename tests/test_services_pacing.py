@@ -251,6 +251,6 @@ def test_every_request_of_the_services_starts_at_one_place() -> None:
         file.name
         for file in folder.glob("*.py")
         for node in ast.walk(ast.parse(file.read_text()))
-        if isinstance(node, ast.Attribute) and ast.unparse(node) == "http.send"
+        if isinstance(node, ast.Attribute) and ast.unparse(node) == "transport.send"
     }
     assert senders == {"pacing.py"}

@@ -31,7 +31,7 @@ from mozilla_django_oidc.auth import OIDCAuthenticationBackend
 from mozilla_django_oidc.utils import import_from_settings
 from mozilla_django_oidc.views import OIDCAuthenticationCallbackView, OIDCAuthenticationRequestView
 
-from django_dcr import http, protocol, services
+from django_dcr import protocol, services, transport
 from django_dcr.exceptions import MAX_LENGTH, DCRError
 from django_dcr.fields import Secret, digest
 from django_dcr.models import ClientRegistration
@@ -245,12 +245,12 @@ class AuthenticationBackend(_Registered, OIDCAuthenticationBackend):
         return digest(self.registration.server.issuer, claims["sub"])
 
     @sensitive_variables()
-    def _send(self, method: str, url: str, **options: Any) -> http.Reply:
+    def _send(self, method: str, url: str, **options: Any) -> transport.Reply:
         issuer = self.registration.server.issuer
-        return http.send(method, url, issuer=issuer, step=_STEP, **options)
+        return transport.send(method, url, issuer=issuer, step=_STEP, **options)
 
     @sensitive_variables()
-    def _document(self, reply: http.Reply) -> dict[str, Any]:
+    def _document(self, reply: transport.Reply) -> dict[str, Any]:
         issuer = self.registration.server.issuer
         protocol.check_status(reply, {200}, issuer=issuer, step=_STEP)
         return protocol.parse_object(reply.body, issuer=issuer, step=_STEP)

@@ -8,7 +8,7 @@ from typing import Any
 from django.db import IntegrityError
 from django.views.decorators.debug import sensitive_variables
 
-from django_dcr import http, protocol, signals
+from django_dcr import protocol, signals, transport
 from django_dcr.exceptions import (
     InvalidResponseError,
     RegistrationGoneError,
@@ -106,7 +106,7 @@ def send(
     turn: Turn,
     accepted: Collection[int],
     body: Mapping[str, Any] | None = None,
-) -> http.Reply:
+) -> transport.Reply:
     """Send one request to the configuration endpoint, with the registration access token.
 
     The URL is used as given, and only where the server's issuer or an operator vouches for its
@@ -136,7 +136,7 @@ def send(
 @sensitive_variables()
 def _store(
     registration: ClientRegistration,
-    reply: http.Reply,
+    reply: transport.Reply,
     turned: Secret | None,
     known: Mapping[str, Any],
     *,

@@ -7,7 +7,7 @@ from typing import Any
 
 from django.db import router
 
-from django_dcr import http, protocol
+from django_dcr import protocol, transport
 from django_dcr.conf import conf
 from django_dcr.exceptions import (
     ConflictError,
@@ -56,7 +56,7 @@ def discover(server: AuthorizationServer, *, refresh: bool = False) -> Authoriza
 def _fetch(server: AuthorizationServer) -> DCRError | None:
     """Ask each well-known place in turn, store one document, or return why there is none."""
     tried: list[tuple[str, DCRError]] = []
-    found: tuple[dict[str, Any], str, http.Reply] | None = None
+    found: tuple[dict[str, Any], str, transport.Reply] | None = None
     for url in protocol.well_known_urls(server.issuer):
         try:
             document, reply = _ask(server, url)
@@ -89,7 +89,7 @@ def _fetch(server: AuthorizationServer) -> DCRError | None:
     return None
 
 
-def _ask(server: AuthorizationServer, url: str) -> tuple[dict[str, Any], http.Reply]:
+def _ask(server: AuthorizationServer, url: str) -> tuple[dict[str, Any], transport.Reply]:
     """Return the JSON object at one place, whoever wrote it."""
     issuer, step = server.issuer, "discover"
     etag = server.etag if server.has_metadata and url == server.metadata_url else ""

@@ -15,7 +15,7 @@ from typing import Any
 from django.db import DatabaseError
 from django.utils import timezone
 
-from django_dcr import http, protocol
+from django_dcr import protocol, transport
 from django_dcr.exceptions import (
     ConflictError,
     DCRError,
@@ -23,12 +23,12 @@ from django_dcr.exceptions import (
     RegistrationGoneError,
     RequestRejectedError,
 )
-from django_dcr.http.adapter import AnySession
 from django_dcr.models import ClientRegistration, Status, live_registration
 from django_dcr.services.configuration import fetch
 from django_dcr.services.discovery import discover
 from django_dcr.services.leases import held, refuse_inside_atomic
 from django_dcr.services.provision import get_or_register
+from django_dcr.transport.adapter import AnySession
 
 logger = logging.getLogger("django_dcr")
 
@@ -178,7 +178,7 @@ def client_refused(registration: ClientRegistration) -> None:
 def login_session(session: AnySession, registration: ClientRegistration) -> AnySession:
     """Let a library's session of ``requests`` speak to this registration's server; return it.
 
-    It goes through ``http.guard``, and ``client_refused`` hears of every ``invalid_client``.
+    It goes through ``transport.guard``, and ``client_refused`` hears of every ``invalid_client``.
     """
 
     def notice(response: Any, *_args: Any, **_options: Any) -> None:
@@ -186,7 +186,7 @@ def login_session(session: AnySession, registration: ClientRegistration) -> AnyS
             client_refused(registration)
 
     session.hooks["response"].append(notice)
-    return http.guard(session, registration.server.issuer)
+    return transport.guard(session, registration.server.issuer)
 
 
 def _find_out(registration: ClientRegistration) -> None:

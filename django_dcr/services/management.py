@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from django_dcr import http, protocol, signals
+from django_dcr import protocol, signals, transport
 from django_dcr.exceptions import (
     ConflictError,
     DCRError,
@@ -168,7 +168,7 @@ def _delete(registration: ClientRegistration) -> ClientRegistration:
     return registration
 
 
-def _check_deleted(registration: ClientRegistration, reply: http.Reply) -> None:
+def _check_deleted(registration: ClientRegistration, reply: transport.Reply) -> None:
     """A login page with status 200 has deleted nothing; an empty 200 or a document has."""
     if reply.status == 200 and reply.body.strip():
         issuer = registration.server.issuer

@@ -9,7 +9,7 @@ from enum import Enum
 
 from django.views.decorators.debug import sensitive_variables
 
-from django_dcr import http
+from django_dcr import transport
 from django_dcr.conf import conf
 from django_dcr.exceptions import ConflictError
 from django_dcr.models import AuthorizationServer
@@ -38,15 +38,17 @@ def send(
     token: str | None = None,
     body: bytes | None = None,
     headers: Mapping[str, str] | None = None,
-) -> http.Reply:
-    """Wait for the server's turn, and send one request; see ``http.send``.
+) -> transport.Reply:
+    """Wait for the server's turn, and send one request; see ``transport.send``.
 
     Raises ConflictError, with nothing sent, where the turn is too far away.
     """
     if turn is not Turn.TAKEN:
         await_turn(server, step=step, turn=turn)
     issuer = server.issuer
-    return http.send(method, url, issuer=issuer, step=step, token=token, body=body, headers=headers)
+    return transport.send(
+        method, url, issuer=issuer, step=step, token=token, body=body, headers=headers
+    )
 
 
 def await_turn(server: AuthorizationServer, *, step: str, turn: Turn = Turn.FIRST) -> None:

@@ -17,8 +17,9 @@ from django_dcr import __version__, uris
 from django_dcr.addresses import is_address, is_public
 from django_dcr.conf import conf
 from django_dcr.exceptions import NetworkError, NotAllowedError
-from django_dcr.http.connections import FIELD_VALUE
-from django_dcr.http.exchange import (
+from django_dcr.text import SensitiveBytes, SensitiveText
+from django_dcr.transport.connections import FIELD_VALUE
+from django_dcr.transport.exchange import (
     TOO_LARGE,
     UNDECODABLE,
     UNREACHABLE,
@@ -26,8 +27,7 @@ from django_dcr.http.exchange import (
     Exchange,
     current,
 )
-from django_dcr.http.sessions import session
-from django_dcr.text import SensitiveBytes, SensitiveText
+from django_dcr.transport.sessions import session
 
 logger = logging.getLogger("django_dcr")
 

@@ -11,8 +11,8 @@ from requests.structures import CaseInsensitiveDict
 from requests.utils import get_encoding_from_headers
 
 from django_dcr.exceptions import DCRError
-from django_dcr.http.sending import send
 from django_dcr.text import SensitiveBytes, SensitiveText
+from django_dcr.transport.sending import send
 
 AnySession = TypeVar("AnySession", bound=requests.Session)
 

@@ -18,7 +18,7 @@ from requests.utils import DEFAULT_CA_BUNDLE_PATH as _CERTIFI
 from django_dcr.addresses import is_address, is_public
 from django_dcr.conf import conf
 from django_dcr.exceptions import NetworkError
-from django_dcr.http.exchange import (
+from django_dcr.transport.exchange import (
     HEAD_BYTES,
     MALFORMED,
     NO_AUTHORITIES,

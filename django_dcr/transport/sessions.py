@@ -10,7 +10,7 @@ import requests
 from requests.adapters import HTTPAdapter
 
 from django_dcr.conf import conf
-from django_dcr.http.connections import Connection, TLSConnection
+from django_dcr.transport.connections import Connection, TLSConnection
 
 
 class _Thread(threading.local):

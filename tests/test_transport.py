@@ -24,7 +24,7 @@ from django.test import override_settings
 from django.views.debug import ExceptionReporter
 
 from django_dcr.exceptions import NetworkError, NotAllowedError
-from django_dcr.http import Reply, send
+from django_dcr.transport import Reply, send
 from tests import hostile
 from tests.clocks import Clock
 from tests.hostile import (
@@ -72,7 +72,7 @@ def _loopback_is_internal(settings: Any) -> None:
 def resting(monkeypatch: pytest.MonkeyPatch) -> Clock:
     """The clock by which a connection rests: it stands still until a test moves it."""
     clock = Clock()
-    monkeypatch.setattr("django_dcr.http.connections.time", clock)
+    monkeypatch.setattr("django_dcr.transport.connections.time", clock)
     return clock
 
 
@@ -1071,7 +1071,7 @@ def test_a_late_tunnel_leaves_the_handshake_what_is_left(
 ) -> None:
     """With the whole of DCR_TIMEOUT it would wait until the proxy gives up."""
     clock = Clock(running=True)
-    monkeypatch.setattr("django_dcr.http.exchange.time", clock)
+    monkeypatch.setattr("django_dcr.transport.exchange.time", clock)
     settings.DCR_TIMEOUT = 2 * hostile.HANG
 
     def late(proxy: Server, connection: socket.socket) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import requests
 
-from django_dcr import http
+from django_dcr import transport
 from tests.clocks import Clock
 from tests.hostile import (
     HANG,
@@ -35,12 +35,12 @@ def _loopback_is_internal(settings: Any) -> None:
 
 @pytest.fixture(autouse=True)
 def _no_connection_rests(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("django_dcr.http.connections.time", Clock())
+    monkeypatch.setattr("django_dcr.transport.connections.time", Clock())
 
 
 @pytest.fixture
 def session() -> requests.Session:
-    return http.guard(requests.Session(), "https://as.example")
+    return transport.guard(requests.Session(), "https://as.example")
 
 
 def test_a_form_is_posted_as_the_library_made_it(session: requests.Session) -> None:
@@ -115,5 +115,5 @@ def test_closing_a_session_leaves_the_threads_connection(session: requests.Sessi
     with Server(read, answer(b"{}"), read, answer(b"{}")) as server:
         session.get(server.url)
         session.close()
-        http.guard(requests.Session(), "https://as.example").get(server.url)
+        transport.guard(requests.Session(), "https://as.example").get(server.url)
     assert server.accepted == 1
