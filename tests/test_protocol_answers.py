@@ -7,16 +7,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from django_dcr.protocol import (
-    MAX_ACCESS_TOKEN_LENGTH,
-    MAX_CLIENT_ID_LENGTH,
-    MAX_CLIENT_SECRET_LENGTH,
     METADATA_MEMBERS,
     ClientInformation,
     client_information,
     encode,
     parse_object,
 )
-from django_dcr.protocol.answers import MAX_DEVIATIONS
+from django_dcr.protocol.answers import (
+    MAX_ACCESS_TOKEN_LENGTH,
+    MAX_CLIENT_ID_LENGTH,
+    MAX_CLIENT_SECRET_LENGTH,
+    MAX_DEVIATIONS,
+)
 
 REDIRECT = "https://app.example/callback"
 REQUESTED = {

@@ -19,7 +19,8 @@ from django_dcr.exceptions import (
     RequestRejectedError,
     UnsupportedError,
 )
-from django_dcr.protocol import check_status, rejection
+from django_dcr.protocol import check_status
+from django_dcr.protocol.refusals import rejection
 
 ISSUER = "https://as.example"
 MANAGEMENT = ["read", "update", "delete"]

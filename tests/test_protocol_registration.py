@@ -12,10 +12,10 @@ from django_dcr.protocol import (
     client_metadata,
     differences,
     registration_request,
-    statement_conflicts,
     update_request,
     warnings,
 )
+from django_dcr.protocol.registration import statement_conflicts
 
 REDIRECT = "https://app.example/callback"
 SERVER = {"issuer": "https://as.example"}

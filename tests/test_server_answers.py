@@ -16,6 +16,7 @@ from requests.structures import CaseInsensitiveDict
 
 from django_dcr import protocol
 from django_dcr.exceptions import RegistrationGoneError, RequestRejectedError
+from django_dcr.protocol.refusals import rejection
 
 FILES = sorted((Path(__file__).parent / "data").glob("*.json"))
 
@@ -97,7 +98,7 @@ def test_a_later_answer_is_about_the_same_client(recorded: dict[str, Any]) -> No
     "recorded", answers("discover", "register", "read", "update", "delete", refused=True)
 )
 def test_a_refusal_becomes_an_error_that_says_why(recorded: dict[str, Any]) -> None:
-    error = protocol.rejection(reply(recorded), issuer="https://as.example", step=recorded["step"])
+    error = rejection(reply(recorded), issuer="https://as.example", step=recorded["step"])
     assert isinstance(error, RequestRejectedError)
     of_the_client = recorded["step"] in ("read", "update", "delete")
     assert isinstance(error, RegistrationGoneError) == of_the_client

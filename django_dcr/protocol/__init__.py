@@ -7,11 +7,7 @@ untrusted until a function of this package has checked it.
 from __future__ import annotations
 
 from django_dcr.protocol.answers import (
-    MAX_ACCESS_TOKEN_LENGTH,
-    MAX_CLIENT_ID_LENGTH,
-    MAX_CLIENT_SECRET_LENGTH,
     MAX_CLOCK_OFFSET,
-    MAX_TIMESTAMP,
     ClientInformation,
     client_information,
 )
@@ -33,22 +29,17 @@ from django_dcr.protocol.login import (
 )
 from django_dcr.protocol.members import METADATA_MEMBERS, overlaid
 from django_dcr.protocol.policy import check_client_metadata
-from django_dcr.protocol.refusals import Reply, check_status, rejection
+from django_dcr.protocol.refusals import Reply, check_status
 from django_dcr.protocol.registration import (
     client_metadata,
     differences,
     registration_request,
-    statement_conflicts,
     update_request,
     warnings,
 )
 
 __all__ = [
-    "MAX_ACCESS_TOKEN_LENGTH",
-    "MAX_CLIENT_ID_LENGTH",
-    "MAX_CLIENT_SECRET_LENGTH",
     "MAX_CLOCK_OFFSET",
-    "MAX_TIMESTAMP",
     "METADATA_MEMBERS",
     "ClientInformation",
     "Reply",
@@ -70,8 +61,6 @@ __all__ = [
     "overlaid",
     "parse_object",
     "registration_request",
-    "rejection",
-    "statement_conflicts",
     "storable",
     "update_request",
     "vouched",
