@@ -684,7 +684,7 @@ def test_a_client_that_is_not_there_any_more_is_deleted(
 def test_what_cannot_be_deleted_is_unknown_and_its_token_goes_nowhere(
     changes: Any, mocked_responses: Stubs
 ) -> None:
-    """Promise 4, code U: faults 114, 116 and 117."""
+    """Promise 4, faults 114, 116 and 117."""
     answer = client_information(client_secret=..., **changes)
     mocked_responses.post(ENDPOINT, status=201, json=answer)
     draft = make_draft()
