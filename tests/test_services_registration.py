@@ -606,7 +606,7 @@ UNUSABLE = [
 def test_a_client_that_cannot_be_used_is_deleted_again(
     changes: Any, reason: str, mocked_responses: Stubs
 ) -> None:
-    """R-073, R-075, code C: faults 39, 101, 102, 106 and 107."""
+    """R-073, R-075, faults 39, 101, 102, 106 and 107."""
     mocked_responses.post(ENDPOINT, status=201, json=client_information(**changes))
     mocked_responses.delete(URI, status=204)
     draft = make_draft()
