@@ -148,7 +148,9 @@ def named_in(text: str) -> set[str]:
     return {number.replace("Promise", "promise") for number in _NUMBER.findall(text)}
 
 
-NAMED = {number for file in FILES if file != Path(__file__) for number in named_in(file.read_text())}
+NAMED = {
+    number for file in FILES if file != Path(__file__) for number in named_in(file.read_text())
+}
 
 
 def test_every_number_that_tests_name_is_in_the_list() -> None:

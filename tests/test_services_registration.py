@@ -793,7 +793,7 @@ def draft_at(server: FakeServer) -> ClientRegistration:
 
 def look(file: Path, sql: str) -> Any:
     """Ask the database over a connection of one's own, which sees what is committed."""
-    with sqlite3.connect(file, timeout=1) as own:
+    with sqlite3.connect(file, timeout=60) as own:
         result = own.execute(sql).fetchall()
     own.close()
     return result
