@@ -20,20 +20,24 @@ unexport PYTHONDONTWRITEBYTECODE
 
 help: ## this list
 	@echo "make TARGET, where TARGET is one of"
-	@sed -n 's/^\([a-z-]*\):.*## /  \1	/p' Makefile
+	@sed -n 's/^\([a-z-]*\):.*## /  \1	/p' Makefile | expand -t 12
+	@echo "Times are those of two idle cores, without a minute or two to install what is needed."
 	@echo "PYTHON=python3.12 chooses another Python, PORT=8001 another port for make run."
 
-demo: $(EXAMPLE) ## a registration's whole life, against a real server on this machine
+demo: $(EXAMPLE) ## a registration's whole life, against a real server on this machine; 10 s
 	@$(BIN)/python example_project/demo.py
 
 run: $(EXAMPLE) ## the example site, to click through in a browser
 	@$(BIN)/python example_project/manage.py run --port $(PORT)
 
-test: $(TEST) ## all tests, with the coverage of every branch
+test: $(TEST) ## the tests, with the coverage of every branch; 2.5 min
 	@$(BIN)/python -m pytest -n auto --cov --cov-report=term
 
-test-all: test $(DATABASES) ## the same in full size, also on PostgreSQL and MariaDB, which it starts
-	@HYPOTHESIS_PROFILE=ci $(BIN)/python -m pytest -n auto tests/test_any_answer.py -k at_once
+test-all: test $(DATABASES) ## the same in full size, also on PostgreSQL and MariaDB, which must be installed; 25 min
+	@CASES=all $(BIN)/python -m pytest -n auto tests/test_hostile_servers.py tests/test_forbidden_addresses.py
+	@HYPOTHESIS_PROFILE=ci $(BIN)/python -m pytest -n auto \
+	  tests/test_any_answer.py tests/test_protocol_answers.py tests/test_protocol_documents.py \
+	  -k "at_once or any_document or any_bytes"
 	@CRASH=full $(BIN)/python -m pytest -s tests/crash
 	@for database in postgresql mariadb; do \
 	  echo "The tests on $$database"; \
@@ -43,26 +47,34 @@ test-all: test $(DATABASES) ## the same in full size, also on PostgreSQL and Mar
 	    CRASH=full "$$0" -m pytest -s tests/crash' $(BIN)/python || exit 1; \
 	done
 
-interop: $(TEST) ## the client's life at real servers; downloads them; needs Node.js and Java
+lowest: $(TEST) ## the tests with the lowest versions of the dependencies, installed with uv; 2 min
+	@$(BIN)/pip install --quiet uv
+	@$(BIN)/uv pip compile --quiet --no-deps --resolution lowest setup.cfg -o $(VENV)/lowest.txt
+	@$(PYTHON) -m venv --clear $(VENV)/lowest
+	@$(BIN)/uv pip install --quiet --python $(VENV)/lowest/bin/python \
+	  --constraint $(VENV)/lowest.txt --editable ".[test]"
+	@$(VENV)/lowest/bin/python -m pytest -n auto --ignore tests/crash
+
+interop: $(TEST) ## the client's life at real servers; downloads them; needs Node.js and Java; 5 min
 	@$(BIN)/python -m pytest tests/interop -rs --write-table docs/servers.md
 
-bench: $(BENCH) ## the time that the work takes, beside that of other clients; a quarter of an hour
+bench: $(BENCH) ## the time that the work takes, beside that of other clients; 15 min, undisturbed
 	@$(BIN)/python -m tests.benchmarks --write docs/benchmarks.md
 
-queue: $(QUEUE) ## jobs in the background, on workers of Celery (with Redis) and of the database
+queue: $(QUEUE) ## jobs in the background, on workers of Celery and of the database; needs redis-server; 2 min
 	@$(BIN)/python -m pytest -s -rs tests/queue
 
-browser: $(BROWSER) ## the admin and a login in Chromium; SCREENSHOTS=FOLDER photographs them
+browser: $(BROWSER) ## the admin and a login in Chromium, which must be installed; SCREENSHOTS=FOLDER photographs them; 2.5 min
 	@$(BIN)/python -m pytest tests/browser/admin.py tests/browser/login.py tests/browser/markup.py tests/browser/unfold.py
 
-lint: $(DEV) ## style and formatting
+lint: $(DEV) ## style and formatting; 1 s
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check
 
-types: $(DEV) ## the types, strictly
+types: $(DEV) ## the types, strictly; 30 s
 	@$(BIN)/mypy
 
-check: lint types test ## lint, types, missing migrations, test
+check: lint types test ## lint, types, missing migrations, test; 3 min
 	@DJANGO_SETTINGS_MODULE=tests.settings $(BIN)/python -m django makemigrations --check --dry-run
 
 clean: ## remove what the other targets made, but for the example's database and keys
@@ -86,4 +98,4 @@ $(VENV)/.installed-$(VERSION)-%: setup.cfg pyproject.toml
 	  exit 1; }
 	@touch $@
 
-.PHONY: help demo run test test-all browser interop queue lint types check clean
+.PHONY: help demo run test test-all lowest bench browser interop queue lint types check clean

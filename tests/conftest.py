@@ -14,6 +14,7 @@ from django.core.management import call_command
 from django.db import connections
 from django.dispatch import Signal
 from hypothesis import settings as hypothesis
+from xdist.scheduler import LoadScopeScheduling
 
 from django_dcr import signals
 from django_dcr.models import ClientRegistration
@@ -29,20 +30,27 @@ hypothesis.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "local"))
 
 
 DATABASE_URL = os.environ.get("DATABASE_URL", "")
-#: The fixtures that start processes, of servers or of a site.
-SHARED = ("migrated_example", "real_server", "server_tables", "site")
+#: Parts of the names of tests that need the same servers, or all processors.
+TOGETHER = ("tests/crash/", "tests/test_example.py", "tests/test_life.py", "at_a_real_server")
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist looks at the groups
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what does not concern the database at hand, and what would have to share it.
+class Scheduler(LoadScopeScheduling):
+    """Sends each test to the next free worker, but those that belong together to one.
 
-    With ``--dist loadgroup`` tests that need the same server, or all processors, follow each other
-    in one worker: so each server is started once.
+    So each server is started once. (``--dist loadgroup`` does not group with pytest 9.)
     """
-    for item in items:
-        for name in {*SHARED} & {*getattr(item, "fixturenames", ())}:
-            item.add_marker(pytest.mark.xdist_group(name))
+
+    def _split_scope(self, nodeid: str) -> str:
+        return next((part for part in TOGETHER if part in nodeid), nodeid)
+
+
+@pytest.hookimpl(optionalhook=True)  # without xdist nobody asks
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Scheduler:
+    return Scheduler(config, log)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what does not concern the database at hand, and what would have to share it."""
     left_out = [item for item in items if not _concerns(item)]
     items[:] = [item for item in items if item not in left_out]
     config.hook.pytest_deselected(items=left_out)

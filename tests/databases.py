@@ -124,7 +124,7 @@ def _running(command: list[str], port: int, folder: str) -> Iterator[None]:
 
 
 def _await(server: subprocess.Popen[bytes], port: int, log: str) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 600
     while time.monotonic() < deadline and server.poll() is None:
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
             return

@@ -39,6 +39,7 @@ from tests.factories import (
     server_metadata,
     stored,
 )
+from tests.hostile import HANG
 
 if TYPE_CHECKING:
     from pytest_django import Settings
@@ -1222,7 +1223,7 @@ def test_a_plain_locale_breaks_no_list(
     """L28."""
     make_registration(owner="Käufer 株式会社", metadata={"client_name": "\u202e😀"})
     process = spawn(tmp_path, "dcr_list", PYTHONCOERCECLOCALE="0", **variables)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=HANG)
     assert (process.returncode, err) == (0, "")
     assert "ufer" in out
 
@@ -1238,19 +1239,19 @@ def test_a_pipe_that_is_closed_early_leaves_no_traceback(
     assert process.stderr
     assert process.stderr.read() == ""
     process.stderr.close()
-    assert process.wait(timeout=60) == 1
+    assert process.wait(timeout=HANG) == 1
 
 
 def test_missing_tables_and_wrong_settings_leave_no_traceback(tmp_path: Path) -> None:
     process = spawn(tmp_path, "dcr_list")
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=HANG)
     assert (process.returncode, out) == (1, "")
     assert err.startswith("CommandError: The database refused (no such table: django_dcr_client")
     (tmp_path / "site_settings.py").write_text(
         "from tests.settings import *\nDCR_ENCRYPTION_KEYS = ['s3cr3t']\n"
     )
     process = spawn(tmp_path, "dcr_list")
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=HANG)
     assert (process.returncode, out) == (1, "")
     assert "(dcr.E002) DCR_ENCRYPTION_KEYS[0] is no Fernet key." in err
     assert "s3cr3t" not in err
@@ -1272,17 +1273,17 @@ def test_a_signal_lets_the_row_at_work_finish_and_the_next_run_goes_on(
     processes: list[subprocess.Popen[str]] = []
 
     def interrupt(document: dict[str, Any]) -> None:
-        assert started.wait(60)
+        assert started.wait(HANG)
         processes[0].send_signal(number)
 
     authorization_server.while_handling["DELETE"] = interrupt
     processes.append(spawn(tmp_path, "dcr_revoke", "--all", "--format", "json"))
     started.set()
-    out, err = processes[0].communicate(timeout=60)
+    out, err = processes[0].communicate(timeout=HANG)
     assert processes[0].returncode == 130
     assert [row["status"] for row in json.loads(out)] == ["revoked"]
     assert err.startswith("CommandError: Interrupted. 1 of 3 revoked.")
     authorization_server.while_handling.clear()
-    out, err = spawn(tmp_path, "dcr_revoke", "--all").communicate(timeout=60)
+    out, err = spawn(tmp_path, "dcr_revoke", "--all").communicate(timeout=HANG)
     assert err == "2 of 2 revoked.\n"
     assert authorization_server.clients == {}

@@ -328,7 +328,7 @@ def test_the_credentials_open_the_token_endpoint(server: Server) -> None:
         row.server.metadata["token_endpoint"],
         headers=headers,
         data={"grant_type": "client_credentials", **parameters},
-        timeout=10,
+        timeout=600,
     )
     assert answer.status_code == 200
     assert answer.json()["access_token"]

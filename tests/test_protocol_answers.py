@@ -563,7 +563,7 @@ SERVERS = {
 
 @pytest.mark.parametrize("document", SERVERS.values(), ids=SERVERS.keys())
 def test_answers_shaped_like_those_of_named_servers_are_adoptable(document):
-    """Section 2 of the notes on servers: each oddity is tolerated."""
+    """Each oddity is tolerated."""
     information = client_information(document)
     assert information.faults == ()
     assert information.client_id == document["client_id"]

@@ -1193,7 +1193,7 @@ def test_a_draft_that_was_registered_meanwhile_is_deleted_at_the_server(
 
 def look(file: Path, sql: str) -> Any:
     """Ask the database over a connection of one's own, which sees what is committed."""
-    with sqlite3.connect(file, timeout=1) as own:
+    with sqlite3.connect(file, timeout=60) as own:
         result = own.execute(sql).fetchall()
     own.close()
     return result

@@ -465,7 +465,7 @@ def test_who_comes_second_to_the_key_registers_nothing(mocked_responses: Stubs) 
 
 
 def look(file: Path, sql: str) -> Any:
-    with sqlite3.connect(file, timeout=1) as own:
+    with sqlite3.connect(file, timeout=60) as own:
         result = own.execute(sql).fetchall()
     own.close()
     return result

@@ -663,7 +663,7 @@ UNUSABLE = [
 def test_a_client_that_cannot_be_used_is_deleted_again(
     changes: Any, reason: str, mocked_responses: Stubs
 ) -> None:
-    """R-073, R-075, code C: faults 39, 101, 102, 106 and 107."""
+    """R-073, R-075, faults 39, 101, 102, 106 and 107."""
     mocked_responses.post(ENDPOINT, status=201, json=client_information(**changes))
     mocked_responses.delete(URI, status=204)
     draft = make_draft()
@@ -741,7 +741,7 @@ def test_a_client_that_is_not_there_any_more_is_deleted(
 def test_what_cannot_be_deleted_is_unknown_and_its_token_goes_nowhere(
     changes: Any, mocked_responses: Stubs
 ) -> None:
-    """Promise 4, code U: faults 114, 116 and 117."""
+    """Promise 4, faults 114, 116 and 117."""
     answer = client_information(client_secret=..., **changes)
     mocked_responses.post(ENDPOINT, status=201, json=answer)
     draft = make_draft()
@@ -850,7 +850,7 @@ def draft_at(server: FakeServer) -> ClientRegistration:
 
 def look(file: Path, sql: str) -> Any:
     """Ask the database over a connection of one's own, which sees what is committed."""
-    with sqlite3.connect(file, timeout=1) as own:
+    with sqlite3.connect(file, timeout=60) as own:
         result = own.execute(sql).fetchall()
     own.close()
     return result

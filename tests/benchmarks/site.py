@@ -114,6 +114,13 @@ def discover(count: int) -> Callable[[], None]:
     return _repeated(partial(services.discover, server), count)
 
 
+def check(count: int) -> Callable[[], None]:
+    # Not at the top: hypothesis is large, and the others are measured without it.
+    from tests.test_any_answer import check_answer, wide
+
+    return _repeated(partial(check_answer, wide(300)), count)
+
+
 def _register(server: AuthorizationServer) -> None:
     registration = ClientRegistration(server=server, owner=_owner(), requested_metadata=WISHES)
     services.register(registration)
@@ -308,6 +315,7 @@ WORKLOADS: dict[str, Workload] = {
     "hit": hit,
     "raw hit": bare_hit,
     "discover": discover,
+    "check": check,
     "register": partial(_registered, _register),
     "raw register": partial(_registered, _bare_register),
     "register at once": partial(_at_once, _register),

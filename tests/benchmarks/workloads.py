@@ -136,6 +136,11 @@ WORKLOADS = (
         (Target("django.setup(), requests", 1.25),),
     ),
     Workload(
+        "check an answer of 300 odd members",
+        (Contestant(OURS, "few", "check", 50),),
+        microseconds=50_000,
+    ),
+    Workload(
         "the admin's list",
         (
             Contestant(OURS, "many", "admin", 5),

@@ -51,7 +51,7 @@ def consent(server: Server, url: str) -> str:
         data={**dict(parse_qsl(place.query)), "allow": "Authorize"},
         headers={"Authorization": f"Bearer {TOKEN}"},
         allow_redirects=False,
-        timeout=10,
+        timeout=600,
     )
     assert answer.status_code == 302, answer.text
     return answer.headers["Location"]

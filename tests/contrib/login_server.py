@@ -55,7 +55,7 @@ class LoginServer(AuthorizationServer):
     def log_in(self, url: str) -> str:
         """Go to an authorization URL as Jane's browser does; return where that ends."""
         assert url.startswith(f"{self.issuer}/authorize?")
-        answer = requests.get(url, allow_redirects=False, timeout=10)
+        answer = requests.get(url, allow_redirects=False, timeout=600)
         assert answer.status_code == 302, answer.text
         return answer.headers["Location"]
 

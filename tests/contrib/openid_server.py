@@ -53,7 +53,7 @@ class OpenIDServer(LoginServer):
 
     def signed(self, **claims: Any) -> str:
         standing = {"iss": self.issuer, "sub": "jane", "iat": time.time()}
-        members = {**standing, "exp": time.time() + 60, **claims}
+        members = {**standing, "exp": time.time() + 3600, **claims}
         members = {name: value for name, value in members.items() if value is not None}
         if self.signing_secret:
             return jwt.encode(members, self.signing_secret, algorithm="HS256")

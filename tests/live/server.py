@@ -134,4 +134,4 @@ def _environment(
 
 
 def _django(environment: dict[str, str], *arguments: str) -> None:
-    subprocess.run([*DJANGO, *arguments], env=environment, check=True, timeout=60)
+    subprocess.run([*DJANGO, *arguments], env=environment, check=True, timeout=600)
