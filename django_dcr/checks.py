@@ -3,7 +3,7 @@
 ::
 
     dcr.E001  there are no encryption keys          dcr.E006  client metadata no server may get
-    dcr.E002  an encryption key is no Fernet key    dcr.E007  no certificates in DCR_CA_BUNDLE
+    dcr.E002  an encryption key is not valid        dcr.E007  no certificates in DCR_CA_BUNDLE
     dcr.E003  a setting has a wrong type or range   dcr.E008  DCR_PROXY is no http:// URL
     dcr.E004  an internal origin is no origin       dcr.W001  no setting has this name
     dcr.E005  an allowed issuer is no issuer        dcr.W002  a lease is too short for its work
@@ -65,7 +65,7 @@ def check_keys(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
         return [Error("DCR_ENCRYPTION_KEYS is not a list.", hint=hint, id="dcr.E002")]
     return [
         # The message must not quote what may be a key with a letter too many.
-        Error(f"DCR_ENCRYPTION_KEYS[{index}] is no Fernet key.", hint=hint, id="dcr.E002")
+        Error(f"DCR_ENCRYPTION_KEYS[{index}] is not a valid Fernet key.", hint=hint, id="dcr.E002")
         for index, key in enumerate(keys)
         if not _is_key(key)
     ]

@@ -112,7 +112,7 @@ def _multifernet(keys: tuple[str, ...]) -> MultiFernet:
     except (ValueError, TypeError):
         # The text of the original may quote the key.
         raise ImproperlyConfigured(
-            "DCR_ENCRYPTION_KEYS holds a value that is no Fernet key."
+            "DCR_ENCRYPTION_KEYS holds a value that is not a valid Fernet key."
         ) from None
 
 

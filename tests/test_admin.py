@@ -746,7 +746,7 @@ def test_revoking_asks_first_and_says_what_will_happen(
     assert stored(row).status == "active"
     mocked_responses.delete(URI, status=204)
     [message] = confirmed(staff, "revoke", row)
-    assert message.endswith("Revoked: nothing is left at the server.")
+    assert message.endswith("Revoked: the server no longer has this client.")
     assert stored(row).status == "revoked"
 
 
@@ -766,7 +766,7 @@ def test_forgetting_what_the_server_did_delete_says_so(
 ) -> None:
     mocked_responses.delete(URI, status=204)
     [message] = confirmed(staff, "forget", make_registration())
-    assert message.endswith("Closed: nothing is left at the server.")
+    assert message.endswith("Closed: the server no longer has this client.")
 
 
 @pytest.mark.parametrize(
@@ -1135,8 +1135,8 @@ def deletion(client: Client, *rows: ClientRegistration) -> tuple[str, dict[str, 
 @pytest.mark.parametrize(
     ("action", "status", "outcome"),
     [
-        ("revoke", 204, "Revoked: nothing is left at the server. The row was deleted."),
-        ("forget", 204, "Closed: nothing is left at the server. The row was deleted."),
+        ("revoke", 204, "Revoked: the server no longer has this client. The row was deleted."),
+        ("forget", 204, "Closed: the server no longer has this client. The row was deleted."),
         ("forget", 403, "The row was deleted."),
     ],
 )

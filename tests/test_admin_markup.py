@@ -36,14 +36,12 @@ class Elements(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self._in_script = tag == "script"
-        runs = [name for name, _value in attrs if name.startswith("on")]
-        if "x-markup" in tag or runs:
-            self.found.append(f"<{tag} {attrs}>")
+        names = [tag, *(name for name, _value in attrs)]
+        self.found += [name for name in names if "x-markup" in name or name.startswith("on")]
 
     def handle_data(self, data: str) -> None:
         self.texts.append(data)
-        if self._in_script and "alert(1)" in data:
-            self.found.append(data)
+        self.found += [data] * (self._in_script and "alert(1)" in data)
 
     def handle_endtag(self, tag: str) -> None:
         self._in_script = False

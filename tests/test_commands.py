@@ -227,8 +227,8 @@ def test_set_reads_a_value_by_the_type_of_its_member(
 WRONG = [
     ("no-scheme.example", [], "The issuer is not an absolute http or https URL"),
     ("http://as.example", [], "The issuer is not https"),
-    ("https://as.example/\udcff", [], "The issuer holds characters that are no text"),
-    (ISSUER, ["--owner", "a\0b"], "The owner holds characters that are no text"),
+    ("https://as.example/\udcff", [], "The issuer is not valid UTF-8"),
+    (ISSUER, ["--owner", "a\0b"], "The owner is not valid UTF-8"),
     (ISSUER, [], "authorization_code needs redirect_uris; state at least one"),
     (ISSUER, ["--set", "client_name"], "--set takes NAME=VALUE, such as"),
     (ISSUER, ["--set", "=x"], "--set takes NAME=VALUE, such as"),
@@ -579,7 +579,7 @@ def test_ids_that_do_not_exist_are_all_named_and_nothing_is_done(command: str) -
             "No registration of that issuer or owner is stored.",
         ),
         (["--owner", "typo"], "No registration of that issuer or owner is stored."),
-        (["--owner", "\ud800"], "The owner holds characters that are no text in UTF-8."),
+        (["--owner", "\ud800"], "The owner is not valid UTF-8."),
     ],
     ids=str,
 )
@@ -695,7 +695,7 @@ def test_one_failing_row_does_not_stop_the_others_and_is_named(mocked_responses:
         mocked_responses.get(row.registration_client_uri, json=answer)
     mocked_responses.get(second.registration_client_uri, **refuse())
     sentence, shown = fail_json("dcr_read", "--all")
-    assert sentence.startswith(f"2 of 3 read. Not so:\n  {second.pk}: The server refused with 503")
+    assert sentence.startswith(f"2 of 3 read. Failed:\n  {second.pk}: The server refused with 503")
     assert [row["id"] for row in shown] == [first.pk, second.pk, third.pk]
     assert [row["metadata"]["client_name"] for row in shown] == ["Other", "Shop", "Other"]
     assert [row["error"] for row in shown] == [None, stored(second).last_error, None]
@@ -830,7 +830,7 @@ def test_revoke_forgets_only_when_told_to(mocked_responses: Stubs) -> None:
     registration = make_registration()
     mocked_responses.delete(URI, **refuse())
     sentence, shown = fail_json("dcr_revoke", registration.pk)
-    assert sentence.startswith("0 of 1 revoked. Not so:")
+    assert sentence.startswith("0 of 1 revoked. Failed:")
     assert shown[0]["status"] == "active"
     (element,) = run_json("dcr_revoke", registration.pk, "--forget")
     assert (element["status"], element["error"]) == ("revoked", None)
@@ -850,7 +850,7 @@ def test_rows_that_are_removed_meanwhile_are_named(mocked_responses: Stubs) -> N
 
     mocked_responses.add_callback("GET", first.registration_client_uri, remove)
     sentence, shown = fail_json("dcr_read", "--all")
-    assert sentence.startswith(f"0 of 2 read. Not so:\n  {first.pk}: The server refused with 503")
+    assert sentence.startswith(f"0 of 2 read. Failed:\n  {first.pk}: The server refused with 503")
     assert sentence.endswith(f"\n  {second.pk}: was removed meanwhile")
     assert shown == []
 
@@ -943,7 +943,7 @@ def test_rows_that_fail_do_not_stop_the_workers(authorization_server: LiveServer
     rows = [make_registration_at(authorization_server, owner=owner) for owner in "abcd"]
     for row in rows[:3]:
         del authorization_server.clients[row.client_id]
-    with pytest.raises(CommandError, match=r"^1 of 4 read\. Not so:") as caught:
+    with pytest.raises(CommandError, match=r"^1 of 4 read\. Failed:") as caught:
         read_in_threads(2)
     named = [line.split(":")[0].strip() for line in str(caught.value).splitlines()[1:]]
     assert sorted(named) == sorted(str(row.pk) for row in rows[:3])
@@ -1002,7 +1002,7 @@ def test_reconcile_names_what_needs_a_person_or_another_run(mocked_responses: St
     mocked_responses.delete(URI, status=500)
     sentence, shown = fail_json("dcr_reconcile")
     assert sentence.splitlines()[:3] == [
-        "0 of 3 settled. Not so:",
+        "0 of 3 settled. Not settled:",
         f"  {lost.pk} (unknown): {stored(lost).last_error}",
         f"  {silent.pk} (unknown): The answer was lost.",
     ]
@@ -1253,7 +1253,7 @@ def test_missing_tables_and_wrong_settings_leave_no_traceback(tmp_path: Path) ->
     process = spawn(tmp_path, "dcr_list")
     out, err = process.communicate(timeout=HANG)
     assert (process.returncode, out) == (1, "")
-    assert "(dcr.E002) DCR_ENCRYPTION_KEYS[0] is no Fernet key." in err
+    assert "(dcr.E002) DCR_ENCRYPTION_KEYS[0] is not a valid Fernet key." in err
     assert "s3cr3t" not in err
 
 

@@ -175,11 +175,11 @@ def test_a_value_that_is_no_text_does_not_open() -> None:
         pytest.param([], "must be a list of at least one Fernet key", id="none"),
         pytest.param(None, "must be a list of at least one Fernet key", id="null"),
         pytest.param(OLD, "must be a list of at least one Fernet key", id="text"),
-        pytest.param(["in the clear"], "holds a value that is no Fernet key", id="malformed"),
-        pytest.param([OLD, "in the clear"], "a value that is no Fernet key", id="second malformed"),
-        pytest.param([OLD[:-4]], "holds a value that is no Fernet key", id="too short"),
-        pytest.param(["ö"], "holds a value that is no Fernet key", id="not ASCII"),
-        pytest.param([7], "holds a value that is no Fernet key", id="number"),
+        pytest.param(["in the clear"], "is not a valid Fernet key", id="malformed"),
+        pytest.param([OLD, "in the clear"], "is not a valid Fernet key", id="second malformed"),
+        pytest.param([OLD[:-4]], "is not a valid Fernet key", id="too short"),
+        pytest.param(["ö"], "is not a valid Fernet key", id="not ASCII"),
+        pytest.param([7], "is not a valid Fernet key", id="number"),
     ],
 )
 def test_wrong_keys_are_a_wrong_setting_that_is_never_quoted(

@@ -8,11 +8,13 @@ import time
 from contextlib import suppress
 from datetime import timedelta
 from email.utils import formatdate
+from io import StringIO
 from typing import Any
 
 import pytest
 import requests
 import responses
+from django.core.management import CommandError, call_command
 from django.db import OperationalError, connection
 from django.utils.timezone import now
 
@@ -218,6 +220,14 @@ def test_a_mark_stays_until_the_server_has_answered(answer: Any, mocked_response
     mocked_responses.get(URI, json=client_information())
     assert reconcile() == [row]
     assert stored(row).lease == ""
+
+
+@database
+def test_the_command_names_a_mark_that_stays(mocked_responses: Stubs) -> None:
+    row = interrupted()
+    mocked_responses.get(URI, status=500)
+    with pytest.raises(CommandError, match=rf"Not settled:\n  {row.pk} \(active\): The"):
+        call_command("dcr_reconcile", stdout=StringIO(), stderr=StringIO())
 
 
 @database

@@ -232,7 +232,7 @@ class Admin:
         return self._act("renew")
 
     def revoke(self) -> None:
-        assert "nothing is left at the server" in self._act("revoke")
+        assert "the server no longer has this client" in self._act("revoke")
 
     def _act(self, name: str) -> str:
         """Choose an action, and say yes on the page that asks."""

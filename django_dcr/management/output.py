@@ -67,7 +67,7 @@ class DCRCommand(BaseCommand):
             options["stdout"] = io.StringIO()
         for name in ("issuer", "owner"):
             if _UNSTORABLE.search(options.get(name) or ""):
-                raise CommandError(f"The {name} holds characters that are no text in UTF-8.")
+                raise CommandError(f"The {name} is not valid UTF-8.")
         try:
             with actor(f"manage.py {type(self).__module__.rpartition('.')[2]}"):
                 output = super().execute(*args, **options)

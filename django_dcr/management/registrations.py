@@ -118,7 +118,7 @@ class WorkCommand(DCRCommand):
         text = f"{tally.done} of {len(tally.ids)} {done}."
         if tally.failures:
             lines = [f"  {pk}: {error}" for pk, error in tally.failures.items()]
-            text = "\n".join([f"{text} Not so:", *lines])
+            text = "\n".join([f"{text} Failed:", *lines])
         if interrupted:
             raise CommandError(
                 f"Interrupted. {text}\nGo on by running the command again.",

@@ -153,7 +153,7 @@ class AuthorizationServer(models.Model):
         if not self.enabled:
             raise NotAllowedError(
                 f"The authorization server {self.issuer} is disabled. "
-                "Tick its box “enabled” in the admin to use it.",
+                "Enable it in the admin to use it.",
                 issuer=self.issuer,
             )
 

@@ -79,7 +79,7 @@ def test_a_registration_lives_its_whole_life_in_the_pages(visitor: Visitor) -> N
     visitor.press("Revoke")
     visitor.look_at("revoke-question")
     visitor.press("Revoke")
-    visitor.sees("Revoked: nothing is left at the server.")
+    visitor.sees("Revoked: the server no longer has this client.")
     visitor.look_at("registration-revoked")
 
 

@@ -64,12 +64,14 @@ class Command(WorkCommand):
         if undecided:
             lines = [f"  {row.pk} ({row.status}): {_open(row)}" for row in undecided]
             advice = "Decide on the unknown ones with: manage.py dcr_reconcile --retry ID, or "
-            raise CommandError("\n".join([f"{text} Not so:", *lines, f"{advice}--forget ID"]))
+            raise CommandError("\n".join([f"{text} Not settled:", *lines, f"{advice}--forget ID"]))
         self.note(text)
 
 
 def _open(registration: ClientRegistration) -> str | None:
     """Why the row needs a person or another run, or None where it is settled."""
-    if registration.status not in (Status.UNKNOWN, Status.REVOKING):
-        return None
-    return registration.last_error or "The answer was lost."
+    in_doubt = registration.status in (Status.UNKNOWN, Status.REVOKING)
+    is_spare = registration.status == Status.ACTIVE and not registration.live
+    if in_doubt or is_spare or registration.lease:
+        return registration.last_error or "The answer was lost."
+    return None
