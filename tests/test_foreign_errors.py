@@ -86,7 +86,8 @@ def test_no_step_shows_a_token_or_a_secret(service: Any, settings: Any) -> None:
 def test_no_secret_in_the_body_of_an_update_is_shown(settings: Any) -> None:
     """The read before it is answered."""
     unmanaged = client_information(client_secret=SECRET, registration_client_uri=...)
-    answered = hostile.answer(json.dumps(unmanaged).encode())
+    body = json.dumps(unmanaged).encode()
+    answered = hostile.answer(body, "200 OK", "Connection: close")
     step = first_answered_then_exceeded(answered)
     with Server(hostile.read, step) as server:
         row = at(server, settings)
