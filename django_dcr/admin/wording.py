@@ -24,6 +24,16 @@ NOTHING = "-"
 # A row that an earlier release stored may have any number of members.
 _MAX_SHOWN = 100
 _MAX_LOOKED_AT = 1000
+# RFC 8414 section 2, OpenID Connect Discovery section 3 and RP-Initiated Logout section 2.1.
+_ENDPOINTS = {
+    "authorization_endpoint",
+    "end_session_endpoint",
+    "introspection_endpoint",
+    "registration_endpoint",
+    "revocation_endpoint",
+    "token_endpoint",
+    "userinfo_endpoint",
+}
 
 # Colour is not all that tells the badges apart: each has words and, but for the quiet, a sign.
 _SIGNS = {"good": "✓", "warn": "!", "bad": "✕"}
@@ -241,9 +251,11 @@ def offer(server: AuthorizationServer) -> list[tuple[str, list[str]]]:
         return []
     methods = server.offered("token_endpoint_auth_methods_supported") or ["client_secret_basic"]
     grants = server.offered("grant_types_supported") or ["authorization_code", "implicit"]
-    endpoints = sorted(name for name in metadata if name.endswith("_endpoint"))[:_MAX_SHOWN]
+    endpoints = [name for name in metadata if name.endswith("_endpoint")]
+    # No number of others hides those that matter.
+    endpoints = sorted(endpoints, key=lambda name: (name not in _ENDPOINTS, name))[:_MAX_SHOWN]
     return [
-        *((clean(name, 100), _lines(metadata[name])) for name in endpoints),
+        *((clean(name, 100), _lines(metadata[name])) for name in sorted(endpoints)),
         # What is left out means this (RFC 8414 section 2).
         (_("Client authentication"), _lines(methods)),
         (_("Grant types"), _lines(grants)),
