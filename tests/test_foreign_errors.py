@@ -15,7 +15,8 @@ import requests
 from django.views.debug import ExceptionReporter
 
 from django_dcr import transport
-from django_dcr.models import AuthorizationServer
+from django_dcr.contrib.mozilla_oidc import AuthenticationBackend
+from django_dcr.models import AuthorizationServer, ClientRegistration
 from django_dcr.services import read, register, revoke, update
 from tests import hostile
 from tests.factories import client_information, make_draft, make_registration, make_server
@@ -63,20 +64,22 @@ def at(server: Server, settings: Any) -> AuthorizationServer:
     return make_server(issuer=server.url, metadata=metadata, initial_access_token=TOKEN)
 
 
+def client_of(row: AuthorizationServer, **values: Any) -> ClientRegistration:
+    return make_registration(
+        server=row,
+        client_secret=SECRET,
+        registration_access_token=TOKEN,
+        registration_client_uri=f"{row.issuer}/register/c1",
+        **values,
+    )
+
+
 @pytest.mark.parametrize("service", [register, read, update, revoke])
 def test_no_step_shows_a_token_or_a_secret(service: Any, settings: Any) -> None:
     with Server(hostile.read, exceed) as server:
         row = at(server, settings)
         row.send_client_secret = True
-        if service is register:
-            registration = make_draft(server=row)
-        else:
-            registration = make_registration(
-                server=row,
-                client_secret=SECRET,
-                registration_access_token=TOKEN,
-                registration_client_uri=f"{server.url}/register/c1",
-            )
+        registration = make_draft(server=row) if service is register else client_of(row)
         text = shown(lambda: service(registration))
     assert service.__name__ in text
     for hidden in (TOKEN, SECRET):
@@ -93,12 +96,7 @@ def test_no_secret_in_the_body_of_an_update_is_shown(settings: Any) -> None:
         row = at(server, settings)
         row.send_client_secret = True
         row.save()
-        registration = make_registration(
-            server=row,
-            client_secret=SECRET,
-            registration_access_token=TOKEN,
-            registration_client_uri=f"{server.url}/register/c1",
-        )
+        registration = client_of(row)
         text = shown(lambda: update(registration))
     assert "_put" in text
     for hidden in (TOKEN, SECRET):
@@ -132,6 +130,19 @@ def test_no_guarded_session_shows_what_it_sends(kind: Any, settings: Any) -> Non
         text = shown(lambda: session.send(prepared))
     for hidden in (TOKEN, SECRET):
         assert hidden not in text
+
+
+@pytest.mark.parametrize("method", ["client_secret_basic", "client_secret_post"])
+def test_no_exchange_of_a_code_shows_the_secret(method: str, settings: Any) -> None:
+    """That of mozilla-django-oidc, which makes its body itself."""
+    with Server(hostile.read, exceed) as server:
+        granted = {"token_endpoint_auth_method": method}
+        backend = AuthenticationBackend()
+        backend.registration = client_of(at(server, settings), metadata=granted)
+        backend.OIDC_OP_TOKEN_ENDPOINT = f"{server.url}/token"
+        text = shown(lambda: backend.get_token({"grant_type": "authorization_code"}))
+    assert "get_token" in text
+    assert SECRET not in text
 
 
 def test_an_error_that_comes_while_another_is_handled_brings_no_frames_along(

@@ -35,7 +35,7 @@ from django_dcr import protocol, services, transport
 from django_dcr.exceptions import MAX_LENGTH, DCRError
 from django_dcr.fields import Secret, digest
 from django_dcr.models import ClientRegistration
-from django_dcr.text import clean
+from django_dcr.text import SensitiveBytes, clean
 
 logger = logging.getLogger("django_dcr")
 
@@ -173,7 +173,7 @@ class AuthenticationBackend(_Registered, OIDCAuthenticationBackend):
         reply = self._send(
             "POST",
             self.OIDC_OP_TOKEN_ENDPOINT,
-            body=urlencode({**grant, **credentials}).encode(),
+            body=SensitiveBytes(urlencode({**grant, **credentials}).encode()),
             headers={"Content-Type": "application/x-www-form-urlencoded", **headers},
         )
         if protocol.is_invalid_client(reply.status, reply.body):
