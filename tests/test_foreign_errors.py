@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import socket
+import traceback
 from collections.abc import Callable, Iterator
 from traceback import TracebackException
 from typing import Any
@@ -145,13 +146,15 @@ def test_no_exchange_of_a_code_shows_the_secret(method: str, settings: Any) -> N
     assert SECRET not in text
 
 
-def test_an_error_that_comes_while_another_is_handled_brings_no_frames_along(
+def test_an_error_that_comes_while_another_is_handled_brings_no_variables_along(
     settings: Any,
 ) -> None:
     with Server(hostile.read, exceed) as server:
         settings.DCR_INTERNAL_ORIGINS = [server.url]
         with pytest.raises(TimeLimitError) as caught:
             transport.send("GET", server.url, issuer=server.url, step="read", token=TOKEN)
-    assert caught.value.__context__ is None
-    frames = [entry.frame.code.path.name for entry in caught.traceback]
-    assert frames[-1] == "sending.py"
+    assert all(
+        frame.f_locals == {}
+        for frame, _line in traceback.walk_tb(caught.value.__traceback__)
+        if "site-packages" in frame.f_code.co_filename
+    )

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+from traceback import TracebackException
+from typing import NoReturn
+
 import pytest
 
-from django_dcr.text import clean
+from django_dcr.text import clean, hides_variables
 
 
 @pytest.mark.parametrize(
@@ -36,3 +39,64 @@ def test_long_text_is_cut_at_the_limit_and_says_so() -> None:
 def test_the_limit_holds_where_characters_are_dropped() -> None:
     assert clean("\x00" * 20 + "y" * 20, 10) == "y" * 9 + "…"
     assert clean("\x00" * 1_000_000 + "y", 10) == ""
+
+
+def variables(error: BaseException) -> str:
+    return "".join(TracebackException.from_exception(error, capture_locals=True).format())
+
+
+def raise_with(found: str) -> NoReturn:
+    raise KeyError(len(found))
+
+
+@hides_variables
+def raise_in_the_midst_of_another(found: str) -> NoReturn:
+    """With a text, in its variables, that it was not given."""
+    secret = found.upper()
+    try:
+        raise_with(secret)
+    except KeyError as exc:
+        raise ValueError(len(secret)) from exc
+
+
+def test_no_error_carries_variables_out_of_a_function_that_hides_them() -> None:
+    """Nor does the error in the midst of which it was raised; all lines stay."""
+    with pytest.raises(ValueError, match="6") as caught:
+        raise_in_the_midst_of_another("hidden")
+    shown = variables(caught.value)
+    assert "raise KeyError(len(found))" in shown
+    assert "raise ValueError(len(secret)) from exc" in shown
+    assert "HIDDEN" not in shown
+
+
+def test_errors_that_go_in_a_circle_are_looked_at_once() -> None:
+    @hides_variables
+    def circle() -> NoReturn:
+        error = KeyError("first")
+        error.__cause__ = ValueError("second")
+        error.__cause__.__cause__ = error
+        raise error
+
+    with pytest.raises(KeyError, match="first"):
+        circle()
+
+
+def test_the_variables_of_an_error_that_the_caller_handles_are_the_callers() -> None:
+    try:
+        raise_with("ours")
+    except KeyError:
+        with pytest.raises(ValueError, match="6") as caught:
+            raise_in_the_midst_of_another("hidden")
+    shown = variables(caught.value)
+    assert "'ours'" in shown
+    assert "HIDDEN" not in shown
+
+
+def test_a_function_that_hides_variables_is_else_as_it_was() -> None:
+    @hides_variables
+    def doubled(number: int, *, plus: int = 0) -> int:
+        """Return twice the number."""
+        return 2 * number + plus
+
+    assert doubled(2, plus=1) == 5
+    assert (doubled.__name__, doubled.__doc__) == ("doubled", "Return twice the number.")

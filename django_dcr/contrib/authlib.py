@@ -27,7 +27,7 @@ from django.views.decorators.debug import sensitive_variables
 
 from django_dcr import services
 from django_dcr.models import ClientRegistration
-from django_dcr.text import SensitiveBytes
+from django_dcr.text import SensitiveBytes, hides_variables
 
 #: The part of Authlib's session keys that stands for a client. One for all, so that an answer
 #: is found by its state alone; which client it belongs to is kept, and checked, with it.
@@ -88,6 +88,7 @@ class RegisteredApp(django_client.DjangoOAuth2App):
         attempt = services.login_attempt(self.registration)
         super().save_authorize_data(request, login=attempt, **data)
 
+    @hides_variables
     def authorize_access_token(self, request: HttpRequest, **options: Any) -> Any:
         """Return the token for the authorization response in ``request``.
 

@@ -35,7 +35,7 @@ from django_dcr import protocol, services, transport
 from django_dcr.exceptions import MAX_LENGTH, DCRError
 from django_dcr.fields import Secret, digest
 from django_dcr.models import ClientRegistration
-from django_dcr.text import SensitiveBytes, clean
+from django_dcr.text import SensitiveBytes, clean, hides_variables
 
 logger = logging.getLogger("django_dcr")
 
@@ -122,6 +122,7 @@ class AuthenticationRequestView(_Registered, OIDCAuthenticationRequestView):
 class AuthenticationCallbackView(_Registered, OIDCAuthenticationCallbackView):
     """Takes the user back, if the answer comes from the issuer where the login began."""
 
+    @hides_variables
     def get(self, request: HttpRequest) -> HttpResponse:
         states = request.session.get("oidc_states", {})
         state = request.GET.get("state")

@@ -25,7 +25,7 @@ from oauthlib.oauth2.rfc6749.errors import MissingCodeError, raise_from_error
 
 from django_dcr import services
 from django_dcr.models import ClientRegistration
-from django_dcr.text import SensitiveBytes
+from django_dcr.text import SensitiveBytes, hides_variables
 
 _SESSION_KEY = "django_dcr_logins"
 # More than anyone has open in a browser; the oldest make room.
@@ -69,6 +69,7 @@ class OAuth2Session(requests_oauthlib.OAuth2Session):
         request.session[_SESSION_KEY] = {**dict(kept), state: login}
         return HttpResponseRedirect(url)
 
+    @hides_variables
     def authorize_access_token(self, request: HttpRequest) -> Any:
         """Return the token for the authorization response in ``request``.
 
@@ -96,10 +97,12 @@ class OAuth2Session(requests_oauthlib.OAuth2Session):
             **({"code_verifier": verifier} if verifier else {}),
         )
 
+    @hides_variables
     def fetch_token(self, token_url: str, **options: Any) -> Any:
         """Fetch a token with the registered client authentication (RFC 6749 section 2.3.1)."""
         return super().fetch_token(token_url, **{**options, "auth": self._authenticate})
 
+    @hides_variables
     def refresh_token(self, token_url: str, **options: Any) -> Any:
         """Refresh the token with the registered client authentication."""
         return super().refresh_token(token_url, **{**options, "auth": self._authenticate})

@@ -15,7 +15,7 @@ from typing import Any
 from django_dcr import uris
 from django_dcr.protocol.documents import http_date
 from django_dcr.protocol.members import SECRET_METHODS, cleaned, overlaid
-from django_dcr.text import SensitiveText, clean
+from django_dcr.text import SensitiveText, clean, hides_variables
 
 MAX_CLIENT_ID_LENGTH = 16_384
 MAX_CLIENT_SECRET_LENGTH = 262_144
@@ -57,6 +57,7 @@ class ClientInformation:
     clock_offset: int = 0
 
 
+@hides_variables
 def client_information(
     document: Mapping[str, Any],
     *,

@@ -6,9 +6,10 @@ import base64
 from urllib.parse import quote_plus
 
 from django_dcr.exceptions import UnsupportedError
-from django_dcr.text import SensitiveText, clean
+from django_dcr.text import SensitiveText, clean, hides_variables
 
 
+@hides_variables
 def client_authentication(
     client_id: str, client_secret: str | None, method: str
 ) -> tuple[dict[str, str], dict[str, str]]:

@@ -11,7 +11,7 @@ from email.utils import parsedate_to_datetime
 from typing import Any, NoReturn
 
 from django_dcr.exceptions import InvalidResponseError
-from django_dcr.text import SensitiveBytes
+from django_dcr.text import SensitiveBytes, SensitiveDict, hides_variables
 
 # MariaDB refuses JSON whose values are 33 levels deep, and so lists 32 deep.
 MAX_DEPTH = 31
@@ -24,6 +24,7 @@ MAX_FLOAT_LENGTH = 100
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 
 
+@hides_variables
 def parse_object(body: bytes, *, issuer: str = "", step: str = "") -> dict[str, Any]:
     """Read ``body`` as one JSON object in UTF-8 (RFC 8259), whatever its media type says.
 
@@ -57,7 +58,7 @@ def _decode(body: bytes) -> dict[str, Any]:
     _check_size(value)
     if not isinstance(value, dict):
         raise ValueError("it is another JSON value")
-    return value
+    return SensitiveDict(value)
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -130,6 +131,7 @@ def _limit(number: float) -> int:
     return 2**53 if isinstance(number, float) else 2**63
 
 
+@hides_variables
 def encode(body: Mapping[str, Any]) -> bytes:
     """Return ``body`` as the JSON of a request, in UTF-8.
 

@@ -23,7 +23,7 @@ from django_dcr.exceptions import (
     UnsupportedError,
 )
 from django_dcr.protocol.documents import delta_seconds, http_date, parse_object
-from django_dcr.text import MASK, clean
+from django_dcr.text import MASK, clean, hides_variables
 
 MAX_RETRY_AFTER = 3600
 MAX_ERROR_LENGTH = 100
@@ -72,6 +72,7 @@ def check_status(
         raise rejection(reply, issuer=issuer, step=step, secrets=secrets)
 
 
+@hides_variables
 def rejection(reply: Reply, *, issuer: str, step: str, secrets: Collection[str] = ()) -> DCRError:
     """Return the error that an answer without success means; its text says what to do next.
 

@@ -11,7 +11,7 @@ from requests.structures import CaseInsensitiveDict
 from requests.utils import get_encoding_from_headers
 
 from django_dcr.exceptions import DCRError
-from django_dcr.text import SensitiveBytes, SensitiveText
+from django_dcr.text import SensitiveBytes, SensitiveText, hides_variables
 from django_dcr.transport.sending import send
 
 AnySession = TypeVar("AnySession", bound=requests.Session)
@@ -29,6 +29,8 @@ def guard(session: AnySession, issuer: str) -> AnySession:
     nothing meant for ``issuer`` goes elsewhere. The session raises requests.ConnectionError,
     with this app's text, where ``send()`` raises a DCRError.
     """
+    # What the session is given has credentials in it, and its frames are above those of send().
+    session.request = hides_variables(session.request)  # type: ignore[method-assign]
     session.trust_env = False  # .netrc would replace the Authorization header
     session.cookies.set_policy(_NO_COOKIES)
     for scheme in ("https://", "http://"):

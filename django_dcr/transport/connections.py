@@ -66,7 +66,11 @@ class _TLSSocket(_Socket, ssl.SSLSocket):  # type: ignore[misc]
 
     def do_handshake(self, block: bool = False) -> None:
         self.settimeout(current.exchange.seconds_left())
-        super().do_handshake(block)
+        try:
+            super().do_handshake(block)
+        except BaseException:
+            self.close()  # ssl does so for its own errors only
+            raise
 
 
 class _Response(http.client.HTTPResponse):
@@ -172,10 +176,12 @@ def _connect(found: list[Any], exchange: Exchange) -> socket.socket:
             connection.settimeout(exchange.seconds_left() / (len(found) - position))
             connection.connect(address)
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            return connection
         except OSError:
             connection.close()
-        else:
-            return connection
+        except BaseException:
+            connection.close()
+            raise
     exchange.seconds_left()  # raises where it was the time that ran out
     raise NetworkError(UNREACHABLE)
 

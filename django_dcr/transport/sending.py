@@ -17,7 +17,7 @@ from django_dcr import __version__, uris
 from django_dcr.addresses import is_address, is_public
 from django_dcr.conf import conf
 from django_dcr.exceptions import NetworkError, NotAllowedError
-from django_dcr.text import SensitiveBytes, SensitiveText
+from django_dcr.text import SensitiveBytes, SensitiveText, hides_variables
 from django_dcr.transport.connections import FIELD_VALUE
 from django_dcr.transport.exchange import (
     TOO_LARGE,
@@ -44,6 +44,7 @@ class Reply:
     body: bytes = field(repr=False)
 
 
+@hides_variables
 @sensitive_variables()
 def send(
     method: str,
@@ -81,10 +82,6 @@ def send(
         ValueError,
     ) as error:
         reason = exchange.reason(error)
-    except BaseException as error:  # noqa: BLE001 - such as the soft time limit of a task queue
-        # The traceback begins here: the libraries' frames hold the token and the body in clear.
-        error.__context__ = None
-        raise error.with_traceback(None) from None
     finally:
         took = (time.monotonic() - started) * 1000
         place = target.origin + target.path

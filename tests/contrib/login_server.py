@@ -6,11 +6,13 @@ import base64
 import hashlib
 import json
 import secrets
+import time
 from typing import Any
-from urllib.parse import parse_qsl, unquote_plus, urlencode, urlsplit
+from urllib.parse import parse_qsl, quote_plus, unquote_plus, urlencode, urlsplit
 
 import requests
 
+from django_dcr.models import ClientRegistration
 from tests.authorization_server import AuthorizationServer
 from tests.authorization_server import _Handler as Handler
 
@@ -33,6 +35,7 @@ class LoginServer(AuthorizationServer):
         self.tokens: set[str] = set()
         #: Whether it hangs up on who asks for a token.
         self.hangs_up = False
+        self.is_slow = False
 
     def metadata(self) -> dict[str, Any]:
         document = {
@@ -97,6 +100,14 @@ class LoginServer(AuthorizationServer):
             return None
         return client if used == "none" or secret == client["client_secret"] else None
 
+    def credentials(self, registration: ClientRegistration) -> list[str]:
+        """What must not be seen of a login that it kept waiting."""
+        client = self.clients[registration.client_id]
+        secret = quote_plus(client["client_secret"])
+        pair = f"{quote_plus(client['client_id'])}:{secret}"
+        verifier = self.forms[-1]["code_verifier"]
+        return [client["client_secret"], secret, base64.b64encode(pair.encode()).decode(), verifier]
+
 
 class LoginHandler(Handler):
     server: LoginServer
@@ -119,6 +130,10 @@ class LoginHandler(Handler):
             self.handle_any()
             return
         body = self.rfile.read(int(self.headers["Content-Length"])).decode()
+        if self.server.is_slow:
+            self.server.forms.append(dict(parse_qsl(body)))
+            time.sleep(1)
+            return
         if self.server.hangs_up:
             return
         authorization = self.headers.get("Authorization", "")

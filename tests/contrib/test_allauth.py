@@ -23,6 +23,7 @@ from tests.contrib.documentation import documented
 from tests.contrib.live_server import GRANTED, consent
 from tests.contrib.openid_server import OpenIDServer
 from tests.factories import make_registration, make_server
+from tests.interruptions import TimeLimitExceeded, interrupted, shown
 from tests.live.server import Server
 
 if TYPE_CHECKING:
@@ -322,3 +323,18 @@ def test_the_documented_adapter_offers_the_owners_registrations() -> None:
     request = RequestFactory().get("/")
     request.tenant = "tenant"
     assert [*module.TenantsAdapter().list_registrations(request)] == [mine]
+
+
+@pytest.mark.parametrize("method", ["client_secret_basic", "client_secret_post"])
+def test_a_login_that_is_interrupted_shows_no_credentials(
+    server: OpenIDServer, visitor: Visitor, method: str
+) -> None:
+    """Not even those that the library has put into texts of its own."""
+    registration = register(server, token_endpoint_auth_method=method)
+    answer = server.log_in(visitor.begin(registration))
+    server.is_slow = True
+    with pytest.raises(TimeLimitExceeded) as caught, interrupted(TimeLimitExceeded):
+        visitor.end(answer)
+    page = shown(caught.value)
+    assert "http/client.py" in page
+    assert [each for each in server.credentials(registration) if each in page] == []

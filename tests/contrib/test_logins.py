@@ -18,6 +18,7 @@ from django_dcr.exceptions import ConflictError, InvalidResponseError, NotAllowe
 from django_dcr.models import ClientRegistration
 from tests.contrib.conftest import Visitor
 from tests.contrib.login_server import LoginServer
+from tests.interruptions import TimeLimitExceeded, interrupted, shown
 
 if TYPE_CHECKING:
     from pytest_django import Settings
@@ -284,3 +285,20 @@ def test_a_refusal_inside_a_transaction_stays_the_librarys_error(
         visitor.end(answer)
     assert ClientRegistration.objects.get().status == "active"
     assert "cannot run inside a transaction" in caplog.text
+
+
+@pytest.mark.parametrize("method", ["client_secret_basic", "client_secret_post"])
+def test_a_login_that_is_interrupted_shows_no_credentials(
+    login_server: LoginServer, visitor: Visitor, settings: Settings, method: str
+) -> None:
+    """Not even those that the library has put into texts of its own."""
+    settings.DCR_CLIENT_METADATA["token_endpoint_auth_method"] = method
+    answer = login_server.log_in(visitor.begin(login_server.issuer))
+    login_server.is_slow = True
+    with pytest.raises(TimeLimitExceeded) as caught, interrupted(TimeLimitExceeded):
+        visitor.end(answer)
+    page = shown(caught.value)
+    assert "http/client.py" in page
+    assert [
+        each for each in login_server.credentials(ClientRegistration.objects.get()) if each in page
+    ] == []

@@ -23,6 +23,7 @@ from django_dcr.exceptions import DCRError
 from django_dcr.fields import digest
 from django_dcr.models import ClientRegistration
 from django_dcr.services import check_login
+from django_dcr.text import hides_variables
 
 if TYPE_CHECKING:
     from django_dcr.contrib.allauth.provider import RegisteredClientProvider
@@ -109,6 +110,7 @@ class CallbackView(OAuth2CallbackView):
 
     adapter: RegistrationAdapter
 
+    @hides_variables
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         self.adapter.provider.is_callback = True
         try:
