@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
@@ -95,3 +96,82 @@ def test_a_refused_client_is_told_from_other_answers(
 ) -> None:
     """RFC 6749 section 5.2."""
     assert protocol.is_invalid_client(status, body) is expected
+
+
+def claims(**changes: Any) -> dict[str, Any]:
+    """Of an ID token; a claim of value ``...`` is left out, "exp_in" counts from now."""
+    now = time.time()
+    standing = {"iss": ISSUER, "aud": "c1", "sub": "jane", "iat_in": 0, "exp_in": 300}
+    document = {}
+    for name, value in {**standing, **changes}.items():
+        if name.endswith("_in"):
+            document[name.removesuffix("_in")] = now + value
+        else:
+            document[name] = value
+    return {name: value for name, value in document.items() if value is not ...}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        pytest.param({}, id="plain"),
+        pytest.param({"aud": ["c1"]}, id="list of one"),
+        pytest.param({"azp": "c1"}, id="azp"),
+        pytest.param({"aud": ["c1", "c2"], "azp": "c1"}, id="several and azp"),
+        pytest.param({"exp_in": -30}, id="clock ahead"),
+        pytest.param({"iat_in": 30}, id="clock behind"),
+        pytest.param({"exp": 10**400}, id="very long"),
+    ],
+)
+def test_an_id_token_for_this_client_is_accepted(changes: dict[str, Any]) -> None:
+    protocol.check_id_token(claims(**changes), issuer=ISSUER, client_id="c1")
+    protocol.check_signed_claims(claims(**changes), issuer=ISSUER, client_id="c1")
+
+
+PARTIES = {
+    "another issuer": ({"iss": f"{ISSUER}/"}, "another issuer's"),
+    "no issuer": ({"iss": ...}, "another issuer's"),
+    "another audience": ({"aud": "c2"}, "for another client"),
+    "another audience, azp": ({"aud": ["c2"], "azp": "c1"}, "for another client"),
+    "no audience": ({"aud": ...}, "for another client"),
+    "part of the audience": ({"aud": "c10"}, "for another client"),
+    "several and no azp": ({"aud": ["c1", "c2"]}, "issued to another client"),
+    "another azp": ({"azp": "c2"}, "issued to another client"),
+    "several and another azp": ({"aud": ["c1", "c2"], "azp": "c2"}, "issued to another client"),
+    "no subject": ({"sub": ...}, "whose it is"),
+    "a subject that is no text": ({"sub": 7}, "whose it is"),
+}
+TIMES = {
+    "no exp": ({"exp": ...}, "has expired"),
+    "expired": ({"exp_in": -90}, "has expired"),
+    "exp is text": ({"exp": "9999999999"}, "has expired"),
+    "exp is true": ({"exp": True}, "has expired"),
+    "exp is no number": ({"exp": float("nan")}, "has expired"),
+    "no iat": ({"iat": ...}, "was not issued yet"),
+    "iat in the future": ({"iat_in": 90}, "was not issued yet"),
+    "iat is no number": ({"iat": float("nan")}, "was not issued yet"),
+}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"), [*PARTIES.values(), *TIMES.values()], ids=[*PARTIES, *TIMES]
+)
+def test_an_id_token_that_is_another_ones_or_has_no_end_is_refused(
+    changes: dict[str, Any], message: str
+) -> None:
+    """OpenID Connect Core section 3.1.3.7."""
+    with pytest.raises(InvalidResponseError, match=message) as caught:
+        protocol.check_id_token(claims(**changes), issuer=ISSUER, client_id="c1")
+    assert (caught.value.issuer, caught.value.step) == (ISSUER, "login")
+
+
+@pytest.mark.parametrize(("changes", "message"), PARTIES.values(), ids=PARTIES)
+def test_signed_userinfo_that_is_another_ones_is_refused(
+    changes: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(InvalidResponseError, match=message):
+        protocol.check_signed_claims(claims(**changes), issuer=ISSUER, client_id="c1")
+
+
+def test_signed_userinfo_need_not_say_until_when_it_holds() -> None:
+    protocol.check_signed_claims(claims(exp=..., iat=...), issuer=ISSUER, client_id="c1")

@@ -23,7 +23,9 @@ from django_dcr.protocol.discovery import (
 )
 from django_dcr.protocol.documents import encode, parse_object, storable
 from django_dcr.protocol.login import (
+    check_id_token,
     check_response_issuer,
+    check_signed_claims,
     code_challenge_method,
     is_invalid_client,
 )
@@ -44,9 +46,11 @@ __all__ = [
     "ClientInformation",
     "Reply",
     "check_client_metadata",
+    "check_id_token",
     "check_issuer",
     "check_response_issuer",
     "check_server_metadata",
+    "check_signed_claims",
     "check_status",
     "client_authentication",
     "client_information",

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+import time
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from django_dcr.exceptions import InvalidResponseError, UnsupportedError
 from django_dcr.protocol.documents import parse_object
+
+#: By how many seconds the server's clock may differ from this machine's.
+LEEWAY = 60
 
 
 def check_response_issuer(
@@ -63,3 +68,60 @@ def is_invalid_client(status: int, body: bytes) -> bool:
         return parse_object(body).get("error") == "invalid_client"
     except InvalidResponseError:
         return False
+
+
+def check_id_token(claims: Mapping[str, Any], *, issuer: str, client_id: str) -> None:
+    """Check who made an ID token, for whom, and until when (OpenID Connect Core section 3.1.3.7).
+
+    Signature and nonce are the caller's to check. Raises InvalidResponseError.
+    """
+    for fault in (*_parties(claims, issuer, client_id), *_times(claims)):
+        raise _unusable(fault, issuer)
+
+
+def check_signed_claims(claims: Mapping[str, Any], *, issuer: str, client_id: str) -> None:
+    """Check who made signed userinfo, and for whom (OpenID Connect Core section 5.3.2).
+
+    It need not say until when. Raises InvalidResponseError.
+    """
+    for fault in _parties(claims, issuer, client_id):
+        raise _unusable(fault, issuer)
+
+
+def _parties(claims: Mapping[str, Any], issuer: str, client_id: str) -> Iterator[str]:
+    audience = claims.get("aud")
+    audiences = audience if isinstance(audience, list) else [audience]
+    party = claims.get("azp")
+    if claims.get("iss") != issuer:
+        yield "is another issuer's"
+    if client_id not in audiences:
+        yield "is for another client"
+    # To whom a token for several was issued: with any but us it may have been taken.
+    if party != client_id and (party is not None or len(audiences) > 1):
+        yield "was issued to another client"
+    if not isinstance(claims.get("sub"), str):
+        yield "does not say whose it is"
+
+
+def _times(claims: Mapping[str, Any]) -> Iterator[str]:
+    now = time.time()
+    if not _number(claims.get("exp")) > now - LEEWAY:
+        yield "has expired, or does not say when it does"
+    if not _number(claims.get("iat")) < now + LEEWAY:
+        yield "was not issued yet, or does not say when it was"
+
+
+def _number(value: object) -> float:
+    """Return the value, or what is neither more nor less than any number."""
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return value
+    return math.nan
+
+
+def _unusable(fault: str, issuer: str) -> InvalidResponseError:
+    return InvalidResponseError(
+        f"The user's token {fault}, so nobody was logged in with it. Begin the login again; "
+        "if it happens each time, report it to the server's operator.",
+        issuer=issuer,
+        step="login",
+    )

@@ -204,6 +204,26 @@ def test_an_id_token_that_is_not_for_this_login_lets_nobody_in(
     assert "A login failed. Invalid id_token" in caplog.text
 
 
+@pytest.mark.parametrize(
+    ("claims", "message"),
+    [
+        pytest.param({"exp": None}, "when it does", id="no expiry"),
+        pytest.param({"azp": "another"}, "issued to another", id="issued to another"),
+    ],
+)
+def test_an_id_token_that_allauth_would_take_is_checked_further(
+    server: OpenIDServer,
+    visitor: Visitor,
+    caplog: pytest.LogCaptureFixture,
+    claims: dict[str, Any],
+    message: str,
+) -> None:
+    server.claims = claims
+    assert has_failed(visitor.log_in(server, register(server)))
+    assert message in caplog.text
+    assert not SocialAccount.objects.exists()
+
+
 def test_a_user_who_says_no_is_led_back(server: OpenIDServer, visitor: Visitor) -> None:
     answer = server.log_in(visitor.begin(register(server)))
     cancelled = visitor.end(answer, code=None, error="access_denied", iss=None)

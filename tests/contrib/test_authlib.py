@@ -1,14 +1,23 @@
 from __future__ import annotations
 
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
 import pytest
 from authlib.integrations.base_client import MismatchingStateError
 from authlib.integrations.django_client import DjangoOAuth2App
+from django.http import QueryDict
 from django.test import RequestFactory
 
 from django_dcr.contrib.authlib import OAuth
 from tests.contrib.conftest import Visitor
 from tests.contrib.login_server import LoginServer
-from tests.factories import CALLBACK
+from tests.contrib.openid_server import OpenIDServer
+from tests.factories import CALLBACK, WISHES
+
+if TYPE_CHECKING:
+    from pytest_django import Settings
 
 pytestmark = [pytest.mark.network, pytest.mark.django_db]
 
@@ -69,3 +78,30 @@ def test_a_refused_answer_uses_the_login_up(login_server: LoginServer) -> None:
     with pytest.raises(Exception, match="does not name its issuer"):
         client.authorize_access_token(request)
     assert request.session == {}
+
+
+@pytest.mark.parametrize(
+    ("claims", "message"),
+    [
+        pytest.param({}, "", id="as it should be"),
+        pytest.param({"aud": "another"}, "for another client", id="another audience"),
+        pytest.param({"exp": None}, "exp", id="no expiry"),
+        pytest.param({"azp": "another"}, "azp", id="issued to another"),
+    ],
+)
+def test_an_id_token_for_another_client_lets_nobody_in(
+    server: OpenIDServer, settings: Settings, claims: dict[str, Any], message: str
+) -> None:
+    """OpenID Connect Core section 3.1.3.7; Authlib takes any audience if ``azp`` is this client."""
+    settings.DCR_INTERNAL_ORIGINS = ["http://127.0.0.1"]
+    settings.DCR_CLIENT_METADATA = {**WISHES, "scope": "openid"}
+    request = RequestFactory().get("/login")
+    request.session = {}  # type: ignore[assignment]
+    oauth = OAuth()
+    client = oauth.create_client(server.issuer)
+    server.claims = {"azp": client.client_id, **claims}
+    begun = client.authorize_redirect(request, CALLBACK)
+    request.GET = QueryDict(urlsplit(server.log_in(begun.url)).query)
+    with pytest.raises(Exception, match=message) if message else nullcontext():
+        token = oauth.answered_client(request).authorize_access_token(request)
+        assert token["userinfo"]["sub"] == "jane"

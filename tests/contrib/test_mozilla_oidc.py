@@ -298,7 +298,7 @@ def test_a_login_asks_for_the_registered_scope(server: OpenIDServer, visitor: Vi
         pytest.param({"aud": ["another"]}, "for another client", id="audience"),
         pytest.param({"nonce": "another"}, "Nonce verification failed", id="nonce"),
         pytest.param({"exp": 1}, "expired", id="expired"),
-        pytest.param({"exp": None}, "when it expires", id="no expiry"),
+        pytest.param({"exp": None}, "when it does", id="no expiry"),
         pytest.param({"azp": "another"}, "issued to another client", id="authorized party"),
         pytest.param({"sub": None}, "whose it is", id="no subject"),
     ],

@@ -19,6 +19,7 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.urls import reverse
 from django.views.decorators.debug import sensitive_variables
 
+from django_dcr import protocol
 from django_dcr.exceptions import DCRError
 from django_dcr.fields import digest
 from django_dcr.models import ClientRegistration
@@ -103,6 +104,13 @@ class RegistrationAdapter(OpenIDConnectOAuth2Adapter):
 
     def get_callback_url(self, request: HttpRequest, app: SocialApp) -> str:
         return _absolute(request, self.provider_id)
+
+    def _decode_id_token(self, app: SocialApp, id_token: str) -> dict[str, Any]:
+        """Return the claims; allauth takes a token without ``exp``, and one for others too."""
+        claims: dict[str, Any] = super()._decode_id_token(app, id_token)
+        issuer = self.provider.registration.server.issuer
+        protocol.check_id_token(claims, issuer=issuer, client_id=app.client_id)
+        return claims
 
 
 class CallbackView(OAuth2CallbackView):
