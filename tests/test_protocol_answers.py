@@ -152,6 +152,25 @@ def test_a_secret_is_kept_exactly(value):
     assert answer(client_secret=value).client_secret == value
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("jwks_uri", "https://app.example\x00.evil.example/jwks"),
+        ("logo_uri#ja", "https://app.example/\ud800"),
+        ("redirect_uris", [REDIRECT, f"{REDIRECT}\x00"]),
+        ("unknown_endpoint", "https://app.example/\x00"),
+    ],
+)
+def test_a_url_that_could_not_be_stored_as_it_came_is_not_made_another(name, value):
+    information = answer(**{"redirect_uris": ..., name: value})
+    assert name not in information.metadata
+    assert deviates(information, f"The member {name} is no URL and was dropped")
+
+
+def test_other_texts_lose_what_no_database_stores():
+    assert answer(client_name="a\x00b").metadata["client_name"] == "ab"
+
+
 @pytest.mark.parametrize("value", [None, ""], ids=["107-null", "106-empty"])
 def test_a_secret_that_is_null_or_empty_is_absent(value):
     """R-080, R-095, faults 106 and 107: an absent secret never replaces ours."""

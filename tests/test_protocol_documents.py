@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -221,3 +222,22 @@ def test_any_bytes_are_an_object_or_an_invalid_response(body):
         return
     assert isinstance(document, dict)
     assert encode(storable(document))
+
+
+@pytest.mark.parametrize("piece", ["[[]]", "{}", "0", "0.5", '""', "null"])
+def test_a_megabyte_of_values_is_refused_before_they_are_made(piece):
+    """Making them took up to half a second, most of which counting them cannot save."""
+    body = f'{{"a":[{",".join([piece] * (1_000_000 // (len(piece) + 1)))}]}}'.encode()
+    calls = 0
+
+    def count(frame, event, arg):
+        nonlocal calls
+        calls += event in ("call", "c_call")
+
+    sys.setprofile(count)
+    try:
+        with pytest.raises(InvalidResponseError, match="more than 5000 values"):
+            parse_object(body)
+    finally:
+        sys.setprofile(None)
+    assert calls < 100

@@ -137,6 +137,13 @@ def storable(value: Any, *, substitute: str = "") -> Any:
     return value
 
 
+def is_altered(value: object) -> bool:
+    """Whether ``storable`` would take characters out of a text in ``value``."""
+    if isinstance(value, str):
+        return bool(_UNSTORABLE.search(value))
+    return isinstance(value, (list, tuple)) and any(is_altered(item) for item in value)
+
+
 def _limit(number: float) -> int:
     # jsonb gives 4.142950536278659e+16 back as an integer, which is another number: beyond 53
     # bits the shortest text of a float is not its exact value.

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from django_dcr.exceptions import NotAllowedError
-from django_dcr.protocol.documents import storable
+from django_dcr.protocol.documents import is_altered, storable
 from django_dcr.text import clean
 
 #: RFC 7591 section 2, OpenID Connect Registration section 2 and the OpenID logout specifications.
@@ -74,6 +74,8 @@ SECRET_METHODS = frozenset({"client_secret_basic", "client_secret_post", "client
 #: RFC 7518 sections 6.2.2, 6.3.2 and 6.4.1.
 PRIVATE_KEY_MEMBERS = frozenset({"d", "p", "q", "dp", "dq", "qi", "oth", "k"})
 
+_URL_MEMBERS = ("_uri", "_uris", "_endpoint")
+
 _SECRET_NAME = re.compile(
     "secret|passwo?r?d|passphrase|privatekey|apikey|credentials?$"
     "|(^|access|auth|bearer|id|refresh|registration|session)token$"
@@ -128,7 +130,15 @@ def cleaned(document: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
     """
     metadata: dict[str, Any] = {}
     deviations: list[str] = []
-    described = {name: value for name, value in document.items() if name not in NEVER_GRANTED}
+    described: dict[str, Any] = {}
+    for name, raw in document.items():
+        if name in NEVER_GRANTED:
+            continue
+        # storable() would make another URL of it, which an update would then send.
+        if name.partition("#")[0].endswith(_URL_MEMBERS) and is_altered(raw):
+            deviations.append(f"The member {clean(name, 100)} is no URL and was dropped.")
+        else:
+            described[name] = raw
     for name, raw in _without_secrets(storable(described)).items():
         value, deviation = _typed(name, raw)
         if deviation:

@@ -296,6 +296,7 @@ def test_a_login_asks_for_the_registered_scope(server: OpenIDServer, visitor: Vi
     [
         pytest.param({"iss": "https://evil.example"}, "another issuer's", id="issuer"),
         pytest.param({"aud": ["another"]}, "for another client", id="audience"),
+        pytest.param({"iat": None}, "when it was", id="no time of issue"),
         pytest.param({"nonce": "another"}, "Nonce verification failed", id="nonce"),
         pytest.param({"exp": 1}, "expired", id="expired"),
         pytest.param({"exp": None}, "when it does", id="no expiry"),
