@@ -38,10 +38,9 @@ def parse_object(body: bytes, *, issuer: str = "", step: str = "") -> dict[str, 
     """
     try:
         return _decode(body)
-    except RecursionError:
-        reason = "it is nested too deeply"
-    except ValueError as exc:
-        reason = str(exc)
+    except (ValueError, RecursionError) as exc:
+        # Which of the two ends a deep document depends on the version of Python.
+        reason = "it is nested too deeply" if isinstance(exc, RecursionError) else str(exc)
     # Raised outside of the handlers: their exceptions carry the whole document, with secrets.
     raise InvalidResponseError(
         "The answer is not the JSON object it should be. "

@@ -68,6 +68,11 @@ def test_an_answer_that_is_posted_is_read_from_the_form(login_server: LoginServe
         oauth.answered_client(post)
 
 
+def test_a_token_without_an_id_token_names_no_user(login_server: LoginServer) -> None:
+    client = OAuth().create_client(login_server.issuer)
+    assert client.parse_id_token({"access_token": "a"}, "nonce") is None
+
+
 def test_a_refused_answer_uses_the_login_up(login_server: LoginServer) -> None:
     request = RequestFactory().get("/login")
     request.session = {}  # type: ignore[assignment]
