@@ -112,7 +112,7 @@ def marked(server: AuthorizationServer, status: str) -> ClientRegistration:
         has_drift=True,
         registration_client_uri=MARKUP,
     )
-    row.events.create(actor=MARKUP, action=MARKUP[:16], outcome=status, error=MARKUP)
+    row.events.create(actor=MARKUP, action=MARKUP[:16], outcome=status, error=MARKUP[:60])
     return row
 
 

@@ -111,6 +111,33 @@ def test_nothing_kept_is_no_login() -> None:
         services.check_login(make_registration(), {}, ISSUER)
 
 
+@pytest.mark.parametrize(
+    "attempt",
+    [
+        pytest.param({}, id="empty"),
+        pytest.param({"issuer": ISSUER}, id="no owner"),
+        pytest.param({"issuer": None, "owner": 7}, id="no texts"),
+        pytest.param({"issuer": "https://other.example", "owner": ""}, id="another server"),
+    ],
+)
+def test_a_login_that_nobody_began_is_not_resumed(attempt: dict[str, Any]) -> None:
+    make_registration(server=with_endpoints().server, owner="7", client_id="c7")
+    with pytest.raises(ConflictError, match="Begin the login"):
+        services.resume_login({"owner": "customer-42", **attempt})
+
+
+def test_coming_back_asks_nothing_even_if_the_metadata_is_stale(
+    django_assert_num_queries: DjangoAssertNumQueries,
+) -> None:
+    """``responses`` refuses every request."""
+    row = with_endpoints()
+    row.server.fresh_until = None
+    row.server.save()
+    attempt = services.login_attempt(row)
+    with django_assert_num_queries(1):
+        assert services.resume_login(attempt) == row
+
+
 def test_the_answer_for_a_replaced_client_asks_to_begin_again() -> None:
     row = make_registration()
     attempt = services.login_attempt(row)

@@ -26,7 +26,7 @@ from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 
-from django_dcr.admin.forms import IndentedJSONField
+from django_dcr.admin.forms import IndentedJSONField, primary_key
 from django_dcr.exceptions import DCRError
 from django_dcr.models import actor
 from django_dcr.text import clean
@@ -108,6 +108,13 @@ class ServiceAdminMixin(_ModelAdmin):
     def changelist_view(
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
+        # Django would ask the database for whatever was selected.
+        selected = request.POST.getlist(helpers.ACTION_CHECKBOX_NAME)
+        if not all(map(primary_key, selected)):
+            posted = request.POST.copy()
+            keys = [str(primary_key(text)) for text in selected]
+            posted.setlist(helpers.ACTION_CHECKBOX_NAME, keys)
+            request.POST = posted  # type: ignore[assignment]
         return super().changelist_view(request, extra_context)
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from copy import copy
 from typing import TYPE_CHECKING, Any
 
 from django import forms
@@ -138,6 +139,12 @@ class ClientRegistrationForm(_ModelForm):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        server = self.add_prefix("server")
+        if self.data.get(server) and not primary_key(self.data[server]):
+            # Django's widget would ask the database for whatever stands there.
+            posted: Any = copy(self.data)  # one that may be changed
+            posted[server] = "0"
+            self.data = posted
         #: What the row asked for before the form was filled in.
         self.wishes = self.instance.requested_metadata
         rest = dict(self.wishes) if isinstance(self.wishes, dict) else self.wishes

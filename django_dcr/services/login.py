@@ -23,7 +23,12 @@ from django_dcr.exceptions import (
     RegistrationGoneError,
     RequestRejectedError,
 )
-from django_dcr.models import ClientRegistration, Status, live_registration
+from django_dcr.models import (
+    AuthorizationServer,
+    ClientRegistration,
+    Status,
+    live_registration,
+)
 from django_dcr.services.configuration import fetch
 from django_dcr.services.discovery import discover
 from django_dcr.services.leases import held, refuse_inside_atomic
@@ -57,12 +62,14 @@ def for_login(
     mix-up (RFC 9700 section 4.4). Call it anew for each request and keep nothing of it. Raises
     any DCRError.
     """
-    return _checked(get_or_register(issuer, owner, metadata=metadata))
+    registration = get_or_register(issuer, owner, metadata=metadata)
+    return _check_endpoints(registration, discover(registration.server))
 
 
-def _checked(registration: ClientRegistration) -> ClientRegistration:
-    """Refresh the server's metadata, and check every address in it that a login uses."""
-    server = discover(registration.server)
+def _check_endpoints(
+    registration: ClientRegistration, server: AuthorizationServer
+) -> ClientRegistration:
+    """Check every address in the server's metadata that a login uses; return the registration."""
     optional = [name for name in _OPTIONAL if name in server.metadata]
     for name in (*_NEEDED, *optional):
         protocol.endpoint(
@@ -78,12 +85,13 @@ def _checked(registration: ClientRegistration) -> ClientRegistration:
 def resume_login(attempt: Mapping[str, str]) -> ClientRegistration:
     """Return the registration whose login a returning user began; never register one.
 
-    ``attempt`` is what ``login_attempt`` returned. Nothing is written at the server: no client
-    is registered, renewed or updated because somebody comes back. Raises ConflictError where
-    the registration is not active any more, so that the login has to begin again, and what
-    ``for_login`` raises of the server and its metadata.
+    ``attempt`` is what ``login_attempt`` returned. Nothing is asked of the server: no client is
+    registered, renewed or updated because somebody comes back, and the metadata of a moment ago
+    serves. Raises ConflictError where the registration is not active any more, or ``attempt``
+    names none, so that the login has to begin again, and NotAllowedError or InvalidResponseError
+    where the server or its metadata may not be used for a login.
     """
-    issuer, owner = attempt["issuer"], attempt["owner"]
+    issuer, owner = str(attempt.get("issuer", "")), str(attempt.get("owner", ""))
     registration = live_registration(issuer, owner)
     if registration is None or registration.status != Status.ACTIVE:
         raise ConflictError(
@@ -93,7 +101,7 @@ def resume_login(attempt: Mapping[str, str]) -> ClientRegistration:
             step=STEP,
         )
     registration.check_attached(STEP)
-    return _checked(registration)
+    return _check_endpoints(registration, registration.server)
 
 
 def code_challenge_method(registration: ClientRegistration) -> str:

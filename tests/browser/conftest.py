@@ -213,6 +213,7 @@ def visit(chromium: Browser, site: Site, width: int, scheme: str, **options: boo
         viewport={"width": width, "height": 900},
         color_scheme="dark" if scheme == "dark" else "light",
         java_script_enabled=options.get("scripts", True),
+        bypass_csp=options.get("bypass_csp", False),
         permissions=["clipboard-read", "clipboard-write"],
     )
     context.add_init_script(VIOLATIONS)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 
 import pytest
+from playwright.sync_api import Browser
 
 from tests.browser.admin import add_draft, add_server
-from tests.browser.conftest import Visitor
+from tests.browser.conftest import LOOKS, Site, Visitor, visit
 
 pytestmark = pytest.mark.network
 
@@ -16,6 +18,17 @@ MARKUP = (
     "<img src=x onerror='window.ran=1'><script>window.ran=2</script>"
     "<svg onload='window.ran=3'></svg>\"><iframe srcdoc='<script>parent.ran=4</script>'></iframe>"
 )
+
+
+@pytest.fixture
+def visitor(chromium: Browser, site: Site) -> Iterator[Visitor]:
+    """One whose browser heeds no Content-Security-Policy, which would stop most of it."""
+    visitor = visit(chromium, site, *LOOKS[0], bypass_csp=True)
+    visitor.log_in("admin")
+    yield visitor
+    complaints = visitor.complaints
+    visitor.page.context.close()
+    assert complaints == []
 
 
 def ran(visitor: Visitor) -> object:
