@@ -77,6 +77,25 @@ class DCRError(Exception):
         return clean(self.args[0], MAX_LENGTH)
 
 
+class errors_at:  # noqa: N801 - a context manager, as contextlib names its own
+    """Let each DCRError that leaves the block say at which issuer and in which step it was raised.
+
+    What an inner block has said stays.
+    """
+
+    def __init__(self, issuer: str, step: str) -> None:
+        self.issuer = issuer
+        self.step = step
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, _traceback: object) -> None:
+        if isinstance(error, DCRError):
+            error.issuer = error.issuer or self.issuer
+            error.step = error.step or self.step
+
+
 class NotAllowedError(DCRError):
     """The site's own policy forbids this, so nothing was sent."""
 

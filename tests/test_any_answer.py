@@ -127,16 +127,16 @@ def work(check: Callable[[bytes], None], body: bytes) -> int:
 
 
 def check_metadata(body: bytes) -> None:
-    document = protocol.parse_object(body, issuer=ISSUER, step="discover")
+    document = protocol.parse_object(body)
     metadata = protocol.check_server_metadata(document, issuer=ISSUER)
     assert protocol.storable(metadata) == metadata
     protocol.warnings(GRANTED, metadata)
     protocol.registration_request(GRANTED, metadata)
-    protocol.endpoint(metadata, "registration_endpoint", issuer=ISSUER, step="register")
+    protocol.endpoint(metadata, "registration_endpoint", issuer=ISSUER)
 
 
 def check_answer(body: bytes) -> None:
-    document = protocol.parse_object(body, issuer=ISSUER, step="read")
+    document = protocol.parse_object(body)
     for requested in (None, GRANTED):
         information = protocol.client_information(document, requested=requested)
         assert protocol.storable(information.metadata) == information.metadata

@@ -408,7 +408,7 @@ def another_process_registers(request: Any) -> tuple[int, dict[str, str], str]:
 def test_of_two_processes_that_register_one_is_refused(mocked_responses: Stubs) -> None:
     mocked_responses.add_callback("GET", WELL_KNOWN, another_process_registers)
     sentence, _ = fail("dcr_register", ISSUER, "--set", f"redirect_uris={CALLBACK}")
-    assert sentence.startswith("Another process has taken this registration in hand.")
+    assert sentence.startswith("Another process is registering this client already.")
     assert ClientRegistration.objects.get().client_id == "c1"
 
 

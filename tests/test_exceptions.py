@@ -18,6 +18,7 @@ from django_dcr.exceptions import (
     RegistrationGoneError,
     RequestRejectedError,
     UnsupportedError,
+    errors_at,
 )
 
 WHERE = {"issuer": "https://as.example", "step": "register", "status": 400}
@@ -98,3 +99,24 @@ def test_a_refusal_without_words_has_none() -> None:
 def test_a_text_is_one_clean_line_of_at_most_500_characters(kind: type[DCRError]) -> None:
     assert str(kind("one\r\n\x1b[31mtwo\u202e\0")) == "one [31mtwo"
     assert len(str(kind("x" * 1_000_000))) == 500
+
+
+def test_an_error_learns_where_it_was_raised_from_the_innermost_block() -> None:
+    with (
+        pytest.raises(UnsupportedError) as caught,
+        errors_at("https://as.example", "update"),
+        errors_at("", "read"),
+    ):
+        raise UnsupportedError("no")
+    assert (caught.value.issuer, caught.value.step) == ("https://as.example", "read")
+
+
+def test_what_an_error_says_of_itself_stays() -> None:
+    with pytest.raises(NotAllowedError) as caught, errors_at("https://as.example", "register"):
+        raise NotAllowedError("no", issuer="https://other.example", step="discover")
+    assert (caught.value.issuer, caught.value.step) == ("https://other.example", "discover")
+
+
+def test_foreign_errors_pass_as_they_are() -> None:
+    with pytest.raises(ZeroDivisionError), errors_at("https://as.example", "read"):
+        raise ZeroDivisionError

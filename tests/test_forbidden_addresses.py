@@ -22,7 +22,6 @@ from tests import hostile
 from tests.cases import all_or
 from tests.factories import (
     ENDPOINT,
-    ISSUER,
     WISHES,
     client_information,
     make_draft,
@@ -129,7 +128,7 @@ def test_nothing_is_sent_to_it(host: str) -> None:
     """Fault 91."""
     for port in ("", ":443", ":8443"):
         with pytest.raises((NotAllowedError, NetworkError)) as caught:
-            transport.send("GET", f"https://{host}{port}/", issuer=ISSUER, step="read", token="t1")
+            transport.send("GET", f"https://{host}{port}/", token="t1")
         assert getattr(caught.value, "sent", False) is False
 
 

@@ -152,7 +152,7 @@ def test_an_error_that_comes_while_another_is_handled_brings_no_variables_along(
     with Server(hostile.read, exceed) as server:
         settings.DCR_INTERNAL_ORIGINS = [server.url]
         with pytest.raises(TimeLimitError) as caught:
-            transport.send("GET", server.url, issuer=server.url, step="read", token=TOKEN)
+            transport.send("GET", server.url, token=TOKEN)
     assert all(
         frame.f_locals == {}
         for frame, _line in traceback.walk_tb(caught.value.__traceback__)

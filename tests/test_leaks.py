@@ -466,9 +466,7 @@ def test_nothing_that_carries_a_secret_shows_it(stubs: responses.RequestsMock) -
     information = protocol.client_information(document)
     body = protocol.encode({"client_secret": SECRET})
     stubs.get(URI, json=issued())
-    reply = transport.send(
-        "GET", URI, issuer=ISSUER, step="read", token=row.client_secret.reveal()[:3]
-    )
+    reply = transport.send("GET", URI, token=row.client_secret.reveal()[:3])
     carriers = [row.client_secret, row.client_secret.reveal(), information, body, reply, reply.body]
     assert leaks(carriers, vars(information), vars(reply)["body"]) == []
     assert leaks(pickle.dumps(row.client_secret), pickle.dumps(row.client_secret, 0)) == []

@@ -23,17 +23,15 @@ from django_dcr.exceptions import (
 )
 from django_dcr.models import ClientRegistration, Status
 from django_dcr.services import read, revoke, update
-from django_dcr.services.leases import (
+from django_dcr.services.operation import (
+    Operation,
     announce,
     check_state,
     conflict,
-    held,
     refuse_inside_atomic,
-    take,
 )
 from tests.authorization_server import AuthorizationServer as FakeServer
 from tests.factories import (
-    ISSUER,
     WISHES,
     in_threads,
     make_draft,
@@ -51,14 +49,13 @@ loopback = pytest.mark.network
 
 @pytest.mark.django_db(transaction=True)
 def test_a_transaction_is_refused_wherever_it_was_opened() -> None:
-    refuse_inside_atomic("read")
+    refuse_inside_atomic()
     with transaction.atomic():
-        with pytest.raises(ConflictError, match=r"transaction\.non_atomic_requests") as caught:
-            refuse_inside_atomic("read")
+        with pytest.raises(ConflictError, match=r"transaction\.non_atomic_requests"):
+            refuse_inside_atomic()
         with transaction.atomic(), pytest.raises(ConflictError):
-            refuse_inside_atomic("read")
-    assert caught.value.step == "read"
-    refuse_inside_atomic("read")
+            refuse_inside_atomic()
+    refuse_inside_atomic()
 
 
 @pytest.mark.django_db(transaction=True)
@@ -66,7 +63,7 @@ def test_a_connection_without_autocommit_is_refused() -> None:
     transaction.set_autocommit(False)
     try:
         with pytest.raises(ConflictError):
-            refuse_inside_atomic("read")
+            refuse_inside_atomic()
     finally:
         transaction.set_autocommit(True)
 
@@ -78,10 +75,10 @@ def test_a_sites_own_test_cases_are_not_refused(kind: type[TestCase], request: A
 
     class Site(kind):  # type: ignore[valid-type, misc]
         def test(self) -> None:
-            refuse_inside_atomic("read")
+            refuse_inside_atomic()
             outcomes.append("outside")
             with transaction.atomic(), pytest.raises(ConflictError):
-                refuse_inside_atomic("read")
+                refuse_inside_atomic()
             outcomes.append("inside")
 
     request.getfixturevalue("transactional_db")
@@ -97,11 +94,10 @@ def test_a_sites_own_test_cases_are_not_refused(kind: type[TestCase], request: A
 @pytest.mark.parametrize("status", Status.values)
 def test_every_state_names_the_next_step(status: str) -> None:
     row = make_draft(status=status)
-    check_state(row, Status(status), step="read")
+    check_state(row, Status(status))
     others = [each for each in Status if each != status]
     with pytest.raises(ConflictError, match=f"^Registration {row.pk} (is|was|has)") as caught:
-        check_state(row, *others, step="read")
-    assert (caught.value.issuer, caught.value.step) == (ISSUER, "read")
+        check_state(row, *others)
     assert "{pk}" not in str(caught.value)
     commands = str(caught.value).count("manage.py") + str(caught.value).count("--forget")
     assert commands == str(caught.value).count(str(row.pk)) - 1
@@ -110,7 +106,7 @@ def test_every_state_names_the_next_step(status: str) -> None:
 @database
 def test_a_conflict_names_the_row() -> None:
     row = make_draft()
-    error = conflict(row, "is held; see {pk}", "update")
+    error = conflict(row, "is held; see {pk}")
     assert str(error) == f"Registration {row.pk} is held; see {row.pk}."
 
 
@@ -120,11 +116,11 @@ def test_a_conflict_names_the_row() -> None:
 @database
 def test_a_row_is_taken_in_its_state() -> None:
     row = make_registration()
-    take(row, Status.ACTIVE, step="read", last_error="taken")
+    Operation(row, "read").acquire(Status.ACTIVE, last_error="taken")
     assert row.lease == stored(row).lease != ""
     assert stored(row).last_error == "taken"
     with pytest.raises(ConflictError, match="is registered already"):
-        take(stored(row), Status.DRAFT, step="read")
+        Operation(stored(row), "read").acquire(Status.DRAFT)
 
 
 @database
@@ -132,10 +128,10 @@ def test_a_lease_that_ran_out_is_taken_over(settings: Any) -> None:
     """Fault L9: the holder died."""
     settings.DCR_TIMEOUT = -1.9  # waiting is for 2 s longer
     row = make_registration(lease="dead", lease_until=now() - timedelta(seconds=1))
-    take(row, Status.ACTIVE, step="read")
+    Operation(row, "read").acquire(Status.ACTIVE)
     assert stored(row).lease not in ("", "dead")
     with pytest.raises(ConflictError, match="is held by another process; try again later"):
-        take(stored(row), Status.ACTIVE, step="read")
+        Operation(stored(row), "read").acquire(Status.ACTIVE)
 
 
 @database
@@ -154,7 +150,7 @@ def test_how_a_block_failed_is_on_the_row(
     row = make_registration()
 
     def work() -> None:
-        with held(row, Status.ACTIVE, step="read"):
+        with Operation(row, "read").lease(Status.ACTIVE):
             assert stored(row).lease
             raise error
 
@@ -168,7 +164,7 @@ def test_how_a_block_failed_is_on_the_row(
 @database
 def test_a_foreign_error_gives_the_row_back_too() -> None:
     row = make_registration()
-    with pytest.raises(ZeroDivisionError), held(row, Status.ACTIVE, step="read"):
+    with pytest.raises(ZeroDivisionError), Operation(row, "read").lease(Status.ACTIVE):
         raise ZeroDivisionError
     assert (stored(row).lease, stored(row).last_error) == ("", "")
 
@@ -176,7 +172,7 @@ def test_a_foreign_error_gives_the_row_back_too() -> None:
 @database
 def test_a_block_gives_the_row_back() -> None:
     row = make_registration()
-    with held(row, Status.ACTIVE, step="read"):
+    with Operation(row, "read").lease(Status.ACTIVE):
         pass
     assert (stored(row).lease, stored(row).lease_until) == ("", None)
 
@@ -187,7 +183,7 @@ def test_who_was_overtaken_writes_nothing_and_announces_nothing(heard: list[Any]
     row = make_registration()
 
     def work() -> None:
-        with held(row, Status.ACTIVE, step="read"):
+        with Operation(row, "read").lease(Status.ACTIVE):
             ClientRegistration.objects.update(lease="another")
             raise RegistrationGoneError("no")
 
@@ -204,7 +200,7 @@ def test_a_row_is_waited_for() -> None:
     """Fault L12: one wins, and the other follows."""
     row = make_registration()
     first, second = stored(row), stored(row)
-    take(first, Status.ACTIVE, step="read")
+    Operation(first, "read").acquire(Status.ACTIVE)
     order = []
 
     def give_back() -> None:
@@ -213,7 +209,7 @@ def test_a_row_is_waited_for() -> None:
         first.release()
 
     def wait() -> None:
-        take(second, Status.ACTIVE, step="read")
+        Operation(second, "read").acquire(Status.ACTIVE)
         order.append("taken")
 
     in_threads(give_back, wait)
@@ -224,13 +220,13 @@ def test_a_row_is_waited_for() -> None:
 def test_a_row_that_left_its_state_is_not_waited_for() -> None:
     row = make_registration()
     first, second = stored(row), stored(row)
-    take(first, Status.ACTIVE, step="read")
+    Operation(first, "read").acquire(Status.ACTIVE)
 
     def close() -> None:
         time.sleep(0.1)
         first.clear()
 
-    outcomes = in_threads(close, lambda: take(second, Status.ACTIVE, step="read"))
+    outcomes = in_threads(close, lambda: Operation(second, "read").acquire(Status.ACTIVE))
     assert "is closed" in str(outcomes[1])
 
 

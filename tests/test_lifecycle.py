@@ -19,7 +19,7 @@ from django_dcr.admin.registrations import ClientRegistrationAdminMixin, add_act
 from django_dcr.exceptions import ConflictError, NetworkError
 from django_dcr.lifecycle import ACTIONS, DELETABLE, EVENTS, STATES, Action, Status
 from django_dcr.models import ClientRegistration
-from django_dcr.services.leases import check_state
+from django_dcr.services.operation import check_state
 from tests.factories import WISHES, make_registration, stored
 
 pytestmark = pytest.mark.django_db
@@ -38,7 +38,7 @@ def test_errors_and_pages_say_what_the_table_says(status: Status) -> None:
     row = make_registration(status=status)
     others = [other for other in Status if other != status]
     with pytest.raises(ConflictError) as caught:
-        check_state(row, *others, step="read")
+        check_state(row, *others)
     assert STATES[status].next_step.format(pk=row.pk) in str(caught.value)
     assert wording.next_step(row).startswith(str(STATES[status].meaning))
 

@@ -83,8 +83,7 @@ REFUSED = {
 def test_what_is_not_one_strict_json_object_is_an_invalid_response(body):
     """R-004, R-021 and faults 58 to 65: only a JSON object in UTF-8 is an answer."""
     with pytest.raises(InvalidResponseError, match="not the JSON object") as caught:
-        parse_object(body, issuer="https://as.example", step="discover")
-    assert (caught.value.issuer, caught.value.step) == ("https://as.example", "discover")
+        parse_object(body)
     assert len(str(caught.value)) <= 500
 
 

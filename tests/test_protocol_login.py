@@ -56,7 +56,6 @@ def test_an_authorization_response_of_anyone_else_is_refused(
     with pytest.raises(InvalidResponseError, match=message) as caught:
         protocol.check_response_issuer(iss, metadata, issuer=ISSUER, is_error=False)
     assert "Begin the login again" in str(caught.value)
-    assert (caught.value.issuer, caught.value.step) == (ISSUER, "login")
 
 
 @pytest.mark.parametrize(
@@ -71,13 +70,13 @@ def test_pkce_is_used_unless_the_server_refuses_it(
     offered: list[str] | None, auth_method: str, expected: str
 ) -> None:
     metadata = {} if offered is None else {"code_challenge_methods_supported": offered}
-    assert protocol.code_challenge_method(metadata, auth_method, issuer=ISSUER) == expected
+    assert protocol.code_challenge_method(metadata, auth_method) == expected
 
 
 def test_without_pkce_a_client_without_a_secret_logs_nobody_in() -> None:
     metadata = {"code_challenge_methods_supported": ["plain"]}
     with pytest.raises(UnsupportedError, match="token_endpoint_auth_method client_secret_basic"):
-        protocol.code_challenge_method(metadata, "none", issuer=ISSUER)
+        protocol.code_challenge_method(metadata, "none")
 
 
 @pytest.mark.parametrize(
@@ -160,9 +159,8 @@ def test_an_id_token_that_is_another_ones_or_has_no_end_is_refused(
     changes: dict[str, Any], message: str
 ) -> None:
     """OpenID Connect Core section 3.1.3.7."""
-    with pytest.raises(InvalidResponseError, match=message) as caught:
+    with pytest.raises(InvalidResponseError, match=message):
         protocol.check_id_token(claims(**changes), issuer=ISSUER, client_id="c1")
-    assert (caught.value.issuer, caught.value.step) == (ISSUER, "login")
 
 
 @pytest.mark.parametrize(("changes", "message"), PARTIES.values(), ids=PARTIES)

@@ -34,11 +34,11 @@ LONG = "x" * 5_000
 
 
 def use(url: str) -> None:
-    vouched(url, issuer=ISSUER, trusted_origins=(), step="register")
+    vouched(url, issuer=ISSUER, trusted_origins=())
 
 
 def find(name: str) -> None:
-    endpoint({}, name, issuer=ISSUER, step="register")
+    endpoint({}, name, issuer=ISSUER)
 
 
 def request(members: dict[str, Any], **offered: list[str]) -> None:
@@ -48,7 +48,7 @@ def request(members: dict[str, Any], **offered: list[str]) -> None:
 def refused(status: int, step: str = "read", error: str = "", **headers: str) -> None:
     body = json.dumps({"error": error, "error_description": LONG if error else ""}).encode()
     named = {name.replace("_", "-"): value for name, value in headers.items()}
-    check_status(Reply(status, named, body), {200}, issuer=ISSUER, step=step)
+    check_status(Reply(status, named, body), {200}, step=step)
 
 
 ERRORS: dict[str, Callable[[], object]] = {

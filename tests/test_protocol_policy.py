@@ -206,8 +206,7 @@ REFUSED = {
 @pytest.mark.parametrize(("metadata", "reason"), REFUSED.values(), ids=REFUSED.keys())
 def test_metadata_against_the_rules_is_refused_before_sending(metadata, reason):
     with pytest.raises(NotAllowedError, match=reason) as caught:
-        check_client_metadata(metadata, issuer="https://as.example", step="register")
-    assert (caught.value.issuer, caught.value.step) == ("https://as.example", "register")
+        check_client_metadata(metadata)
     assert len(str(caught.value)) <= 500
     assert str(caught.value).isprintable()
 

@@ -51,7 +51,7 @@ def test_the_metadata_is_taken_and_offers_registration(recorded: dict[str, Any])
     issuer = document["issuer"]
     metadata = protocol.check_server_metadata(document, issuer=issuer)
     for name in ("registration_endpoint", "token_endpoint", "authorization_endpoint"):
-        assert protocol.endpoint(metadata, name, issuer=issuer, step="register") == document[name]
+        assert protocol.endpoint(metadata, name, issuer=issuer) == document[name]
     asked = {"client_name": "Shop", "redirect_uris": ["https://shop.example/callback"]}
     method = protocol.registration_request(asked, metadata)["token_endpoint_auth_method"]
     assert method in document["token_endpoint_auth_methods_supported"]
@@ -98,7 +98,7 @@ def test_a_later_answer_is_about_the_same_client(recorded: dict[str, Any]) -> No
     "recorded", answers("discover", "register", "read", "update", "delete", refused=True)
 )
 def test_a_refusal_becomes_an_error_that_says_why(recorded: dict[str, Any]) -> None:
-    error = rejection(reply(recorded), issuer="https://as.example", step=recorded["step"])
+    error = rejection(reply(recorded), step=recorded["step"])
     assert isinstance(error, RequestRejectedError)
     of_the_client = recorded["step"] in ("read", "update", "delete")
     assert isinstance(error, RegistrationGoneError) == of_the_client

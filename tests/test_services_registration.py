@@ -299,7 +299,7 @@ def test_a_rejected_row_may_be_tried_again(mocked_responses: Stubs) -> None:
 @database
 def test_a_second_draft_of_one_key_is_a_conflict() -> None:
     row = make_registration()
-    with pytest.raises(ConflictError, match="Use the one that is stored"):
+    with pytest.raises(ConflictError, match="Use the row that is stored"):
         register(ClientRegistration(server=row.server, requested_metadata=WISHES))
     assert ClientRegistration.objects.get() == row
 

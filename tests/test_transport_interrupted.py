@@ -51,7 +51,7 @@ def has_credentials(text: str) -> list[str]:
 def put(url: str) -> Callable[[], object]:
     body = SensitiveBytes(f'{{"client_secret": "{SECRET}"}}'.encode() * 100_000)
     token = SensitiveText(TOKEN)
-    return partial(transport.send, "PUT", url, issuer=ISSUER, step="update", token=token, body=body)
+    return partial(transport.send, "PUT", url, token=token, body=body)
 
 
 HALF = answer(f'{{"client_secret": "{ISSUED}"}}'.encode().ljust(90_000))[:60_000]
@@ -124,9 +124,7 @@ PURE: dict[str, Callable[[], object]] = {
     ),
     "request": partial(encode, {"client_secret": SensitiveText(SECRET)}),
     "answer": lambda: client_information(parse_object(SensitiveBytes(ANSWER.encode()))),
-    "refusal": partial(
-        rejection, REFUSAL, issuer=ISSUER, step="read", secrets=[SensitiveText(SECRET)]
-    ),
+    "refusal": partial(rejection, REFUSAL, step="read", secrets=[SensitiveText(SECRET)]),
 }
 
 

@@ -25,7 +25,7 @@ from authlib.integrations.requests_client import OAuth2Session
 from django.http import HttpRequest, QueryDict
 from django.views.decorators.debug import sensitive_variables
 
-from django_dcr import protocol, services
+from django_dcr import services
 from django_dcr.models import ClientRegistration
 from django_dcr.text import SensitiveBytes, hides_variables
 
@@ -115,8 +115,7 @@ class RegisteredApp(django_client.DjangoOAuth2App):
         """
         claims = super().parse_id_token(token, nonce, *args, **options)
         if claims is not None:
-            issuer = self.registration.server.issuer
-            protocol.check_id_token(claims, issuer=issuer, client_id=self.client_id)
+            services.check_id_token(self.registration, claims)
         return claims
 
 

@@ -32,7 +32,7 @@ from mozilla_django_oidc.utils import import_from_settings
 from mozilla_django_oidc.views import OIDCAuthenticationCallbackView, OIDCAuthenticationRequestView
 
 from django_dcr import protocol, services, transport
-from django_dcr.exceptions import MAX_LENGTH, DCRError
+from django_dcr.exceptions import MAX_LENGTH, DCRError, errors_at
 from django_dcr.fields import Secret, digest
 from django_dcr.models import ClientRegistration
 from django_dcr.text import SensitiveBytes, clean, hides_variables
@@ -191,7 +191,7 @@ class AuthenticationBackend(_Registered, OIDCAuthenticationBackend):
         reply = self._send("GET", self.OIDC_OP_USER_ENDPOINT, token=access_token)
         if reply.headers.get("Content-Type", "").lower().startswith("application/jwt"):
             claims: dict[str, Any] = super().verify_token(reply.body.decode(errors="replace"))
-            protocol.check_signed_claims(claims, **self._parties)
+            services.check_signed_claims(self.registration, claims)
         else:
             claims = self._document(reply)
         if claims.get("sub") != payload["sub"]:
@@ -222,14 +222,8 @@ class AuthenticationBackend(_Registered, OIDCAuthenticationBackend):
         The library checks signature and nonce only, not for whom and until when it is.
         """
         claims: dict[str, Any] = super().verify_token(token, **kwargs)
-        protocol.check_id_token(claims, **self._parties)
+        services.check_id_token(self.registration, claims)
         return claims
-
-    @property
-    def _parties(self) -> dict[str, str]:
-        """Who makes tokens here, and for whom."""
-        registration = self.registration
-        return {"issuer": registration.server.issuer, "client_id": registration.client_id}
 
     def filter_users_by_claims(self, claims: Mapping[str, Any]) -> QuerySet[AbstractBaseUser]:
         """Return the user of these claims, if there is one yet."""
@@ -242,11 +236,11 @@ class AuthenticationBackend(_Registered, OIDCAuthenticationBackend):
 
     @sensitive_variables()
     def _send(self, method: str, url: str, **options: Any) -> transport.Reply:
-        issuer = self.registration.server.issuer
-        return transport.send(method, url, issuer=issuer, step=_STEP, **options)
+        with errors_at(self.registration.server.issuer, _STEP):
+            return transport.send(method, url, **options)
 
     @sensitive_variables()
     def _document(self, reply: transport.Reply) -> dict[str, Any]:
-        issuer = self.registration.server.issuer
-        protocol.check_status(reply, {200}, issuer=issuer, step=_STEP)
-        return protocol.parse_object(reply.body, issuer=issuer, step=_STEP)
+        with errors_at(self.registration.server.issuer, _STEP):
+            protocol.check_status(reply, {200}, step=_STEP)
+            return protocol.parse_object(reply.body)

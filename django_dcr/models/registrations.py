@@ -253,14 +253,13 @@ class ClientRegistration(LeasedModel):
         """Whether the server row still names the issuer that this was registered at."""
         return bool(self.key_digest == digest(*self._key_parts()))
 
-    def check_attached(self, step: str = "") -> None:
+    def check_attached(self) -> None:
         """Raise NotAllowedError unless ``belongs_to_server``, or nothing is stored yet."""
         if self.pk is not None and not self.belongs_to_server:
             raise NotAllowedError(
                 f"The issuer of registration {self.pk} was changed after it was registered, and "
                 "its credentials must not go to another server. Restore the issuer.",
                 issuer=self.server.issuer,
-                step=step,
             )
 
     @property
@@ -364,8 +363,7 @@ class ClientRegistration(LeasedModel):
             f"The server answered about registration {pk}, and the database did not store {what} "
             f"({reason}). When the database works again, run: manage.py dcr_read {pk}. If the "
             "server then refuses the old token, register a new client with: "
-            f"manage.py dcr_reconcile --retry {pk}",
-            issuer=self.server.issuer,
+            f"manage.py dcr_reconcile --retry {pk}"
         )
 
     def _store_late(self, turned: Secret, values: dict[str, Any], *, release: bool) -> bool:

@@ -33,9 +33,7 @@ def check_issuer(issuer: str, *, allow_http: bool = False) -> None:
     fault = _issuer_fault(issuer, allow_http)
     if fault:
         # The issuer itself is not repeated: what stands before its @ may be a password.
-        raise NotAllowedError(
-            f"The issuer {fault}. An issuer looks like {EXAMPLE_ISSUER}.", step="discover"
-        )
+        raise NotAllowedError(f"The issuer {fault}. An issuer looks like {EXAMPLE_ISSUER}.")
 
 
 def _issuer_fault(issuer: str, allow_http: bool) -> str:
@@ -80,7 +78,7 @@ def check_server_metadata(document: dict[str, Any], *, issuer: str) -> dict[str,
     """
     stated = document.get("issuer")
     if stated != issuer:
-        raise InvalidResponseError(_mismatch(stated, issuer), issuer=issuer, step="discover")
+        raise InvalidResponseError(_mismatch(stated, issuer))
     members: dict[str, Any] = storable(document)
     for name in members:
         if name.endswith(_URL_MEMBERS):
@@ -116,7 +114,6 @@ def endpoint(
     *,
     issuer: str,
     trusted_origins: Collection[str] = (),
-    step: str,
 ) -> str:
     """Return the URL of an endpoint such as "registration_endpoint", exactly as it was stated.
 
@@ -128,15 +125,13 @@ def endpoint(
             f"This server offers no dynamic registration: its metadata has no {name}. "
             "Register by hand, or ask its operator to turn it on."
             if name == "registration_endpoint"
-            else f"This server's metadata has no {clean(name)}. Ask its operator to publish it.",
-            issuer=issuer,
-            step=step,
+            else f"This server's metadata has no {clean(name)}. Ask its operator to publish it."
         )
-    vouched(url, issuer=issuer, trusted_origins=trusted_origins, step=step)
+    vouched(url, issuer=issuer, trusted_origins=trusted_origins)
     return str(url)
 
 
-def vouched(url: str, *, issuer: str, trusted_origins: Collection[str], step: str) -> None:
+def vouched(url: str, *, issuer: str, trusted_origins: Collection[str]) -> None:
     """Check a URL that the server gave, before anything is sent there; do so at each use.
 
     Raises InvalidResponseError where it is malformed, or http under an https issuer, and
@@ -147,8 +142,6 @@ def vouched(url: str, *, issuer: str, trusted_origins: Collection[str], step: st
     except ValueError as exc:
         raise InvalidResponseError(
             f"The server gave an address that {exc}. Report this to its operator.",
-            issuer=issuer,
-            step=step,
         ) from exc
     home = uris.parse(issuer)
     if target.origin in {home.origin, *_origins(trusted_origins)}:
@@ -157,14 +150,10 @@ def vouched(url: str, *, issuer: str, trusted_origins: Collection[str], step: st
         raise InvalidResponseError(
             f"The server gave an address at {target.origin}, which is not https. "
             "Report this to its operator.",
-            issuer=issuer,
-            step=step,
         )
     raise NotAllowedError(
         f"The server gave an address at {target.origin}, which is not the issuer's origin. "
         "If you trust it, add it to the server's trusted_origins.",
-        issuer=issuer,
-        step=step,
     )
 
 

@@ -29,7 +29,7 @@ _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 
 
 @hides_variables
-def parse_object(body: bytes, *, issuer: str = "", step: str = "") -> dict[str, Any]:
+def parse_object(body: bytes) -> dict[str, Any]:
     """Read ``body`` as one JSON object in UTF-8 (RFC 8259), whatever its media type says.
 
     Raises InvalidResponseError for anything else, and for duplicate names, numbers that are
@@ -45,8 +45,6 @@ def parse_object(body: bytes, *, issuer: str = "", step: str = "") -> dict[str, 
     raise InvalidResponseError(
         "The answer is not the JSON object it should be. "
         f"Report to the server's operator what is wrong: {reason}.",
-        issuer=issuer,
-        step=step,
     )
 
 

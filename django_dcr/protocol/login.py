@@ -35,12 +35,10 @@ def check_response_issuer(
     raise InvalidResponseError(
         f"The authorization response {fault}, so its code was not used. Begin the login again; "
         "if it happens each time, report it to the server's operator.",
-        issuer=issuer,
-        step="login",
     )
 
 
-def code_challenge_method(metadata: Mapping[str, Any], auth_method: str, *, issuer: str) -> str:
+def code_challenge_method(metadata: Mapping[str, Any], auth_method: str) -> str:
     """Return the PKCE method to use (RFC 7636): "S256", or "" where the server refuses that.
 
     S256 is used unless the server lists methods without it: who does not know PKCE ignores it
@@ -55,8 +53,6 @@ def code_challenge_method(metadata: Mapping[str, Any], auth_method: str, *, issu
     raise UnsupportedError(
         "This client has no secret, and the server does not offer PKCE with S256, so a login "
         "could be stolen. Register it with token_endpoint_auth_method client_secret_basic.",
-        issuer=issuer,
-        step="login",
     )
 
 
@@ -76,7 +72,7 @@ def check_id_token(claims: Mapping[str, Any], *, issuer: str, client_id: str) ->
     Signature and nonce are the caller's to check. Raises InvalidResponseError.
     """
     for fault in (*_parties(claims, issuer, client_id), *_times(claims)):
-        raise _unusable(fault, issuer)
+        raise _unusable(fault)
 
 
 def check_signed_claims(claims: Mapping[str, Any], *, issuer: str, client_id: str) -> None:
@@ -85,7 +81,7 @@ def check_signed_claims(claims: Mapping[str, Any], *, issuer: str, client_id: st
     It need not say until when. Raises InvalidResponseError.
     """
     for fault in _parties(claims, issuer, client_id):
-        raise _unusable(fault, issuer)
+        raise _unusable(fault)
 
 
 def _parties(claims: Mapping[str, Any], issuer: str, client_id: str) -> Iterator[str]:
@@ -118,10 +114,8 @@ def _number(value: object) -> float:
     return math.nan
 
 
-def _unusable(fault: str, issuer: str) -> InvalidResponseError:
+def _unusable(fault: str) -> InvalidResponseError:
     return InvalidResponseError(
         f"The user's token {fault}, so nobody was logged in with it. Begin the login again; "
         "if it happens each time, report it to the server's operator.",
-        issuer=issuer,
-        step="login",
     )

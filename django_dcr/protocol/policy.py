@@ -46,9 +46,7 @@ _HTTPS_MEMBERS = (
 _LOGOUT_URIS = ("backchannel_logout_uri", "frontchannel_logout_uri")
 
 
-def check_client_metadata(
-    metadata: Mapping[str, Any], *, issuer: str = "", step: str = "", complete: bool = True
-) -> None:
+def check_client_metadata(metadata: Mapping[str, Any], *, complete: bool = True) -> None:
     """Raise NotAllowedError for metadata that must not be sent to any server, naming the member.
 
     Defaults that others complete are not ``complete``: there each member is judged by itself.
@@ -56,7 +54,7 @@ def check_client_metadata(
     """
     for rule in _RULES + _RULES_OF_THE_WHOLE if complete else _RULES:
         for fault in rule(metadata):
-            raise NotAllowedError(fault, issuer=issuer, step=step)
+            raise NotAllowedError(fault)
 
 
 def application_type(metadata: Mapping[str, Any]) -> str:

@@ -63,33 +63,31 @@ def check_status(
     reply: Reply,
     accepted: Collection[int],
     *,
-    issuer: str,
     step: str,
     secrets: Collection[str] = (),
 ) -> None:
     """Raise ``rejection(...)`` unless the answer's status is one of those accepted."""
     if reply.status not in accepted:
-        raise rejection(reply, issuer=issuer, step=step, secrets=secrets)
+        raise rejection(reply, step=step, secrets=secrets)
 
 
 @hides_variables
-def rejection(reply: Reply, *, issuer: str, step: str, secrets: Collection[str] = ()) -> DCRError:
+def rejection(reply: Reply, *, step: str, secrets: Collection[str] = ()) -> DCRError:
     """Return the error that an answer without success means; its text says what to do next.
 
-    ``secrets`` are values that must not be repeated should the server echo them.
+    ``step`` is what was asked for, such as "register", which the advice depends on. ``secrets``
+    are values that must not be repeated should the server echo them.
     """
     status = reply.status
     if 300 <= status < 400:
-        return NetworkError(_redirect(reply), issuer=issuer, step=step, status=status)
+        return NetworkError(_redirect(reply), status=status)
     if status in (405, 501) or (status == 404 and step == "register"):
-        return UnsupportedError(_unsupported(status, step), issuer=issuer, step=step, status=status)
-    error = _refusal(reply, issuer, step, secrets)
+        return UnsupportedError(_unsupported(status, step), status=status)
+    error = _refusal(reply, step, secrets)
     if 400 <= status < 500 or status == 503 or error.was_refused:
         return error
     return InvalidResponseError(
         f"The server answered with status {status:03}. Try again later, or ask its operator.",
-        issuer=issuer,
-        step=step,
         status=status,
     )
 
@@ -114,9 +112,7 @@ def _unsupported(status: int, step: str) -> str:
     return f"The server answered {status}: it does not offer this ({step}). Use its own console."
 
 
-def _refusal(
-    reply: Reply, issuer: str, step: str, secrets: Collection[str]
-) -> RequestRejectedError:
+def _refusal(reply: Reply, step: str, secrets: Collection[str]) -> RequestRejectedError:
     said = _said(reply)
     error = _error(said.get("error"), secrets)
     description = _description(said.get("error_description"), secrets)
@@ -127,8 +123,6 @@ def _refusal(
     advice = _advice(reply.status, step, error, wait)
     return (RegistrationGoneError if gone else RequestRejectedError)(
         f"The server refused with {reply.status}{code}{words}. {advice}",
-        issuer=issuer,
-        step=step,
         status=reply.status,
         error=error,
         error_description=description,

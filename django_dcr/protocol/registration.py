@@ -75,7 +75,7 @@ def registration_request(
     server says that it does not offer what is asked.
     """
     request = overlaid(metadata)
-    check_client_metadata(request, issuer=_issuer(server_metadata), step="register")
+    check_client_metadata(request)
     for name in list(request):
         if not _logout_is_supported(name, server_metadata):
             del request[name]
@@ -106,7 +106,7 @@ def _check_offered(request: Mapping[str, Any], server_metadata: Mapping[str, Any
         known = {_word_set(item) for item in offered or ()}
         for item in request.get(name, ()):
             if offered and _word_set(item) not in known:
-                raise _not_offered(name, item, offered, server_metadata)
+                raise _not_offered(name, item, offered)
 
 
 def _word_set(text: str) -> frozenset[str]:
@@ -114,19 +114,11 @@ def _word_set(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-def _not_offered(
-    name: str, value: str, offered: Iterable[str], server_metadata: Mapping[str, Any]
-) -> UnsupportedError:
+def _not_offered(name: str, value: str, offered: Iterable[str]) -> UnsupportedError:
     return UnsupportedError(
         f"This server does not offer {clean(value, 100)} in {name}. "
-        f"Choose from what it offers: {clean(', '.join(offered))}.",
-        issuer=_issuer(server_metadata),
-        step="register",
+        f"Choose from what it offers: {clean(', '.join(offered))}."
     )
-
-
-def _issuer(server_metadata: Mapping[str, Any]) -> str:
-    return str(server_metadata.get("issuer", ""))
 
 
 def _authentication_method(request: Mapping[str, Any], server_metadata: Mapping[str, Any]) -> str:
@@ -135,7 +127,7 @@ def _authentication_method(request: Mapping[str, Any], server_metadata: Mapping[
     stated = request.get(name)
     if stated:
         if offered and stated not in offered:
-            raise _not_offered(name, stated, offered, server_metadata)
+            raise _not_offered(name, stated, offered)
         return str(stated)
     # The default of RFC 8414 section 2.
     for method in _METHODS:
@@ -143,9 +135,7 @@ def _authentication_method(request: Mapping[str, Any], server_metadata: Mapping[
             return method
     raise UnsupportedError(
         f"This server offers only {clean(', '.join(offered or ()))}. State {name} yourself, "
-        'such as "private_key_jwt" with a jwks_uri.',
-        issuer=_issuer(server_metadata),
-        step="register",
+        'such as "private_key_jwt" with a jwks_uri.'
     )
 
 
@@ -156,7 +146,7 @@ def _signing_algorithm(
     offered = strings(server_metadata, f"{name}_values_supported") or []
     stated = request.get(name)
     if stated and offered and stated not in offered:
-        raise _not_offered(name, stated, offered, server_metadata)
+        raise _not_offered(name, stated, offered)
     candidates = [alg for alg in _SIGNING_ALGORITHMS.get(method, ()) if alg in offered]
     return stated or (candidates[0] if candidates else None)
 

@@ -7,9 +7,12 @@ before anything is sent.
 
 from __future__ import annotations
 
+from django_dcr.services.configuration import read, revoke, update
 from django_dcr.services.discovery import discover
 from django_dcr.services.login import (
+    check_id_token,
     check_login,
+    check_signed_claims,
     client_refused,
     code_challenge_method,
     for_login,
@@ -17,14 +20,15 @@ from django_dcr.services.login import (
     login_session,
     resume_login,
 )
-from django_dcr.services.management import read, revoke, update
 from django_dcr.services.provision import get_or_register
 from django_dcr.services.reconciliation import reconcile, retry
 from django_dcr.services.registration import register
 from django_dcr.services.renewal import renew, renew_if_due
 
 __all__ = [
+    "check_id_token",
     "check_login",
+    "check_signed_claims",
     "client_refused",
     "code_challenge_method",
     "discover",

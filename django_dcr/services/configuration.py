@@ -1,4 +1,4 @@
-"""Exchanges with a client's configuration endpoint (RFC 7592), for a row that is held."""
+"""Reading, updating and deleting a client at its configuration endpoint (RFC 7592)."""
 
 from __future__ import annotations
 
@@ -10,35 +10,147 @@ from django.views.decorators.debug import sensitive_variables
 
 from django_dcr import protocol, signals, transport
 from django_dcr.exceptions import (
+    ConflictError,
+    DCRError,
     InvalidResponseError,
+    NetworkError,
     RegistrationGoneError,
     UnsupportedError,
 )
 from django_dcr.fields import Secret
-from django_dcr.models import ClientRegistration
-from django_dcr.services import pacing
-from django_dcr.services.leases import announce, conflict, unusable
-from django_dcr.services.pacing import Turn
+from django_dcr.lifecycle import ACTIONS, Status
+from django_dcr.models import AuthorizationServer, ClientRegistration
+from django_dcr.services.discovery import discover
+from django_dcr.services.operation import (
+    Operation,
+    announce,
+    check_state,
+    conflict,
+    mark_gone,
+    operation,
+    unusable,
+)
+from django_dcr.services.registration import warn
 
 # Statuses that may come with new credentials; which are right is judged once those are safe.
 _SUCCESS = range(200, 300)
 
 
-def fetch(
-    registration: ClientRegistration,
-    *,
-    step: str,
-    release: bool = False,
-    turn: Turn = Turn.FIRST,
-) -> None:
+def read(registration: ClientRegistration) -> ClientRegistration:
+    """Store what the server says of the client now (RFC 7592 section 2.1).
+
+    A live row whose deletion was never answered is settled by it, and a "gone" one that nothing
+    has replaced is active again where the server knows it after all. Raises
+    RegistrationGoneError where the server refuses the token or forgot the client (the row is
+    then "gone"), and any other DCRError with the row's credentials unchanged.
+    """
+    # One that was replaced must not come back to life beside its successor.
+    if registration.live:
+        doubtful = [Status.REVOKING]
+    else:
+        doubtful = [] if registration.rivals().exists() else [Status.GONE]
+    with operation(registration, "read") as work, work.lease(Status.ACTIVE, *doubtful):
+        fetch(work, release=True)
+    return registration
+
+
+def recover(registration: ClientRegistration) -> ClientRegistration:
+    """Read an active client whose row is marked: the server may have issued other credentials.
+
+    A process that ended before it stored an answer, or a database that did not store it, leaves
+    the mark; see ``ClientRegistration.interrupted``. It stays where the server cannot be asked.
+    Raises what ``read()`` raises.
+    """
+    with operation(registration, "read") as work, work.lease(Status.ACTIVE, task="reconcile"):
+        if registration.interrupted and registration.is_manageable:
+            fetch(work, release=True)
+        registration.interrupted = False  # or there is nothing that could be asked
+    return registration
+
+
+def update(registration: ClientRegistration) -> ClientRegistration:
+    """Ask the server for ``requested_metadata`` (RFC 7592 section 2.2): read, merge, put, store.
+
+    A member requested as null is taken away. What the server grants instead is the row's
+    ``drift``. Raises UnsupportedError where the server offers no updates, and any DCRError.
+    """
+    with operation(registration, "update") as work:
+        server = discover(registration.server)
+        asked = registration.asked
+        request = protocol.registration_request(asked, server.metadata)
+        warn(server, request)
+        wishes = registration.requested_metadata
+        with work.lease(Status.ACTIVE):
+            replace_metadata(
+                work,
+                wanted={name: value for name, value in request.items() if name in asked},
+                # What was chosen for lack of a wish gives way to what the server has granted.
+                defaults=request,
+                removed=[name for name, value in wishes.items() if value in (None, "", [], {})],
+            )
+    announce(signals.updated, registration)
+    return registration
+
+
+def revoke(registration: ClientRegistration, *, forget: bool = False) -> ClientRegistration:
+    """Delete the client at the server and wipe its credentials (RFC 7592 section 2.3).
+
+    With ``forget`` the row is closed even where the server cannot be asked or refuses, and
+    ``last_error`` says that the client may live on there. Works for servers that are no longer
+    allowed, too. Raises RegistrationGoneError where the server refuses the token (nobody can
+    tell whether the client still exists), UnsupportedError where it deletes no clients,
+    ConflictError, and NetworkError, after which the deletion may be repeated.
+    """
+    with operation(registration, "delete", at_any_server=True) as work:
+        if not ACTIONS["revoke"].allows(registration):
+            registration.reload()  # closing by what was so a while ago could lose a client
+        note = ""
+        if ACTIONS["revoke"].allows(registration):
+            try:
+                return _delete(work)
+            except ConflictError:
+                raise
+            except DCRError as exc:
+                if not forget:
+                    raise
+                note = f"Closed here only, the server may still hold the client: {exc}"
+        elif registration.status not in ACTIONS["register"].statuses:
+            _check_forgettable(registration, forget)
+            note = "Closed here only, the server may still hold the client."
+        _close(work, note)
+    return registration
+
+
+def revoke_replaced(registration: ClientRegistration) -> None:
+    """Delete a client that was replaced, and close its row where the server refuses that.
+
+    A row that stays "revoking", for lack of an answer, is left to ``reconcile()``.
+    """
+    try:
+        revoke(registration, forget=not registration.is_manageable)
+    except (ConflictError, InvalidResponseError, NetworkError):
+        return
+    except DCRError as exc:
+        if exc.status not in (429, 503):  # which say to come back later
+            revoke(registration, forget=True)
+
+
+# -- reading -----------------------------------------------------------------------------------
+
+
+def fetch(work: Operation, *, release: bool = False) -> None:
     """GET the client and store the answer (section 2.1), and be done with the row or not."""
-    turned = registration.registration_access_token
-    reply = send("GET", registration, step=step, turn=turn, accepted=_SUCCESS)
-    _store(registration, reply, turned, registration.metadata, step=step, release=release)
+    registration = work.registration
+    superseded = registration.registration_access_token
+    reply = _send(work, "GET", accepted=_SUCCESS)
+    _store(work, reply, superseded, registration.metadata, release=release)
+
+
+# -- updating ----------------------------------------------------------------------------------
 
 
 def replace_metadata(
-    registration: ClientRegistration,
+    work: Operation,
     *,
     wanted: Mapping[str, Any],
     defaults: Mapping[str, Any],
@@ -48,26 +160,24 @@ def replace_metadata(
 
     A PUT replaces everything, so what the server holds is read first, where it can be.
     """
-    known = _fetch_where_offered(registration)
+    known = _fetch_where_offered(work)
     try:
-        _put(registration, wanted, defaults, removed)
+        _put(work, wanted, defaults, removed)
     except RegistrationGoneError as exc:
         if not known or exc.status == 401:
             raise
         raise UnsupportedError(
             "The server knows this client, and offers no updates of it. Revoke it and register "
-            "anew with the metadata that you need.",
-            issuer=registration.server.issuer,
-            step="update",
+            "again with the metadata that you need.",
             status=exc.status,
         ) from exc
 
 
-def _fetch_where_offered(registration: ClientRegistration) -> bool:
+def _fetch_where_offered(work: Operation) -> bool:
     try:
-        fetch(registration, step="update")
+        fetch(work)
     except UnsupportedError:
-        if not registration.is_manageable:
+        if not work.registration.is_manageable:
             raise
         return False
     return True
@@ -75,11 +185,12 @@ def _fetch_where_offered(registration: ClientRegistration) -> bool:
 
 @sensitive_variables()
 def _put(
-    registration: ClientRegistration,
+    work: Operation,
     wanted: Mapping[str, Any],
     defaults: Mapping[str, Any],
     removed: Collection[str],
 ) -> None:
+    registration = work.registration
     secret = registration.client_secret if registration.server.send_client_secret else None
     body = protocol.update_request(
         {**defaults, **registration.metadata},
@@ -88,22 +199,23 @@ def _put(
         client_secret=None if secret is None else secret.reveal(),
         removed=removed,
     )
-    turned = registration.registration_access_token
-    reply = send("PUT", registration, step="update", turn=Turn.MIDWAY, accepted=_SUCCESS, body=body)
+    superseded = registration.registration_access_token
+    reply = _send(work, "PUT", accepted=_SUCCESS, body=body)
     if reply.status == 204:
-        fetch(registration, step="update", release=True, turn=Turn.MIDWAY)
+        fetch(work, release=True)
     else:
         sent = {k: v for k, v in body.items() if k not in ("client_id", "client_secret")}
-        _store(registration, reply, turned, sent, step="update", release=True)
+        _store(work, reply, superseded, sent, release=True)
+
+
+# -- the exchange itself -----------------------------------------------------------------------
 
 
 @sensitive_variables()
-def send(
+def _send(
+    work: Operation,
     method: str,
-    registration: ClientRegistration,
     *,
-    step: str,
-    turn: Turn,
     accepted: Collection[int],
     body: Mapping[str, Any] | None = None,
 ) -> transport.Reply:
@@ -112,49 +224,42 @@ def send(
     The URL is used as given, and only where the server's issuer or an operator vouches for its
     origin (RFC 7592 section 3 and appendix B).
     """
-    server, uri = registration.server, registration.registration_client_uri
-    token = registration.registration_access_token
+    registration, server = work.registration, work.server
+    uri, token = registration.registration_client_uri, registration.registration_access_token
     if not uri or token is None:
         raise UnsupportedError(
             f"The server gave registration {registration.pk} no means to be read, updated or "
-            "deleted (RFC 7592).",
-            issuer=server.issuer,
-            step=step,
+            "deleted (RFC 7592)."
         )
-    registration.check_attached(step)
-    issuer, bearer = server.issuer, token.reveal()
-    protocol.vouched(uri, issuer=issuer, trusted_origins=server.trusted_origins, step=step)
+    registration.check_attached()
+    bearer = token.reveal()
+    protocol.vouched(uri, issuer=server.issuer, trusted_origins=server.trusted_origins)
     payload = None if body is None else protocol.encode(body)
-    reply = pacing.send(
-        method, uri, server=server, step=step, turn=turn, token=bearer, body=payload
-    )
+    reply = work.send(method, uri, token=bearer, body=payload)
     secrets = [bearer] if body is None else [bearer, body.get("client_secret", "")]
-    protocol.check_status(reply, accepted, issuer=issuer, step=step, secrets=secrets)
+    protocol.check_status(reply, accepted, step=work.step, secrets=secrets)
     return reply
 
 
 @sensitive_variables()
 def _store(
-    registration: ClientRegistration,
+    work: Operation,
     reply: transport.Reply,
-    turned: Secret | None,
+    superseded: Secret | None,
     known: Mapping[str, Any],
     *,
-    step: str,
     release: bool,
 ) -> None:
     """Commit what an answer issues, and then judge the rest of it."""
-    issuer = registration.server.issuer
+    registration = work.registration
     # No variable here has the document, whose secrets a traceback would show.
     information = protocol.client_information(
-        protocol.parse_object(reply.body, issuer=issuer, step=step), headers=reply.headers
+        protocol.parse_object(reply.body), headers=reply.headers
     )
     if information.client_id != registration.client_id:
         raise InvalidResponseError(
             "The server answered about another client. Nothing was changed; report this to the "
-            "server's operator.",
-            issuer=issuer,
-            step=step,
+            "server's operator."
         )
     secret = registration.client_secret  # stays this very object unless there is a new one
     # Members that an answer leaves out are as they were asked (RFC 7591 section 3.2.1).
@@ -162,14 +267,110 @@ def _store(
     metadata = protocol.overlaid(known, information.metadata) if adoptable else None
     try:
         stored = registration.store(
-            information, metadata=metadata, turned=turned, release=release and adoptable
+            information, metadata=metadata, turned=superseded, release=release and adoptable
         )
     except IntegrityError as exc:
-        raise conflict(registration, "was replaced while this process waited", step) from exc
+        raise conflict(registration, "was replaced while this process waited") from exc
     if not stored:
-        raise conflict(registration, "was taken over while this process waited", step)
+        raise conflict(registration, "was taken over while this process waited")
     if registration.client_secret is not secret:
         announce(signals.secret_changed, registration)
-    protocol.check_status(reply, {200}, issuer=issuer, step=step)
+    protocol.check_status(reply, {200}, step=work.step)
     if information.faults:
-        raise unusable(registration, information, step)
+        raise unusable(information)
+
+
+# -- deleting ----------------------------------------------------------------------------------
+
+
+def _check_forgettable(registration: ClientRegistration, forget: bool) -> None:
+    action = ACTIONS["forget" if forget else "revoke"]
+    check_state(registration, *action.statuses)
+    if not forget:
+        raise UnsupportedError(
+            f"The server gave registration {registration.pk} no means to be deleted. Delete the "
+            "client there by hand, then close it with: "
+            f"manage.py dcr_revoke {registration.pk} --forget"
+        )
+
+
+def _delete(work: Operation) -> ClientRegistration:
+    registration, note = work.registration, ""
+    work.wait_for_slot()
+    work.acquire(*ACTIONS["revoke"].statuses, task="revoke", status=Status.REVOKING)
+    before = Status(registration.claimed_as)
+    try:
+        _check_deleted(_send(work, "DELETE", accepted={200, 202, 204}))
+    except RegistrationGoneError as exc:
+        if before != Status.REVOKING and _still_known(work, exc):
+            raise
+        note = f"Counted as deleted: {exc}"
+    except DCRError as exc:
+        registration.fail(exc, _status_after(exc, registration.server, before))
+        raise
+    if not registration.clear(note):
+        raise conflict(registration, "was taken over while this process waited")
+    announce(signals.revoked, registration)
+    return registration
+
+
+def _check_deleted(reply: transport.Reply) -> None:
+    """A login page with status 200 has deleted nothing; an empty 200 or a document has."""
+    if reply.status == 200 and reply.body.strip():
+        document = protocol.parse_object(reply.body)
+        if document.get("error"):
+            raise InvalidResponseError(
+                "The server answered the deletion with status 200 and an error. Try again.",
+                status=200,
+            )
+
+
+def _still_known(work: Operation, exc: RegistrationGoneError) -> bool:
+    """Whether the refusal of a first DELETE leaves a client, or a doubt, at the server.
+
+    401 says that the token is invalid or the client gone, and nobody can tell which (RFC 7592
+    section 2.3). 404 usually says gone, but also comes from servers without DELETE, which
+    still answer a read.
+    """
+    registration = work.registration
+    if exc.status == 401:
+        mark_gone(registration, exc)
+        return True
+    try:
+        fetch(work)  # which may rotate the token
+    except DCRError as second:
+        if _passes(second):
+            registration.fail(second, registration.claimed_as)  # to be asked again
+            raise
+        answered = isinstance(second, InvalidResponseError) and second.status is None
+        if not answered:
+            return False
+    error = UnsupportedError(
+        f"The server knows registration {registration.pk} and deletes no clients. Delete it "
+        f"there by hand, then close it with: manage.py dcr_revoke {registration.pk} --forget",
+        status=exc.status,
+    )
+    registration.fail(error, Status.ACTIVE)
+    raise error from exc
+
+
+def _passes(exc: DCRError) -> bool:
+    """Whether an error says nothing of the client, and may not come another time."""
+    busy = exc.status is not None and (exc.status == 429 or exc.status >= 500)
+    return busy or isinstance(exc, (NetworkError, ConflictError))
+
+
+def _status_after(exc: DCRError, server: AuthorizationServer, before: Status) -> Status:
+    """The state of an intent to delete whose request ended in ``exc``."""
+    sent = exc.sent if isinstance(exc, NetworkError) else exc.status is not None
+    if sent and not server.refused(exc):
+        return Status.REVOKING
+    # A server without DELETE has not done an earlier one either; all else leaves that open.
+    is_undone = before == Status.REVOKING and isinstance(exc, UnsupportedError)
+    return Status.ACTIVE if is_undone else before
+
+
+def _close(work: Operation, note: str) -> None:
+    work.acquire(Status(work.registration.status), task="forget" if note else "revoke")
+    work.registration.clear(note)
+    announce(signals.revoked, work.registration)

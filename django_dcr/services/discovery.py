@@ -14,9 +14,10 @@ from django_dcr.exceptions import (
     DCRError,
     InvalidResponseError,
     UnsupportedError,
+    errors_at,
 )
 from django_dcr.models import AuthorizationServer
-from django_dcr.services import pacing
+from django_dcr.services.operation import Exchanges
 
 logger = logging.getLogger("django_dcr")
 
@@ -34,6 +35,11 @@ def discover(server: AuthorizationServer, *, refresh: bool = False) -> Authoriza
     InvalidResponseError, RequestRejectedError, UnsupportedError where no document exists, or
     ConflictError where ``requests_per_minute`` does not allow to ask.
     """
+    with errors_at(server.issuer, "discover"):
+        return _discover(server, refresh)
+
+
+def _discover(server: AuthorizationServer, refresh: bool) -> AuthorizationServer:
     server.check_allowed()
     if server.pk and not server.is_fresh and not refresh:
         # Another process may have asked meanwhile.
@@ -81,7 +87,7 @@ def _fetch(server: AuthorizationServer) -> DCRError | None:
         if offers_registration:
             break
     if found is None:
-        return _no_document(server.issuer, tried)
+        return _no_document(tried)
     metadata, url, reply = found
     lifetime = protocol.freshness(reply.headers, conf.DCR_METADATA_TTL)
     etag = protocol.entity_tag(reply.headers)
@@ -91,24 +97,23 @@ def _fetch(server: AuthorizationServer) -> DCRError | None:
 
 def _ask(server: AuthorizationServer, url: str) -> tuple[dict[str, Any], transport.Reply]:
     """Return the JSON object at one place, whoever wrote it."""
-    issuer, step = server.issuer, "discover"
     etag = server.etag if server.has_metadata and url == server.metadata_url else ""
     headers = {"If-None-Match": etag} if etag else {}
-    reply = pacing.send("GET", url, server=server, step=step, headers=headers)
+    reply = Exchanges(server).send("GET", url, headers=headers)
     if etag and reply.status == 304:
         return server.metadata, reply
-    protocol.check_status(reply, {200}, issuer=issuer, step=step)
+    protocol.check_status(reply, {200}, step="discover")
     try:
-        document = protocol.parse_object(reply.body, issuer=issuer, step=step)
+        document = protocol.parse_object(reply.body)
     except InvalidResponseError as exc:
         # Single-page applications answer any path with a page for people.
-        raise UnsupportedError(str(exc), issuer=issuer, step=step, status=reply.status) from exc
+        raise UnsupportedError(str(exc), status=reply.status) from exc
     return document, reply
 
 
-def _no_document(issuer: str, tried: list[tuple[str, DCRError]]) -> DCRError:
+def _no_document(tried: list[tuple[str, DCRError]]) -> DCRError:
     worst = next((exc for _url, exc in tried if not _is_absence(exc)), None)
-    error = worst or UnsupportedError(issuer=issuer, step="discover", status=tried[0][1].status)
+    error = worst or UnsupportedError(status=tried[0][1].status)
     error.attempts = _attempts(tried)
     if worst is not None and worst.status in (None, 200):
         return worst

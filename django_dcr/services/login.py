@@ -22,6 +22,7 @@ from django_dcr.exceptions import (
     InvalidResponseError,
     RegistrationGoneError,
     RequestRejectedError,
+    errors_at,
 )
 from django_dcr.models import (
     AuthorizationServer,
@@ -31,7 +32,7 @@ from django_dcr.models import (
 )
 from django_dcr.services.configuration import fetch
 from django_dcr.services.discovery import discover
-from django_dcr.services.leases import held, refuse_inside_atomic
+from django_dcr.services.operation import operation
 from django_dcr.services.provision import get_or_register
 from django_dcr.transport.adapter import AnySession
 
@@ -63,7 +64,8 @@ def for_login(
     any DCRError.
     """
     registration = get_or_register(issuer, owner, metadata=metadata)
-    return _check_endpoints(registration, discover(registration.server))
+    with errors_at(issuer, STEP):
+        return _check_endpoints(registration, discover(registration.server))
 
 
 def _check_endpoints(
@@ -77,7 +79,6 @@ def _check_endpoints(
             name,
             issuer=server.issuer,
             trusted_origins=server.trusted_origins,
-            step=STEP,
         )
     return registration
 
@@ -92,16 +93,15 @@ def resume_login(attempt: Mapping[str, str]) -> ClientRegistration:
     where the server or its metadata may not be used for a login.
     """
     issuer, owner = str(attempt.get("issuer", "")), str(attempt.get("owner", ""))
-    registration = live_registration(issuer, owner)
-    if registration is None or registration.status != Status.ACTIVE:
-        raise ConflictError(
-            "The client was revoked or replaced while the user was logging in. Begin the login "
-            "again.",
-            issuer=issuer,
-            step=STEP,
-        )
-    registration.check_attached(STEP)
-    return _check_endpoints(registration, registration.server)
+    with errors_at(issuer, STEP):
+        registration = live_registration(issuer, owner)
+        if registration is None or registration.status != Status.ACTIVE:
+            raise ConflictError(
+                "The client was revoked or replaced while the user was logging in. Begin the "
+                "login again."
+            )
+        registration.check_attached()
+        return _check_endpoints(registration, registration.server)
 
 
 def code_challenge_method(registration: ClientRegistration) -> str:
@@ -109,12 +109,9 @@ def code_challenge_method(registration: ClientRegistration) -> str:
 
     Raises UnsupportedError where the server refuses it to a client without a secret.
     """
-    server = registration.server
-    return protocol.code_challenge_method(
-        server.metadata,
-        registration.metadata.get("token_endpoint_auth_method", "client_secret_basic"),
-        issuer=server.issuer,
-    )
+    method = registration.metadata.get("token_endpoint_auth_method", "client_secret_basic")
+    with errors_at(registration.server.issuer, STEP):
+        return protocol.code_challenge_method(registration.server.metadata, method)
 
 
 def login_attempt(registration: ClientRegistration) -> dict[str, str]:
@@ -147,20 +144,40 @@ def check_login(
     """
     began = attempt.get("issuer"), attempt.get("owner")
     issuer = registration.server.issuer
-    if began != (issuer, registration.owner):
-        raise InvalidResponseError(
-            "This login began with another registration, and its answer must not be used with "
-            "this one. Begin the login again.",
-            issuer=issuer,
-            step=STEP,
+    with errors_at(issuer, STEP):
+        if began != (issuer, registration.owner):
+            raise InvalidResponseError(
+                "This login began with another registration, and its answer must not be used "
+                "with this one. Begin the login again."
+            )
+        metadata = registration.server.metadata
+        protocol.check_response_issuer(iss, metadata, issuer=issuer, is_error=is_error)
+        if attempt.get("client_id") != registration.client_id:
+            raise ConflictError(
+                "The client was replaced while the user was logging in. Begin the login again."
+            )
+
+
+def check_id_token(registration: ClientRegistration, claims: Mapping[str, Any]) -> None:
+    """Check who made an ID token, for whom, and until when (OpenID Connect Core section 3.1.3.7).
+
+    For libraries that do not; its signature and nonce are the library's to check. Raises
+    InvalidResponseError.
+    """
+    with errors_at(registration.server.issuer, STEP):
+        protocol.check_id_token(
+            claims, issuer=registration.server.issuer, client_id=registration.client_id
         )
-    metadata = registration.server.metadata
-    protocol.check_response_issuer(iss, metadata, issuer=issuer, is_error=is_error)
-    if attempt.get("client_id") != registration.client_id:
-        raise ConflictError(
-            "The client was replaced while the user was logging in. Begin the login again.",
-            issuer=issuer,
-            step=STEP,
+
+
+def check_signed_claims(registration: ClientRegistration, claims: Mapping[str, Any]) -> None:
+    """Check who made signed userinfo, and for whom (OpenID Connect Core section 5.3.2).
+
+    It need not say until when. Raises InvalidResponseError.
+    """
+    with errors_at(registration.server.issuer, STEP):
+        protocol.check_signed_claims(
+            claims, issuer=registration.server.issuer, client_id=registration.client_id
         )
 
 
@@ -198,15 +215,13 @@ def login_session(session: AnySession, registration: ClientRegistration) -> AnyS
 
 
 def _find_out(registration: ClientRegistration) -> None:
-    refuse_inside_atomic("read")
-    registration.server.check_allowed()
     used = registration.client_secret
-    with held(registration, Status.ACTIVE, step="read", task=STEP):
+    with operation(registration, "read") as work, work.lease(Status.ACTIVE, task=STEP):
         if registration.client_secret != used or _was_told(registration):
             return
         registration.note_refusal()
         try:
-            fetch(registration, step="read")
+            fetch(work)
         except RegistrationGoneError:
             raise
         except DCRError as exc:

@@ -17,6 +17,7 @@ from django_dcr.exceptions import (
     DCRError,
     NotAllowedError,
     RegistrationGoneError,
+    errors_at,
 )
 from django_dcr.models import (
     AuthorizationServer,
@@ -25,8 +26,8 @@ from django_dcr.models import (
     check_owner,
     live_registration,
 )
-from django_dcr.services.leases import attempts, check_state, refuse_inside_atomic
-from django_dcr.services.management import recover, update
+from django_dcr.services.configuration import recover, update
+from django_dcr.services.operation import attempts, check_state, refuse_inside_atomic
 from django_dcr.services.reconciliation import settle
 from django_dcr.services.registration import STEP, register
 from django_dcr.services.renewal import renew
@@ -43,66 +44,65 @@ def get_or_register(
     any number of processes that call at once, one registers and the others wait for it.
     Raises any DCRError; a ConflictError says what a person has to decide.
     """
-    if metadata is not None:
-        metadata = _as_stored(metadata, issuer)
+    with errors_at(issuer, STEP):
+        return _usable(issuer, owner, None if metadata is None else _as_stored(metadata))
+
+
+def _usable(issuer: str, owner: str, metadata: dict[str, Any] | None) -> ClientRegistration:
     registration = live_registration(issuer, owner)
     if registration is None or registration.status in (Status.DRAFT, Status.REJECTED):
         registration = _registered(registration, issuer, owner, metadata)
     registration.server.check_allowed()
-    registration.check_attached(STEP)
+    registration.check_attached()
     if registration.status == Status.REGISTERING:
         _await_answer(registration)
-    check_state(registration, Status.ACTIVE, step=STEP)
+    check_state(registration, Status.ACTIVE)
     if registration.lease:
         registration = _recovered(registration)
     if registration.secret_has_expired:
         registration = _renewed(registration)
     if metadata is not None and registration.requested_metadata != metadata:
-        registration.requested_metadata = dict(metadata)
+        registration.requested_metadata = metadata
         update(registration)
     return registration
 
 
-def _as_stored(metadata: Mapping[str, Any], issuer: str) -> dict[str, Any]:
+def _as_stored(metadata: Mapping[str, Any]) -> dict[str, Any]:
     """Return the metadata as a JSON column gives it back, to be compared with it."""
     try:
         return dict(json.loads(protocol.encode(metadata)))
     except (TypeError, ValueError) as exc:
-        raise NotAllowedError(
-            "Client metadata is one JSON object; this is not.", issuer=issuer, step=STEP
-        ) from exc
+        raise NotAllowedError("Client metadata is one JSON object; this is not.") from exc
 
 
 def _registered(
     registration: ClientRegistration | None,
     issuer: str,
     owner: str,
-    metadata: Mapping[str, Any] | None,
+    metadata: dict[str, Any] | None,
 ) -> ClientRegistration:
-    """Register the row, or find that another process has it in hand."""
+    """Register the row, or find that another process is at work on it."""
     if not conf.DCR_AUTO_REGISTER:
         raise NotAllowedError(
             "There is no registration, and DCR_AUTO_REGISTER is off. Register with: "
-            f"manage.py dcr_register {issuer}" + (f" --owner {owner}" if owner else ""),
-            issuer=issuer,
-            step=STEP,
+            f"manage.py dcr_register {issuer}" + (f" --owner {owner}" if owner else "")
         )
-    refuse_inside_atomic(STEP)
+    refuse_inside_atomic()
     if registration is None:
         registration = _draft(issuer, owner, metadata)
     elif metadata is not None:
-        registration.requested_metadata = dict(metadata)
+        registration.requested_metadata = metadata
     try:
         return register(registration)
     except ConflictError:
-        # What another process has in hand, or has registered.
+        # What another process is registering, or has registered.
         found = live_registration(issuer, owner)
         if found is None or found.status not in (Status.REGISTERING, Status.ACTIVE):
             raise
         return found
 
 
-def _draft(issuer: str, owner: str, metadata: Mapping[str, Any] | None) -> ClientRegistration:
+def _draft(issuer: str, owner: str, metadata: dict[str, Any] | None) -> ClientRegistration:
     """Return an unsaved row; the unique index lets only one process insert it."""
     check_owner(owner)
     server = AuthorizationServer.objects.for_issuer(issuer)
@@ -110,11 +110,9 @@ def _draft(issuer: str, owner: str, metadata: Mapping[str, Any] | None) -> Clien
     if last is not None and last.status == Status.GONE:
         raise ConflictError(
             f"The server no longer accepts registration {last.pk}, and a new client is a "
-            f"person's decision: manage.py dcr_reconcile --retry {last.pk}",
-            issuer=issuer,
-            step=STEP,
+            f"person's decision: manage.py dcr_reconcile --retry {last.pk}"
         )
-    return ClientRegistration(server=server, owner=owner, requested_metadata=dict(metadata or {}))
+    return ClientRegistration(server=server, owner=owner, requested_metadata=metadata or {})
 
 
 def _await_answer(registration: ClientRegistration) -> None:
@@ -148,8 +146,6 @@ def _renewed(registration: ClientRegistration) -> ClientRegistration:
             f"The secret of registration {registration.pk} expired within an hour of its renewal, "
             "and is not renewed again by itself so soon. Ask the server's operator for a longer "
             f"lifetime; renew it now with: manage.py dcr_renew {registration.pk}",
-            issuer=registration.server.issuer,
-            step=STEP,
             retry_after=math.ceil(registration.seconds_until_renewal) or None,
         )
     return registration

@@ -6,10 +6,10 @@ from contextlib import suppress
 
 from django.db import IntegrityError
 
-from django_dcr.exceptions import DCRError
+from django_dcr.exceptions import DCRError, errors_at
 from django_dcr.models import ClientRegistration, Status
-from django_dcr.services.leases import check_state, conflict, refuse_inside_atomic
-from django_dcr.services.management import recover, retire, revoke
+from django_dcr.services.configuration import recover, revoke, revoke_replaced
+from django_dcr.services.operation import check_state, conflict, operation, refuse_inside_atomic
 from django_dcr.services.registration import STEP, register
 from django_dcr.services.renewal import finish_renewal
 
@@ -25,7 +25,8 @@ def reconcile() -> list[ClientRegistration]:
     ``last_error`` says why. RFC 7591 has neither a list of clients nor an idempotency key, so a
     client whose answer was lost cannot be found. Raises ConflictError inside a transaction.
     """
-    refuse_inside_atomic("delete")
+    with errors_at("", "delete"):
+        refuse_inside_atomic()
     rows = list(
         ClientRegistration.objects.primary().unsettled().select_related("server").order_by("pk")
     )
@@ -41,7 +42,7 @@ def _settle_at_server(registration: ClientRegistration) -> None:
     if status == Status.ACTIVE:
         (recover if registration.live else _settle_spare)(registration)
     elif status == Status.REVOKING and not registration.live:
-        retire(registration)
+        revoke_replaced(registration)
     elif status in (Status.UNKNOWN, Status.REVOKING) and registration.is_manageable:
         revoke(registration)
     elif registration.lease and registration.claim(status, task="reconcile"):
@@ -69,15 +70,15 @@ def retry(registration: ClientRegistration) -> ClientRegistration:
     stays as its record. Raises what ``register()`` raises, and ConflictError where another
     registration has the place already.
     """
-    refuse_inside_atomic(STEP)
-    registration.reload()  # another person may have decided a moment ago
-    check_state(registration, Status.UNKNOWN, Status.GONE, step=STEP)
-    try:
-        draft = registration.successor()
-    except IntegrityError as exc:
-        what = "cannot be tried again: its owner has another registration at this server"
-        raise conflict(registration, what, STEP) from exc
-    return register(draft)
+    with operation(registration, STEP):
+        registration.reload()  # another person may have decided a moment ago
+        check_state(registration, Status.UNKNOWN, Status.GONE)
+        try:
+            draft = registration.successor()
+        except IntegrityError as exc:
+            what = "cannot be tried again: its owner has another registration at this server"
+            raise conflict(registration, what) from exc
+        return register(draft)
 
 
 def settle(registration: ClientRegistration) -> None:

@@ -22,8 +22,7 @@ from django_dcr.exceptions import (
 )
 from django_dcr.models import AuthorizationServer, ClientRegistration, InDoubtError, Status
 from django_dcr.services.discovery import discover
-from django_dcr.services.leases import announce, conflict, refuse_inside_atomic, take, unusable
-from django_dcr.services.pacing import Turn, await_turn, send
+from django_dcr.services.operation import Operation, announce, conflict, operation, unusable
 from django_dcr.text import SensitiveText, clean
 
 logger = logging.getLogger("django_dcr")
@@ -50,40 +49,45 @@ def register(
     """
     if initial_access_token is not None:
         initial_access_token = SensitiveText(initial_access_token)
-    refuse_inside_atomic(STEP)
-    registration.check_attached(STEP)
-    issuer = registration.server.issuer
-    asked = registration.asked
-    if not registration.server.is_fresh:  # what cannot be sent is no reason to ask the server
-        protocol.check_client_metadata(asked, issuer=issuer, step=STEP)
-    server = discover(registration.server)
-    asked = protocol.registration_request(asked, server.metadata)
+    with operation(registration, STEP) as work:
+        # A successor, which is not live yet, is registered in the middle of a renewal.
+        work.has_begun = not registration.live
+        registration.check_attached()
+        asked = registration.asked
+        if not registration.server.is_fresh:  # what cannot be sent is no reason to ask the server
+            protocol.check_client_metadata(asked)
+        server = discover(registration.server)
+        asked = protocol.registration_request(asked, server.metadata)
+        warn(server, asked)
+        issued = _issued(work, asked, initial_access_token)
+        _adopt(work, issued)
+    announce(signals.registered, registration)
+    return registration
+
+
+@sensitive_variables()
+def _issued(
+    work: Operation, asked: Mapping[str, Any], token: str | None
+) -> protocol.ClientInformation:
+    """Commit the intent, send the request, and return the client that the answer describes."""
+    registration, server = work.registration, work.server
     endpoint = protocol.endpoint(
         server.metadata,
         "registration_endpoint",
-        issuer=issuer,
+        issuer=server.issuer,
         trusted_origins=server.trusted_origins,
-        step=STEP,
     )
-    token = initial_access_token
     if token is None and server.initial_access_token is not None:
         token = server.initial_access_token.reveal()
-    warn(server, asked)
-    # A successor, which is not live yet, is registered in the midst of a renewal.
-    await_turn(server, step=STEP, turn=Turn.FIRST if registration.live else Turn.MIDWAY)
-    _commit_intent(registration)
+    work.wait_for_slot()
+    _commit_intent(work)
     try:
-        body = protocol.encode(asked)
-        reply = send(
-            "POST", endpoint, server=server, step=STEP, turn=Turn.TAKEN, token=token, body=body
-        )
+        reply = work.send("POST", endpoint, token=token, body=protocol.encode(asked))
         secrets = [token] if token else []
-        protocol.check_status(reply, {200, 201}, issuer=issuer, step=STEP, secrets=secrets)
+        protocol.check_status(reply, {200, 201}, step=STEP, secrets=secrets)
         # No variable here has the document, whose secrets a traceback would show.
         issued = protocol.client_information(
-            protocol.parse_object(reply.body, issuer=issuer, step=STEP),
-            requested=asked,
-            headers=reply.headers,
+            protocol.parse_object(reply.body), requested=asked, headers=reply.headers
         )
     except DCRError as exc:
         registration.fail(exc, _status_after(exc, server))
@@ -91,9 +95,7 @@ def register(
     if reply.status == 200:
         oddity = "The server answered 200 instead of 201."
         issued = replace(issued, deviations=(oddity, *issued.deviations))
-    _adopt(registration, issued)
-    announce(signals.registered, registration)
-    return registration
+    return issued
 
 
 def warn(server: AuthorizationServer, asked: Mapping[str, Any]) -> None:
@@ -102,20 +104,19 @@ def warn(server: AuthorizationServer, asked: Mapping[str, Any]) -> None:
         logger.warning("Before sending to %s: %s", server.issuer, sentence)
 
 
-def _commit_intent(registration: ClientRegistration) -> None:
+def _commit_intent(work: Operation) -> None:
+    registration = work.registration
     if registration.pk is not None:
         wishes = registration.requested_metadata
         intent = {"status": Status.REGISTERING, "requested_metadata": wishes}
-        take(registration, Status.DRAFT, Status.REJECTED, step=STEP, **intent)
+        work.acquire(Status.DRAFT, Status.REJECTED, **intent)
         return
     registration.server = registration.server  # which may have got its key only now
     try:
         registration.insert(task=STEP, status=Status.REGISTERING)
     except IntegrityError as exc:
         raise ConflictError(
-            "Another process has taken this registration in hand. Use the one that is stored.",
-            issuer=registration.server.issuer,
-            step=STEP,
+            "Another process is registering this client already. Use the row that is stored."
         ) from exc
 
 
@@ -127,50 +128,49 @@ def _status_after(exc: DCRError, server: AuthorizationServer) -> Status:
 
 
 @sensitive_variables()
-def _adopt(registration: ClientRegistration, issued: protocol.ClientInformation) -> None:
+def _adopt(work: Operation, issued: protocol.ClientInformation) -> None:
     """Store a new client; where that cannot be done, delete it again at the server."""
+    registration = work.registration
     try:
         metadata = None if issued.faults else issued.metadata
         stored = registration.store(issued, metadata=metadata, release=not issued.faults)
     except IntegrityError as exc:
-        _collided(registration, issued, exc)
+        _collided(work, issued, exc)
     except NotStoredError as exc:
-        raise _not_stored(registration, issued, exc.__cause__) from exc.__cause__
+        raise _not_stored(work, issued, exc.__cause__) from exc.__cause__
     if not stored:
-        _overtaken(registration, issued)
+        _overtaken(work, issued)
     elif issued.faults:
-        error = unusable(registration, issued, STEP)
-        registration.fail(error, _delete_spare(registration, issued))
+        error = unusable(issued)
+        registration.fail(error, _delete_orphan(work, issued))
         raise error
 
 
 @sensitive_variables()
 def _collided(
-    registration: ClientRegistration, issued: protocol.ClientInformation, cause: IntegrityError
+    work: Operation, issued: protocol.ClientInformation, cause: IntegrityError
 ) -> NoReturn:
     """Undo the registration, unless the server gave us a client that another row holds."""
+    registration = work.registration
     if registration.has_twin(issued.client_id):
-        error = InvalidResponseError(COLLISION, issuer=registration.server.issuer, step=STEP)
+        error = InvalidResponseError(COLLISION)
         registration.fail(error, Status.REJECTED)
         raise error from cause
-    raise _not_stored(registration, issued, cause) from cause
+    raise _not_stored(work, issued, cause) from cause
 
 
 @sensitive_variables()
 def _not_stored(
-    registration: ClientRegistration,
-    issued: protocol.ClientInformation,
-    cause: BaseException | None,
+    work: Operation, issued: protocol.ClientInformation, cause: BaseException | None
 ) -> NotStoredError:
     """Delete a client that the database did not store, and return what to say of it."""
+    registration = work.registration
     # One in doubt is not deleted: if the row was committed, a dead client would be handed out.
-    status = None if isinstance(cause, InDoubtError) else _delete_spare(registration, issued)
+    status = None if isinstance(cause, InDoubtError) else _delete_orphan(work, issued)
     error = NotStoredError(
         f"The server registered a client for registration {registration.pk}, and the database "
         f"did not store it ({clean(cause, 80)}). {_FATES[status]} When the database works "
-        "again, run: manage.py dcr_reconcile",
-        issuer=registration.server.issuer,
-        step=STEP,
+        "again, run: manage.py dcr_reconcile"
     )
     logger.error("%s", error)
     if status is not None:
@@ -187,26 +187,26 @@ _FATES = {
 
 
 @sensitive_variables()
-def _overtaken(registration: ClientRegistration, issued: protocol.ClientInformation) -> None:
+def _overtaken(work: Operation, issued: protocol.ClientInformation) -> None:
     """This process slept beyond its lease, and the row is no longer its own."""
-    if _delete_spare(registration, issued) == Status.UNKNOWN:
+    registration = work.registration
+    if _delete_orphan(work, issued) == Status.UNKNOWN:
         registration.record_spare(issued)
     registration.reload()
-    raise conflict(registration, "was taken over while this process waited for the server", STEP)
+    raise conflict(registration, "was taken over while this process waited for the server")
 
 
 @sensitive_variables()
-def _delete_spare(registration: ClientRegistration, issued: protocol.ClientInformation) -> Status:
+def _delete_orphan(work: Operation, issued: protocol.ClientInformation) -> Status:
     """Delete a client that will not be used; return the state this leaves its row in."""
-    server = registration.server
     token, uri = issued.registration_access_token, issued.registration_client_uri
     if token is None or uri is None:
         return Status.UNKNOWN
-    issuer, step = server.issuer, "delete"
+    server = work.server
     try:
-        protocol.vouched(uri, issuer=issuer, trusted_origins=server.trusted_origins, step=step)
-        reply = send("DELETE", uri, server=server, step=step, turn=Turn.MIDWAY, token=token)
-        protocol.check_status(reply, {200, 204, 404, 410}, issuer=issuer, step=step)
+        protocol.vouched(uri, issuer=server.issuer, trusted_origins=server.trusted_origins)
+        reply = work.send("DELETE", uri, token=token)
+        protocol.check_status(reply, {200, 204, 404, 410}, step="delete")
     except DCRError:
         return Status.UNKNOWN
     return Status.REJECTED

@@ -11,10 +11,9 @@ from django_dcr import signals
 from django_dcr.conf import conf
 from django_dcr.exceptions import InvalidResponseError, UnsupportedError
 from django_dcr.models import ClientRegistration, Status
-from django_dcr.services.configuration import replace_metadata
+from django_dcr.services.configuration import recover, replace_metadata, revoke_replaced
 from django_dcr.services.discovery import discover
-from django_dcr.services.leases import announce, conflict, held, refuse_inside_atomic
-from django_dcr.services.management import recover, retire
+from django_dcr.services.operation import Operation, announce, conflict, operation
 from django_dcr.services.registration import COLLISION, register
 
 STEP = "update"
@@ -29,14 +28,14 @@ def renew(registration: ClientRegistration) -> ClientRegistration:
     where the secret does not expire and the server issued no new one, and any DCRError, with
     the old secret kept.
     """
-    refuse_inside_atomic(STEP)
-    discover(registration.server)
-    seen = registration.client_secret
-    with held(registration, Status.ACTIVE, step=STEP, task="renew"):
-        if registration.client_secret != seen:
-            return registration  # another process has renewed it a moment ago
-        renewed = _renewed_in_place(registration)
-        successor = registration if renewed else _successor(registration)
+    with operation(registration, STEP) as work:
+        discover(registration.server)
+        seen = registration.client_secret
+        with work.lease(Status.ACTIVE, task="renew"):
+            if registration.client_secret != seen:
+                return registration  # another process has renewed it a moment ago
+            renewed = _renewed_in_place(work)
+            successor = registration if renewed else _successor(registration)
     if successor is registration:
         announce(signals.renewed, registration)
     else:
@@ -67,7 +66,10 @@ def finish_renewal(registration: ClientRegistration) -> bool:
 
     Returns False where there is none that is of use.
     """
-    with held(registration, Status.ACTIVE, step=STEP, task="renew"):
+    with (
+        operation(registration, STEP, at_any_server=True) as work,
+        work.lease(Status.ACTIVE, task="renew"),
+    ):
         successor = _left_behind(registration)
         if successor is None:
             return False
@@ -79,14 +81,15 @@ def finish_renewal(registration: ClientRegistration) -> bool:
 def _announce_successor(successor: ClientRegistration, replaced: ClientRegistration) -> None:
     announce(signals.renewed, successor, replaced=replaced)
     if replaced.status == Status.REVOKING:
-        retire(replaced)
+        revoke_replaced(replaced)
 
 
-def _renewed_in_place(registration: ClientRegistration) -> bool:
+def _renewed_in_place(work: Operation) -> bool:
     """Update without changes; whether that brought another secret or a longer life."""
+    registration = work.registration
     secret, end = registration.client_secret, registration.client_secret_expires_at
     with suppress(UnsupportedError):  # a new client may do where there are no updates
-        replace_metadata(registration, wanted={}, defaults={}, removed=())
+        replace_metadata(work, wanted={}, defaults={}, removed=())
     new_end = registration.client_secret_expires_at
     lives_longer = new_end != end and (not new_end or not end or new_end > end)
     is_renewed = registration.client_secret != secret or lives_longer
@@ -96,11 +99,7 @@ def _renewed_in_place(registration: ClientRegistration) -> bool:
 def _successor(registration: ClientRegistration) -> ClientRegistration:
     """Register a new client in place of one whose secret is about to expire."""
     if not registration.client_secret_expires_at:
-        raise UnsupportedError(
-            "The server issued no new secret. The present one has no known end.",
-            issuer=registration.server.issuer,
-            step=STEP,
-        )
+        raise UnsupportedError("The server issued no new secret. The present one has no known end.")
     successor = _left_behind(registration) or _register_again(registration)
     _put_in_place(successor, registration)
     return successor
@@ -110,11 +109,11 @@ def _put_in_place(successor: ClientRegistration, registration: ClientRegistratio
     try:
         replaced = successor.replace(registration)
     except IntegrityError as exc:
-        error = InvalidResponseError(COLLISION, issuer=registration.server.issuer, step=STEP)
+        error = InvalidResponseError(COLLISION)
         successor.delete()  # and never its client, which is another registration's
         raise error from exc
     if not replaced:
-        raise conflict(registration, "was taken over while this process waited", STEP)
+        raise conflict(registration, "was taken over while this process waited")
     if successor.client_id == registration.client_id:
         # The server has renewed the very client, and to delete it would delete the successor.
         registration.clear(f"Registration {successor.pk} holds this client now.")
@@ -133,7 +132,6 @@ def _left_behind(registration: ClientRegistration) -> ClientRegistration | None:
             registration,
             f"was being replaced by registration {left.pk}, whose answer was lost; close that "
             f"with: manage.py dcr_revoke {left.pk} --forget, and renew again",
-            STEP,
         )
     left.server = registration.server
     return left

@@ -10,7 +10,7 @@ from requests.adapters import BaseAdapter
 from requests.structures import CaseInsensitiveDict
 from requests.utils import get_encoding_from_headers
 
-from django_dcr.exceptions import DCRError
+from django_dcr.exceptions import DCRError, errors_at
 from django_dcr.text import SensitiveBytes, SensitiveText, hides_variables
 from django_dcr.transport.sending import send
 
@@ -56,7 +56,8 @@ class Adapter(BaseAdapter):
         }
         method, url = str(request.method), str(request.url)
         try:
-            reply = send(method, url, issuer=self.issuer, step="login", body=body, headers=headers)
+            with errors_at(self.issuer, "login"):
+                reply = send(method, url, body=body, headers=headers)
         except DCRError as exc:
             raise requests.ConnectionError(str(exc)) from exc
         response = requests.Response()

@@ -50,8 +50,6 @@ def send(
     method: str,
     url: str,
     *,
-    issuer: str,
-    step: str,
     token: str | None = None,
     body: bytes | None = None,
     headers: Mapping[str, str] | None = None,
@@ -66,7 +64,7 @@ def send(
     Raises NotAllowedError where the site's policy forbids the URL, else NetworkError.
     """
     started = time.monotonic()
-    target = _allowed(url, issuer, step)
+    target = _allowed(url)
     exchange = Exchange(target, conf.is_internal(target), started + conf.DCR_TIMEOUT)
     current.exchange = exchange
     url = url if target.path else target.origin + exchange.target
@@ -87,29 +85,27 @@ def send(
         place = target.origin + target.path
         logger.debug("%s %s %s %.0f ms", method, place, exchange.status or "-", took)
     # Raised out here it has no context: the foreign error's text and frames hold the token.
-    raise NetworkError(reason, issuer=issuer, step=step, status=exchange.status, sent=exchange.sent)
+    raise NetworkError(reason, status=exchange.status, sent=exchange.sent)
 
 
-def _allowed(url: str, issuer: str, step: str) -> uris.URL:
+def _allowed(url: str) -> uris.URL:
     try:
         target = uris.parse(url)
     except ValueError as exc:
-        raise NotAllowedError(f"The URL to ask {exc}.", issuer=issuer, step=step) from exc
+        raise NotAllowedError(f"The URL to ask {exc}.") from exc
     if conf.DCR_PROXY and not conf.DCR_PROXY.startswith("http://"):
         # TLS inside of TLS is done in Python by urllib3, past the bounded sockets below.
-        message = "DCR_PROXY must be an http:// URL."
-        raise NotAllowedError(message, issuer=issuer, step=step)
+        raise NotAllowedError("DCR_PROXY must be an http:// URL.")
     if conf.is_internal(target):
         return target
     hint = "; if the server is yours, list its origin in DCR_INTERNAL_ORIGINS."
     if target.scheme != "https":
-        raise NotAllowedError(f"Only https is allowed{hint}", issuer=issuer, step=step)
+        raise NotAllowedError(f"Only https is allowed{hint}")
     if target.port not in _PORTS:
-        message = f"Port {target.port} is not allowed{hint}"
-        raise NotAllowedError(message, issuer=issuer, step=step)
+        raise NotAllowedError(f"Port {target.port} is not allowed{hint}")
     # Also where a proxy resolves names, and would find the internal one for "vault".
     if not (is_public(target.host) if is_address(target.host) else "." in target.host):
-        raise NetworkError(UNREACHABLE, issuer=issuer, step=step, sent=False)
+        raise NetworkError(UNREACHABLE, sent=False)
     return target
 
 

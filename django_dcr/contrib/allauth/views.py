@@ -19,11 +19,10 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.urls import reverse
 from django.views.decorators.debug import sensitive_variables
 
-from django_dcr import protocol
 from django_dcr.exceptions import DCRError
 from django_dcr.fields import digest
 from django_dcr.models import ClientRegistration
-from django_dcr.services import check_login
+from django_dcr.services import check_id_token, check_login
 from django_dcr.text import hides_variables
 
 if TYPE_CHECKING:
@@ -108,8 +107,7 @@ class RegistrationAdapter(OpenIDConnectOAuth2Adapter):
     def _decode_id_token(self, app: SocialApp, id_token: str) -> dict[str, Any]:
         """Return the claims; allauth takes a token without ``exp``, and one for others too."""
         claims: dict[str, Any] = super()._decode_id_token(app, id_token)
-        issuer = self.provider.registration.server.issuer
-        protocol.check_id_token(claims, issuer=issuer, client_id=app.client_id)
+        check_id_token(self.provider.registration, claims)
         return claims
 
 

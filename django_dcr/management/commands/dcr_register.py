@@ -9,7 +9,7 @@ from django.core.management import CommandError
 from django.views.decorators.debug import sensitive_variables
 
 from django_dcr import protocol
-from django_dcr.exceptions import ConflictError
+from django_dcr.exceptions import ConflictError, errors_at
 from django_dcr.fields import digest
 from django_dcr.lifecycle import ACTIONS
 from django_dcr.management import metadata as wishes
@@ -21,7 +21,7 @@ from django_dcr.models import (
     check_owner,
 )
 from django_dcr.services import get_or_register, register
-from django_dcr.services.leases import check_state
+from django_dcr.services.operation import check_state
 from django_dcr.text import clean
 
 
@@ -109,7 +109,8 @@ def _registered(
 ) -> ClientRegistration:
     issuer, owner = registration.server.issuer, registration.owner
     if not if_missing:
-        check_state(registration, *ACTIONS["register"].statuses, step="register")
+        with errors_at(registration.server.issuer, "register"):
+            check_state(registration, *ACTIONS["register"].statuses)
     if registration.status in ACTIONS["register"].statuses:
         registration.server = AuthorizationServer.objects.for_issuer(issuer)
         try:

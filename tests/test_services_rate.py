@@ -20,7 +20,7 @@ from django_dcr import services
 from django_dcr.exceptions import ConflictError
 from django_dcr.models import AuthorizationServer, ClientRegistration
 from django_dcr.models.leases import DatabaseNow
-from django_dcr.services.pacing import await_turn
+from django_dcr.services.operation import Exchanges
 from tests.clocks import Clock
 from tests.factories import (
     ENDPOINT,
@@ -48,7 +48,7 @@ MINUTE = timedelta(minutes=1)
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     """The clock by which turns are waited for."""
     clock = Clock()
-    monkeypatch.setattr("django_dcr.services.pacing.time", clock)
+    monkeypatch.setattr("django_dcr.services.operation.time", clock)
     return clock
 
 
@@ -113,7 +113,7 @@ def test_a_server_without_a_rate_costs_no_query(
 ) -> None:
     server = make_server()
     with django_assert_num_queries(0):
-        await_turn(server, step="read")
+        Exchanges(server).wait_for_slot()
         assert server.reserve(within=0) == 0
 
 
@@ -126,7 +126,7 @@ def test_a_turn_is_waited_for(clock: Clock, settings: Settings) -> None:
     settings.DCR_TIMEOUT = 100
     server = make_server(requests_per_minute=3)
     for _ in range(4):
-        await_turn(server, step="read")
+        Exchanges(server).wait_for_slot()
     assert clock.slept[:3] == [0, 0, 0]
     assert 0 < clock.slept[3] <= 60
 
@@ -253,4 +253,4 @@ def test_every_request_of_the_services_starts_at_one_place() -> None:
         for node in ast.walk(ast.parse(file.read_text()))
         if isinstance(node, ast.Attribute) and ast.unparse(node) == "transport.send"
     }
-    assert senders == {"pacing.py"}
+    assert senders == {"operation.py"}

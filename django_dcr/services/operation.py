@@ -1,0 +1,227 @@
+"""One piece of work for one row at its server, and what all of these have in common.
+
+::
+
+    with operation(registration, "read") as work, work.lease(Status.ACTIVE):
+        reply = work.send("GET", url, token=token)
+
+``operation()`` refuses inside a transaction and checks that the site still allows the server,
+``lease()`` holds the row and records on it how the block failed, ``send()`` keeps to the server's
+rate. Every error that leaves the block says at which issuer and in which step it was raised.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import random
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from django.db import Error, router, transaction
+from django.dispatch import Signal
+from django.views.decorators.debug import sensitive_variables
+
+from django_dcr import protocol, signals, transport
+from django_dcr.conf import conf
+from django_dcr.exceptions import (
+    ConflictError,
+    DCRError,
+    InvalidResponseError,
+    NotStoredError,
+    RegistrationGoneError,
+    errors_at,
+)
+from django_dcr.lifecycle import STATES, Status
+from django_dcr.models import AuthorizationServer, ClientRegistration
+
+logger = logging.getLogger("django_dcr")
+
+# How much longer than one exchange to wait for the process that has the row, in seconds.
+_MARGIN = 2.0
+
+
+class Exchanges:
+    """The requests of one piece of work, sent no faster than their server allows."""
+
+    def __init__(self, server: AuthorizationServer) -> None:
+        self.server = server
+        #: Whether something was sent already, and would be in vain without what is to follow.
+        self.has_begun = False
+        self._has_slot = False
+
+    def wait_for_slot(self) -> None:
+        """Wait until ``requests_per_minute`` allows one more request, and keep it for ``send()``.
+
+        At most for DCR_TIMEOUT seconds, and in the middle of the work for half of DCR_LEASE.
+        Raises ConflictError with ``retry_after`` where that would be longer, and inside a
+        transaction, which would keep every other process waiting.
+        """
+        self._has_slot = True
+        if not self.server.requests_per_minute:
+            return
+        refuse_inside_atomic()
+        patience = conf.DCR_LEASE / 2 if self.has_begun else conf.DCR_TIMEOUT
+        wait = self.server.reserve(patience)
+        if wait > patience:
+            raise ConflictError(
+                f"{self.server.issuer} is asked {self.server.requests_per_minute} times a minute "
+                f"already, and no more is allowed. Try again in {math.ceil(wait)} seconds.",
+                retry_after=math.ceil(wait),
+            )
+        time.sleep(wait)
+
+    @sensitive_variables()
+    def send(
+        self,
+        method: str,
+        url: str,
+        *,
+        token: str | None = None,
+        body: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> transport.Reply:
+        """Wait for a slot, and send one request; see ``transport.send``.
+
+        Raises ConflictError, with nothing sent, where the slot is too far away.
+        """
+        if not self._has_slot:
+            self.wait_for_slot()
+        self._has_slot, self.has_begun = False, True
+        return transport.send(method, url, token=token, body=body, headers=headers)
+
+
+class Operation(Exchanges):
+    """Work for one registration; ``step`` is what its errors call it."""
+
+    def __init__(self, registration: ClientRegistration, step: str) -> None:
+        super().__init__(registration.server)
+        self.registration = registration
+        self.step = step
+
+    def acquire(self, *statuses: Status, task: str = "", **values: Any) -> None:
+        """Claim the row while it is in one of ``statuses``, waiting for another process to finish.
+
+        ``task`` is what its history calls this, where that is not the step; ``values`` are
+        written with the lease. Raises ConflictError where the row is, or comes to be, in another
+        state, or stays claimed for longer than one exchange may last.
+        """
+        registration = self.registration
+        for _ in attempts():
+            if registration.claim(*statuses, task=task or self.step, **values):
+                return
+            registration.reload()
+            check_state(registration, *statuses)
+        raise conflict(
+            registration,
+            "is held by another process; try again later",
+            retry_after=math.ceil(conf.DCR_TIMEOUT),
+        )
+
+    @contextmanager
+    def lease(self, *statuses: Status, task: str = "") -> Iterator[None]:
+        """Hold the row for the block, and record on it how the block failed.
+
+        Raises what ``acquire()`` raises.
+        """
+        self.acquire(*statuses, task=task)
+        registration = self.registration
+        try:
+            yield
+        except RegistrationGoneError as exc:
+            mark_gone(registration, exc)
+            raise
+        except NotStoredError as exc:
+            logger.error("%s", exc)
+            with suppress(Error):  # the database may still be out of reach
+                registration.fail(exc)
+            raise
+        except DCRError as exc:
+            if not (isinstance(exc, ConflictError) and exc.retry_after):  # which passes
+                registration.fail(exc)
+            raise
+        finally:
+            registration.release()
+
+
+@contextmanager
+def operation(
+    registration: ClientRegistration, step: str, *, at_any_server: bool = False
+) -> Iterator[Operation]:
+    """Begin work for a row that may write at its server.
+
+    Raises ConflictError inside a transaction, and NotAllowedError where the site does not allow
+    the server any more, unless ``at_any_server``.
+    """
+    with errors_at(registration.server.issuer, step):
+        refuse_inside_atomic()
+        if not at_any_server:
+            registration.server.check_allowed()
+        yield Operation(registration, step)
+
+
+def refuse_inside_atomic() -> None:
+    """Raise ConflictError inside a caller's transaction, whose rollback would lose credentials.
+
+    The test is Django's own for ``atomic(durable=True)``, so test cases still work.
+    """
+    alias = router.db_for_write(ClientRegistration)
+    connection = transaction.get_connection(alias)
+    if connection.in_atomic_block:
+        with suppress(RuntimeError), transaction.atomic(using=alias, durable=True):
+            return
+    elif connection.get_autocommit():  # where it is off, no intent would be committed either
+        return
+    raise ConflictError(
+        "This speaks to the server and cannot run inside a transaction, whose rollback "
+        "would lose what the server issued. Call it outside atomic(); with ATOMIC_REQUESTS "
+        "decorate the view with transaction.non_atomic_requests."
+    )
+
+
+def mark_gone(registration: ClientRegistration, refusal: RegistrationGoneError) -> None:
+    """Record that the server refuses the row's token or forgot the client, and tell of it."""
+    if registration.fail(refusal, Status.GONE):
+        announce(signals.gone, registration)
+
+
+def check_state(registration: ClientRegistration, *statuses: Status) -> None:
+    """Raise ConflictError, with the next step, unless the row is in one of ``statuses``."""
+    if registration.status not in statuses:
+        raise conflict(registration, STATES[Status(registration.status)].next_step)
+
+
+def conflict(
+    registration: ClientRegistration, what: str, *, retry_after: int | None = None
+) -> ConflictError:
+    return ConflictError(
+        f"Registration {registration.pk} {what.format(pk=registration.pk)}.",
+        retry_after=retry_after,
+    )
+
+
+def unusable(information: protocol.ClientInformation) -> InvalidResponseError:
+    return InvalidResponseError(
+        f"The server's answer cannot be used: {'; '.join(information.faults)}. "
+        "Report this to the server's operator."
+    )
+
+
+def attempts() -> Iterator[None]:
+    """Come back again and again, for as long as to wait for the process that has a row.
+
+    More and more often: who has waited longest must not starve among those who came later.
+    """
+    started, waited = time.monotonic(), 0.0
+    while waited < conf.DCR_TIMEOUT + _MARGIN:
+        yield
+        # At random, for waiters that woke in step would collide again.
+        time.sleep(random.uniform(0.1, 1) * 0.1 / (1 + waited))  # noqa: S311
+        waited = time.monotonic() - started
+
+
+def announce(signal: Signal, registration: ClientRegistration, **extra: Any) -> None:
+    # A receiver's error must not undo or hide what has happened at the server.
+    signal.send_robust(sender=ClientRegistration, registration=registration, **extra)
