@@ -281,7 +281,7 @@ def _rotated(row: models.Model, name: str, result: Rotation) -> tuple[str, Any, 
     return fresh.ciphertext, row.pk, secret.ciphertext
 
 
-def holding(name: str, secret: Secret) -> models.Q:
+def ciphertext_is(name: str, secret: Secret) -> models.Q:
     """A condition: column ``name`` still holds exactly this ciphertext."""
     stored = models.ExpressionWrapper(models.F(name), output_field=models.TextField())
     return models.Q(Exact(stored, secret.ciphertext))

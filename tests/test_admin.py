@@ -25,7 +25,7 @@ from django.utils import timezone
 from responses import RequestsMock
 
 from django_dcr import services
-from django_dcr.admin import AuthorizationServerAdmin, ClientRegistrationAdmin, wording
+from django_dcr.admin import AuthorizationServerAdmin, ClientRegistrationAdmin, display
 from django_dcr.models import AuthorizationServer, ClientRegistration, Status
 from tests.factories import (
     APPENDED_OPENID,
@@ -505,7 +505,7 @@ def test_asked_and_granted_stand_side_by_side_with_differences_first(staff: Clie
         deviations=["scope came as a list"],
         client_id_issued_at=1_700_000_000,
     )
-    members = {member.name: member for member in wording.comparison(row)[0]}
+    members = {member.name: member for member in display.comparison(row)[0]}
     assert [name for name, member in members.items() if member.differs] == ["jwks", "scope"]
     assert list(members)[:2] == ["jwks", "scope"]
     assert members["client_name#ja-jp"].granted == ["店"]
@@ -531,9 +531,9 @@ def test_expiry_is_told_as_people_say_it(values: dict[str, int | None], text: st
     if lifetime and lifetime > 1:
         values["client_secret_expires_at"] = int(time.time()) + lifetime
     row = make_registration(**values)
-    assert cells(wording.expiry(row)).lstrip("!✕ ") == text
-    assert cells(wording.expiry_date(row)).endswith(text)
-    assert ("." in wording.expiry_date(row)) is (row.secret_expiry is not None)
+    assert cells(display.expiry(row)).lstrip("!✕ ") == text
+    assert cells(display.expiry_date(row)).endswith(text)
+    assert ("." in display.expiry_date(row)) is (row.secret_expiry is not None)
 
 
 def in_days(days: int) -> int:
@@ -789,8 +789,8 @@ def test_forgetting_what_the_server_did_delete_says_so(
 )
 def test_the_prospect_depends_on_the_row(values: dict[str, str], revoke: str, forget: str) -> None:
     row = make_registration(**values)
-    assert revoke in wording.prospect(row, "revoke")
-    assert forget in wording.prospect(row, "forget")
+    assert revoke in display.prospect(row, "revoke")
+    assert forget in display.prospect(row, "forget")
 
 
 @pytest.mark.parametrize(
@@ -819,7 +819,7 @@ def test_every_state_has_its_words_and_buttons() -> None:
         row = make_registration(
             server=make_server(issuer=f"https://{status}.example"), status=status
         )
-        assert wording.state(row)
+        assert display.state(row)
         ClientRegistrationAdmin(ClientRegistration, admin.site).offers(row)
 
 
@@ -845,7 +845,7 @@ def test_what_would_happen_to_a_draft_or_a_lost_client_is_said(staff: Client) ->
     assert f"A client is registered at {ISSUER}." in asked(staff, "register", draft)
     assert "The server may keep the old client for good" in asked(staff, "retry", lost)
     same = make_registration(server=draft.server, owner="x", client_id="c2")
-    assert "differ now: none." in wording.prospect(same, "update")
+    assert "differ now: none." in display.prospect(same, "update")
 
 
 def test_trying_again_registers_anew_and_leads_to_the_new_row(
@@ -883,7 +883,7 @@ def test_the_history_names_a_new_secret() -> None:
     row = make_registration()
     row.events.create(action="renew", outcome="active", new_secret=False)
     row.events.create(action="renew", outcome="active", new_secret=True)
-    assert [(event.step, event.outcome) for event in wording.events(row)] == [
+    assert [(event.step, event.outcome) for event in display.events(row)] == [
         ("Renew the secret", "active (new secret)"),
         ("Renew the secret", "active (no new secret)"),
     ]
@@ -914,7 +914,7 @@ def test_the_list_shows_state_expiry_and_drift_as_badges(staff: Client) -> None:
 def test_an_active_registration_tells_what_it_wants_next(
     values: dict[str, Any], advice: str
 ) -> None:
-    assert wording.next_step(make_registration(**values)).endswith(advice)
+    assert display.next_step(make_registration(**values)).endswith(advice)
 
 
 def test_the_list_finds_what_drifted(staff: Client) -> None:

@@ -22,7 +22,7 @@ from hypothesis.strategies import SearchStrategy
 from django_dcr import protocol
 from django_dcr.exceptions import DCRError
 from django_dcr.models import AuthorizationServer, ClientRegistration
-from django_dcr.protocol.documents import MAX_DEPTH
+from django_dcr.protocol.json import MAX_DEPTH
 from django_dcr.services import discover, read, register, update
 from tests.factories import (
     APPENDED_OPENID,
@@ -164,6 +164,7 @@ def test_any_answer_about_a_client_is_read_at_once(body: bytes) -> None:
 
 @pytest.mark.parametrize("check", [check_metadata, check_answer])
 def test_twice_as_many_members_are_twice_the_work(check: Callable[[bytes], None]) -> None:
+    work(check, wide(1))  # fills what is cached, such as compiled patterns
     one, two, four = (work(check, wide(members)) for members in (200, 400, 800))
     assert four - two < 2.1 * (two - one)
 

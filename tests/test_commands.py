@@ -20,7 +20,7 @@ from django.core.management import CommandError, call_command
 from django.db import OperationalError, connection
 from django.utils import timezone
 
-from django_dcr.management.metadata import read_changes
+from django_dcr.management.client_metadata import read_changes
 from django_dcr.models import AuthorizationServer, ClientRegistration
 from tests.factories import (
     CALLBACK,

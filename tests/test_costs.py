@@ -149,6 +149,6 @@ def test_no_more_rows_are_counted_than_the_list_has_pages_for() -> None:
 @pytest.mark.only_on("sqlite")  # others scan a table that is small
 def test_what_is_to_be_done_is_found_by_index() -> None:
     rows, soon = ClientRegistration.objects.all(), timezone.now() + timedelta(days=7)
-    for wanted in (rows.unsettled(), rows.expiring(soon), rows.for_key("a", "b").live()):
+    for wanted in (rows.needs_reconciliation(), rows.expiring(soon), rows.for_key("a", "b").live()):
         assert " USING INDEX " in wanted.explain()
         assert "SCAN" not in wanted.explain()

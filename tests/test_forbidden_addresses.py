@@ -1,7 +1,7 @@
 """The addresses that no server may lead to, in every spelling and at every place of a URL.
 
 Fault 91. None of them is connected to nor looked up, whoever names it: a caller, an issuer, a
-document, or an answer; and not even where an operator has vouched for the origin. Each of them
+document, or an answer; and not even where an operator trusts the origin. Each of them
 is tried at the door to the network; at each way to it one of each kind is, and all with CASES=all.
 """
 

@@ -118,7 +118,7 @@ def first_answered_then_exceeded(answered: bytes) -> Callable[[Server, socket.so
 def test_no_guarded_session_shows_what_it_sends(kind: Any, settings: Any) -> None:
     with Server(hostile.read, exceed) as server:
         settings.DCR_INTERNAL_ORIGINS = [server.url]
-        session = transport.guard(requests.Session(), server.url)
+        session = transport.harden_session(requests.Session(), server.url)
         body = f"client_secret={SECRET}"
         prepared = session.prepare_request(
             requests.Request(

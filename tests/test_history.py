@@ -17,7 +17,7 @@ from responses import RequestsMock
 from django_dcr import models
 from django_dcr.exceptions import DCRError
 from django_dcr.models import ClientRegistration, RegistrationEvent, Status, actor
-from django_dcr.models.events import MAX_EVENTS, record
+from django_dcr.models.registrationevent import MAX_EVENTS, record
 from django_dcr.services import read, reconcile, register, renew, retry, revoke, update
 from tests.factories import (
     ENDPOINT,
@@ -90,7 +90,7 @@ def test_an_event_that_cannot_be_written_undoes_nothing(
 
     with connection.execute_wrapper(refuse):
         read(row)
-    assert stored(row).holds("client_secret", "s2")
+    assert stored(row).secret_equals("client_secret", "s2")
     assert f"No event was written for registration {row.pk}: no room" in caplog.text
     assert events(row) == []
 
@@ -235,5 +235,5 @@ def test_an_answer_is_stored_although_what_is_asked_cannot_be_told(
     settings.DCR_CLIENT_METADATA = defaults
     mocked_responses.get(URI, json=client_information(registration_access_token="t2"))
     read(row)
-    assert stored(row).holds("registration_access_token", "t2")
+    assert stored(row).secret_equals("registration_access_token", "t2")
     assert ISSUER in str(row)

@@ -73,7 +73,7 @@ from tests.hostile import (
     silence,
     until_it_stalls,
 )
-from tests.test_protocol_documents import REFUSED
+from tests.test_protocol_json import REFUSED
 
 pytestmark = [pytest.mark.network, pytest.mark.django_db]
 

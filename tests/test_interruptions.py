@@ -171,7 +171,7 @@ def test_a_mark_survives_the_release_that_follows(mocked_responses: Stubs) -> No
     row = stored(row)
     assert row.lease != ""
     assert "the database did not store" in row.last_error
-    assert ClientRegistration.objects.unsettled().get() == row
+    assert ClientRegistration.objects.needs_reconciliation().get() == row
     mocked_responses.get(URI, json=client_information(**NEW))
     assert reconcile() == [row]
     assert credentials(row) == ("s2", "t2")

@@ -236,13 +236,13 @@ class Admin:
 
     def _act(self, name: str) -> str:
         """Choose an action, and say yes on the page that asks."""
-        page = self._post("clientregistration/", {"action": name, **self._chosen()})
+        page = self._post("clientregistration/", {"action": name, **self._negotiated()})
         hidden = re.findall(
             r'<input type="hidden" name="(\w+)" value="(\w+)"', page.content.decode()
         )
         return self._submit("clientregistration/", **dict(hidden))
 
-    def _chosen(self) -> dict[str, int]:
+    def _negotiated(self) -> dict[str, int]:
         return {ACTION_CHECKBOX_NAME: ClientRegistration.objects.get().pk}
 
     def _submit(self, page: str, **fields: Any) -> str:

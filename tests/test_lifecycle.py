@@ -14,7 +14,7 @@ from django.test import RequestFactory
 
 import django_dcr
 from django_dcr import services, tasks
-from django_dcr.admin import wording
+from django_dcr.admin import display
 from django_dcr.admin.registrations import ClientRegistrationAdminMixin, add_actions
 from django_dcr.exceptions import ConflictError, NetworkError
 from django_dcr.lifecycle import ACTIONS, DELETABLE, EVENTS, STATES, Action, Status
@@ -40,7 +40,7 @@ def test_errors_and_pages_say_what_the_table_says(status: Status) -> None:
     with pytest.raises(ConflictError) as caught:
         check_state(row, *others)
     assert STATES[status].next_step.format(pk=row.pk) in str(caught.value)
-    assert wording.next_step(row).startswith(str(STATES[status].meaning))
+    assert display.next_step(row).startswith(str(STATES[status].meaning))
 
 
 def test_no_other_module_keeps_a_table_of_statuses() -> None:
@@ -62,7 +62,7 @@ def test_every_action_is_complete(name: str) -> None:
     assert EVENTS[name] == action.label
     assert action.done
     row = make_registration(status=action.statuses[0])
-    assert wording.prospect(row, name)
+    assert display.prospect(row, name)
     assert (PACKAGE / f"management/commands/dcr_{action.service or name}.py").exists() or (
         name == "retry"  # an option of dcr_reconcile
     )
@@ -114,7 +114,7 @@ def test_a_new_action_is_found_by_every_way_in(monkeypatch: pytest.MonkeyPatch) 
     assert "ping" in site.offers(row)
     assert site.label("ping") == "Ping"
     assert "ping" in site.get_actions(request)
-    assert wording.prospect(row, "ping") == "?"
+    assert display.prospect(row, "ping") == "?"
     tasks.perform("ping", row.pk)
     row.status = "gone"
     assert not ping.allows(row)

@@ -646,10 +646,10 @@ def test_a_token_that_superseded_the_stored_one_is_saved_without_the_lease() -> 
     turned = sleeper.registration_access_token
     ClientRegistration.objects.update(lease="another")
     new = information(registration_access_token="t2")
-    assert sleeper.store(new, metadata=GRANTED, turned=turned)
+    assert sleeper.store(new, metadata=GRANTED, superseded=turned)
     assert stored(row).registration_access_token.reveal() == "t2"
     assert not sleeper.store(
-        information(registration_access_token="t3"), metadata=GRANTED, turned=turned
+        information(registration_access_token="t3"), metadata=GRANTED, superseded=turned
     )
     assert stored(row).registration_access_token.reveal() == "t2"
 
@@ -665,7 +665,7 @@ def test_a_row_given_up_as_gone_gets_the_token_and_stays_gone() -> None:
     assert other.claim(Status.ACTIVE)
     assert other.fail("401", Status.GONE)
     new = information(registration_access_token="t2")
-    assert not sleeper.store(new, metadata=GRANTED, turned=turned)
+    assert not sleeper.store(new, metadata=GRANTED, superseded=turned)
     late = stored(row)
     assert (late.status, late.live, late.client_digest) == ("gone", None, None)
     assert late.registration_access_token.reveal() == "t2"
@@ -842,16 +842,16 @@ def test_unsettled_is_what_nobody_works_on_any_more() -> None:
         ]
     ):
         make_draft(server=server, owner=str(number), status=status, lease_until=until, live=live)
-    rows = ClientRegistration.objects.unsettled()
+    rows = ClientRegistration.objects.needs_reconciliation()
     assert sorted(map(int, rows.values_list("owner", flat=True))) == [0, 1, 3, 5, 7, 9, 11]
 
 
 def test_the_client_of_a_renewal_under_way_is_not_unsettled() -> None:
     row = make_registration(lease="x", lease_until=now() + timedelta(minutes=1))
     spare = make_registration(server=row.server, client_id="c2", live=None)
-    assert not ClientRegistration.objects.unsettled().exists()
+    assert not ClientRegistration.objects.needs_reconciliation().exists()
     ClientRegistration.objects.filter(pk=row.pk).update(lease="", lease_until=None)
-    assert ClientRegistration.objects.unsettled().get() == spare
+    assert ClientRegistration.objects.needs_reconciliation().get() == spare
 
 
 # --- the registration: writing when the connection has died ------------------------------------

@@ -15,26 +15,26 @@ from django_dcr.protocol import (
     check_issuer,
     check_server_metadata,
     check_status,
+    check_trusted_origin,
     client_authentication,
     client_information,
     client_metadata,
     endpoint,
     parse_object,
     registration_request,
-    vouched,
     warnings,
 )
 from django_dcr.transport import Reply
-from tests.test_protocol_discovery import BAD_ISSUERS
 from tests.test_protocol_policy import REFUSED
-from tests.test_protocol_registration import statement
+from tests.test_protocol_registration_requests import statement
+from tests.test_protocol_server_metadata import BAD_ISSUERS
 
 ISSUER = "https://as.example"
 LONG = "x" * 5_000
 
 
 def use(url: str) -> None:
-    vouched(url, issuer=ISSUER, trusted_origins=())
+    check_trusted_origin(url, issuer=ISSUER, trusted_origins=())
 
 
 def find(name: str) -> None:

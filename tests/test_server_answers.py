@@ -16,7 +16,7 @@ from requests.structures import CaseInsensitiveDict
 
 from django_dcr import protocol
 from django_dcr.exceptions import RegistrationGoneError, RequestRejectedError
-from django_dcr.protocol.refusals import rejection
+from django_dcr.protocol.errors import rejection
 
 FILES = sorted((Path(__file__).parent / "data").glob("*.json"))
 

@@ -22,7 +22,7 @@ from tests.factories import (
     make_registration,
     server_metadata,
 )
-from tests.test_protocol_registration import statement
+from tests.test_protocol_registration_requests import statement
 
 pytestmark = pytest.mark.django_db
 Stubs = responses.RequestsMock

@@ -40,7 +40,7 @@ def _no_connection_rests(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def session() -> requests.Session:
-    return transport.guard(requests.Session(), "https://as.example")
+    return transport.harden_session(requests.Session(), "https://as.example")
 
 
 def test_a_form_is_posted_as_the_library_made_it(session: requests.Session) -> None:
@@ -115,5 +115,5 @@ def test_closing_a_session_leaves_the_threads_connection(session: requests.Sessi
     with Server(read, answer(b"{}"), read, answer(b"{}")) as server:
         session.get(server.url)
         session.close()
-        transport.guard(requests.Session(), "https://as.example").get(server.url)
+        transport.harden_session(requests.Session(), "https://as.example").get(server.url)
     assert server.accepted == 1

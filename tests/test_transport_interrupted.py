@@ -23,7 +23,7 @@ from django_dcr.protocol import (
     encode,
     parse_object,
 )
-from django_dcr.protocol.refusals import rejection
+from django_dcr.protocol.errors import rejection
 from django_dcr.text import SensitiveBytes, SensitiveText
 from django_dcr.transport import Reply
 from tests import hostile
@@ -166,7 +166,7 @@ def stopped_at(number: int, run: Callable[[], object]) -> BaseException | None:
 @pytest.mark.parametrize("method", ["client_secret_basic", "client_secret_post"])
 @pytest.mark.parametrize("step", STEPS)
 def test_what_ends_a_librarys_exchange_carries_no_credentials(step: str, method: str) -> None:
-    session = transport.guard(requests.Session(), ISSUER)
+    session = transport.harden_session(requests.Session(), ISSUER)
     headers, parameters = client_authentication("c1", SensitiveText(SECRET), method)
     with Server(*STEPS[step]) as server:
 
@@ -183,7 +183,7 @@ def test_what_ends_a_librarys_exchange_carries_no_credentials(step: str, method:
 
 def test_what_a_librarys_own_frames_hold_is_not_shown_either() -> None:
     """Such as the code and the refresh token, which are plain text to whoever logs users in."""
-    session = transport.guard(requests.Session(), ISSUER)
+    session = transport.harden_session(requests.Session(), ISSUER)
     with Server(read, silence) as server:
 
         def call() -> None:

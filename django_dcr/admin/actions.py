@@ -61,7 +61,7 @@ class Outcome(NamedTuple):
     #: Where a server was looked for, and what came of it.
     attempts: Sequence[tuple[str, str]] = ()
 
-    def told(self, limit: int) -> str | SafeString:
+    def render(self, limit: int) -> str | SafeString:
         """Return the text in at most ``limit`` characters, and a line for each attempt."""
         if not self.attempts:
             return clean(self.text, limit)
@@ -247,7 +247,7 @@ class ServiceAdminMixin(_ModelAdmin):
         for outcome in shown:
             # The list of attempts has no room among other messages.
             told = outcome if len(shown) == 1 else outcome._replace(attempts=())
-            text = told.told(min(500, _MAX_LENGTH // len(shown)))
+            text = told.render(min(500, _MAX_LENGTH // len(shown)))
             name = clean(outcome.row, 80)
             # Escaped only where it must be: a cookie has little room.
             message = format_html("“{}”: {}", name, text) if told.attempts else f"“{name}”: {text}"

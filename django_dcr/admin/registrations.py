@@ -22,7 +22,7 @@ from django.utils.translation import gettext_lazy as _
 from django.views.decorators.debug import sensitive_variables
 
 from django_dcr import tasks
-from django_dcr.admin import wording
+from django_dcr.admin import display
 from django_dcr.admin.actions import FROM_PAGE, Outcome, ServiceAdminMixin
 from django_dcr.admin.forms import ClientRegistrationForm, primary_key
 from django_dcr.exceptions import DecryptionError, NetworkError, NotAllowedError
@@ -119,7 +119,7 @@ class ClientRegistrationAdminMixin(ServiceAdminMixin):
         credentials += ["access_token", "endpoint"]
         standing = ["server", "whose", "state", "next_step"]
         standing += ["error"] if obj.last_error else []
-        standing += ["terms"] if list(wording.terms(obj.server)) else []
+        standing += ["terms"] if list(display.terms(obj.server)) else []
         told = ["comparison", "oddities"] if obj.deviations else ["comparison"]
         return [
             (None, {"fields": standing}),
@@ -252,7 +252,7 @@ class ClientRegistrationAdminMixin(ServiceAdminMixin):
             "confirmation",
             title=self.label(name),
             action=name,
-            rows=[(row, wording.prospect(row, name)) for row in rows],
+            rows=[(row, display.prospect(row, name)) for row in rows],
             action_checkbox_name=helpers.ACTION_CHECKBOX_NAME,
             markers=[_CONFIRMED, *marks],
             then_delete=_THEN_DELETE in marks,
@@ -310,7 +310,7 @@ class ClientRegistrationAdminMixin(ServiceAdminMixin):
         for row in objs:
             if row.status not in DELETABLE:
                 page = self.url("change", quote(row.pk))
-                reason = wording.protected(row)
+                reason = display.protected(row)
                 protected = [*protected, format_html('<a href="{}">{}</a>', page, reason)]
         return deleted, counts, forbidden, protected
 
@@ -333,42 +333,42 @@ class ClientRegistrationAdminMixin(ServiceAdminMixin):
 
     @admin.display(description=_("expires"), ordering="client_secret_expires_at")
     def expiry(self, registration: ClientRegistration) -> str:
-        return wording.expiry(registration)
+        return display.expiry(registration)
 
     @admin.display(description=_("expires"))
     def expiry_date(self, registration: ClientRegistration) -> str:
-        return wording.expiry_date(registration)
+        return display.expiry_date(registration)
 
     @admin.display(description=_("drift"), ordering="has_drift")
     def drifted(self, registration: ClientRegistration) -> str:
-        return wording.drift(registration)
+        return display.drift(registration)
 
     @admin.display(description=_("status"), ordering="status")
     def state(self, registration: ClientRegistration) -> str:
-        return wording.state(registration)
+        return display.state(registration)
 
     @admin.display(description=_("next step"))
     def next_step(self, registration: ClientRegistration) -> str:
-        return wording.next_step(registration)
+        return display.next_step(registration)
 
     @admin.display(description=_("events"))
     def events(self, registration: ClientRegistration) -> str:
-        events = wording.events(registration)
+        events = display.events(registration)
         return render_to_string(f"{_TEMPLATES}/events.html", {"events": events})
 
     @admin.display(description=_("last error"))
     def error(self, registration: ClientRegistration) -> str:
-        return clean(registration.last_error, 500) or wording.NOTHING
+        return clean(registration.last_error, 500) or display.NOTHING
 
     @admin.display(description=_("server's terms"))
     def terms(self, registration: ClientRegistration) -> str:
-        lines = [f"{label}: {' '.join(uri)}" for label, uri in wording.terms(registration.server)]
-        return "\n".join(lines) or wording.NOTHING
+        lines = [f"{label}: {' '.join(uri)}" for label, uri in display.terms(registration.server)]
+        return "\n".join(lines) or display.NOTHING
 
     @admin.display(description=_("asked and granted"))
     def comparison(self, registration: ClientRegistration) -> str:
         try:
-            members, more = wording.comparison(registration)
+            members, more = display.comparison(registration)
         except NotAllowedError as exc:
             return str(exc)
         context = {"members": members, "more": more}
@@ -377,29 +377,29 @@ class ClientRegistrationAdminMixin(ServiceAdminMixin):
     @admin.display(description=_("oddities in answers"))
     def oddities(self, registration: ClientRegistration) -> str:
         lines = [clean(sentence, 300) for sentence in registration.deviations]
-        return "\n".join(lines) or wording.NOTHING
+        return "\n".join(lines) or display.NOTHING
 
     @admin.display(description=_("client ID"))
     def shown_client_id(self, registration: ClientRegistration) -> str:
-        return clean(registration.client_id, 500) or wording.NOTHING
+        return clean(registration.client_id, 500) or display.NOTHING
 
     @admin.display(description=_("client secret"))
     def secret(self, registration: ClientRegistration) -> str:
-        return wording.stored(registration.client_secret)
+        return display.stored(registration.client_secret)
 
     @admin.display(description=_("registration access token"))
     def access_token(self, registration: ClientRegistration) -> str:
-        return wording.stored(registration.registration_access_token)
+        return display.stored(registration.registration_access_token)
 
     @admin.display(description=_("issued"))
     def issued(self, registration: ClientRegistration) -> str:
         seconds = registration.client_id_issued_at
         at = None if seconds is None else datetime.fromtimestamp(seconds, tz=timezone.utc)
-        return display_for_value(at, wording.NOTHING)
+        return display_for_value(at, display.NOTHING)
 
     @admin.display(description=_("client configuration endpoint"))
     def endpoint(self, registration: ClientRegistration) -> str:
-        return clean(registration.registration_client_uri, 500) or wording.NOTHING
+        return clean(registration.registration_client_uri, 500) or display.NOTHING
 
 
 def add_actions(mixin: type[ClientRegistrationAdminMixin]) -> None:

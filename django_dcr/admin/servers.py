@@ -16,7 +16,7 @@ from django.utils.translation import gettext_lazy as _
 from django.views.decorators.debug import sensitive_post_parameters
 
 from django_dcr import services
-from django_dcr.admin import wording
+from django_dcr.admin import display
 from django_dcr.admin.actions import ServiceAdminMixin
 from django_dcr.admin.forms import AuthorizationServerForm
 from django_dcr.models import AuthorizationServer, ClientRegistration
@@ -83,7 +83,7 @@ class AuthorizationServerAdminMixin(ServiceAdminMixin):
         done = gettext("Found out what the server offers.")
         outcome = self.attempt(request, server, "discover", services.discover, done)
         # A warning at most: the row itself was stored.
-        self.message_user(request, outcome.told(500), min(outcome.level, messages.WARNING))
+        self.message_user(request, outcome.render(500), min(outcome.level, messages.WARNING))
 
     def has_discover_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return self.may(request, obj, "discover")
@@ -117,27 +117,27 @@ class AuthorizationServerAdminMixin(ServiceAdminMixin):
 
     @admin.display(description=_("last error"))
     def short_error(self, server: AuthorizationServer) -> str:
-        return clean(server.last_error, 60) or wording.NOTHING
+        return clean(server.last_error, 60) or display.NOTHING
 
     @admin.display(description=_("last error"))
     def error(self, server: AuthorizationServer) -> str:
-        return clean(server.last_error, 500) or wording.NOTHING
+        return clean(server.last_error, 500) or display.NOTHING
 
     @admin.display(description=_("initial access token"))
     def token(self, server: AuthorizationServer) -> str:
-        return wording.stored(server.initial_access_token)
+        return display.stored(server.initial_access_token)
 
     @admin.display(description=_("registration"))
     def registration(self, server: AuthorizationServer) -> str:
-        return wording.registration(server)
+        return display.registration(server)
 
     @admin.display(description=_("fresh until"))
     def freshness(self, server: AuthorizationServer) -> str:
-        return wording.freshness(server)
+        return display.freshness(server)
 
     @admin.display(description=_("offer"))
     def offer(self, server: AuthorizationServer) -> str:
-        rows = wording.offer(server)
+        rows = display.offer(server)
         return render_to_string("admin/django_dcr/offer.html", {"rows": rows})
 
 

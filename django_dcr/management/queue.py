@@ -9,7 +9,7 @@ from django.core.management import CommandError
 
 from django_dcr import tasks
 from django_dcr.exceptions import NetworkError
-from django_dcr.management.registrations import RegistrationsCommand, threads
+from django_dcr.management.selection import RegistrationsCommand, threads
 from django_dcr.models import ClientRegistration, ClientRegistrationQuerySet
 
 

@@ -6,20 +6,20 @@ import warnings
 from typing import Any
 
 from django_dcr.lifecycle import Status
-from django_dcr.models.events import RegistrationEvent, actor
-from django_dcr.models.hits import live_registration
-from django_dcr.models.persistence import InDoubtError
-from django_dcr.models.registrations import (
+from django_dcr.models.authorizationserver import (
+    AuthorizationServer,
+    AuthorizationServerQuerySet,
+    check_issuer,
+)
+from django_dcr.models.clientregistration import (
     EXPIRY_MARGIN,
     ClientRegistration,
     ClientRegistrationQuerySet,
     check_owner,
 )
-from django_dcr.models.servers import (
-    AuthorizationServer,
-    AuthorizationServerQuerySet,
-    check_issuer,
-)
+from django_dcr.models.hits import live_registration
+from django_dcr.models.persistence import InDoubtError
+from django_dcr.models.registrationevent import RegistrationEvent, actor
 
 __all__ = [
     "EXPIRY_MARGIN",

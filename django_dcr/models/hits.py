@@ -12,8 +12,8 @@ from django.conf import settings
 from django.db import connections, models, router
 
 from django_dcr.fields import SecretField, digest
-from django_dcr.models.registrations import ClientRegistration
-from django_dcr.models.servers import AuthorizationServer
+from django_dcr.models.authorizationserver import AuthorizationServer
+from django_dcr.models.clientregistration import ClientRegistration
 
 # What nobody logs in with is loaded when it is asked for.
 _DEFERRED = {"deviations"}

@@ -179,7 +179,7 @@ class LeasedModel(models.Model):
     def _row(self) -> models.QuerySet[Any]:
         return type(self)._default_manager.using(self._alias).filter(pk=self.pk)
 
-    def _mine(self) -> models.Q:
+    def owned_by_me(self) -> models.Q:
         return models.Q(lease=self.lease)
 
     def _write(
@@ -228,4 +228,4 @@ class LeasedModel(models.Model):
         return self._row().filter(**values).exists()
 
     def _update(self, fence: models.Q | None, values: dict[str, Any]) -> int:
-        return self._row().filter(self._mine() if fence is None else fence).update(**values)
+        return self._row().filter(self.owned_by_me() if fence is None else fence).update(**values)

@@ -6,38 +6,38 @@ untrusted until a function of this package has checked it.
 
 from __future__ import annotations
 
-from django_dcr.protocol.answers import (
-    MAX_CLOCK_OFFSET,
-    ClientInformation,
-    client_information,
-)
 from django_dcr.protocol.authentication import client_authentication
-from django_dcr.protocol.discovery import (
-    check_issuer,
-    check_server_metadata,
-    endpoint,
-    entity_tag,
-    freshness,
-    vouched,
-    well_known_urls,
-)
-from django_dcr.protocol.documents import encode, parse_object, storable
-from django_dcr.protocol.login import (
+from django_dcr.protocol.authorization_responses import (
     check_id_token,
     check_response_issuer,
     check_signed_claims,
     code_challenge_method,
     is_invalid_client,
 )
-from django_dcr.protocol.members import METADATA_MEMBERS, overlaid
+from django_dcr.protocol.errors import Reply, check_status
+from django_dcr.protocol.json import encode, parse_object, storable
+from django_dcr.protocol.members import METADATA_MEMBERS, merge_metadata
 from django_dcr.protocol.policy import check_client_metadata
-from django_dcr.protocol.refusals import Reply, check_status
-from django_dcr.protocol.registration import (
+from django_dcr.protocol.registration_requests import (
     client_metadata,
     differences,
     registration_request,
     update_request,
     warnings,
+)
+from django_dcr.protocol.responses import (
+    MAX_CLOCK_OFFSET,
+    ClientInformation,
+    client_information,
+)
+from django_dcr.protocol.server_metadata import (
+    check_issuer,
+    check_server_metadata,
+    check_trusted_origin,
+    endpoint,
+    entity_tag,
+    freshness,
+    well_known_urls,
 )
 
 __all__ = [
@@ -52,6 +52,7 @@ __all__ = [
     "check_server_metadata",
     "check_signed_claims",
     "check_status",
+    "check_trusted_origin",
     "client_authentication",
     "client_information",
     "client_metadata",
@@ -62,12 +63,11 @@ __all__ = [
     "entity_tag",
     "freshness",
     "is_invalid_client",
-    "overlaid",
+    "merge_metadata",
     "parse_object",
     "registration_request",
     "storable",
     "update_request",
-    "vouched",
     "warnings",
     "well_known_urls",
 ]

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from django_dcr.exceptions import NotAllowedError
-from django_dcr.protocol.documents import is_altered, storable
+from django_dcr.protocol.json import is_altered, storable
 from django_dcr.text import clean
 
 #: RFC 7591 section 2, OpenID Connect Registration section 2 and the OpenID logout specifications.
@@ -87,7 +87,7 @@ def type_of(name: str) -> type | None:
     return METADATA_MEMBERS.get(name.partition("#")[0])
 
 
-def folded(name: str) -> str:
+def normalize_name(name: str) -> str:
     """Return ``name`` in the form to compare: language tags ignore case (RFC 7591 section 2.2)."""
     base, mark, tag = name.partition("#")
     return base + mark + tag.lower()
@@ -106,7 +106,7 @@ def strings(metadata: Mapping[str, Any], name: str) -> list[str] | None:
     return value or None
 
 
-def overlaid(*layers: Mapping[str, Any]) -> dict[str, Any]:
+def merge_metadata(*layers: Mapping[str, Any]) -> dict[str, Any]:
     """Lay metadata over one another; later layers win, and an empty value removes.
 
     Raises NotAllowedError for a layer that is no mapping from text.
@@ -118,11 +118,11 @@ def overlaid(*layers: Mapping[str, Any]) -> dict[str, Any]:
                 "Client metadata must be one JSON object whose names are text, "
                 'such as {"client_name": "Shop"}.'
             )
-        members.update({folded(name): (name, value) for name, value in layer.items()})
+        members.update({normalize_name(name): (name, value) for name, value in layer.items()})
     return {name: value for name, value in members.values() if not is_empty(value)}
 
 
-def cleaned(document: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+def parse_metadata(document: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
     """Return a document's client metadata in its types, and a sentence for each oddity.
 
     What is null or empty, what the server alone assigns and what is a secret are left out;

@@ -11,7 +11,7 @@ from typing import Any
 
 from django_dcr import uris
 from django_dcr.exceptions import InvalidResponseError, NotAllowedError
-from django_dcr.protocol.documents import encode, parse_object, storable
+from django_dcr.protocol.json import encode, parse_object, storable
 from django_dcr.protocol.members import ASSIGNED_MEMBERS, PRIVATE_KEY_MEMBERS, type_of
 from django_dcr.text import clean
 

@@ -233,7 +233,7 @@ def _send(
         )
     registration.check_attached()
     bearer = token.reveal()
-    protocol.vouched(uri, issuer=server.issuer, trusted_origins=server.trusted_origins)
+    protocol.check_trusted_origin(uri, issuer=server.issuer, trusted_origins=server.trusted_origins)
     payload = None if body is None else protocol.encode(body)
     reply = work.send(method, uri, token=bearer, body=payload)
     secrets = [bearer] if body is None else [bearer, body.get("client_secret", "")]
@@ -264,10 +264,10 @@ def _store(
     secret = registration.client_secret  # stays this very object unless there is a new one
     # Members that an answer leaves out are as they were asked (RFC 7591 section 3.2.1).
     adoptable = reply.status == 200 and not information.faults
-    metadata = protocol.overlaid(known, information.metadata) if adoptable else None
+    metadata = protocol.merge_metadata(known, information.metadata) if adoptable else None
     try:
         stored = registration.store(
-            information, metadata=metadata, turned=superseded, release=release and adoptable
+            information, metadata=metadata, superseded=superseded, release=release and adoptable
         )
     except IntegrityError as exc:
         raise conflict(registration, "was replaced while this process waited") from exc

@@ -203,7 +203,8 @@ def client_refused(registration: ClientRegistration) -> None:
 def login_session(session: AnySession, registration: ClientRegistration) -> AnySession:
     """Let a library's session of ``requests`` speak to this registration's server; return it.
 
-    It goes through ``transport.guard``, and ``client_refused`` hears of every ``invalid_client``.
+    It goes through ``transport.harden_session``, and ``client_refused`` hears of every
+    ``invalid_client``.
     """
 
     def notice(response: Any, *_args: Any, **_options: Any) -> None:
@@ -211,7 +212,7 @@ def login_session(session: AnySession, registration: ClientRegistration) -> AnyS
             client_refused(registration)
 
     session.hooks["response"].append(notice)
-    return transport.guard(session, registration.server.issuer)
+    return transport.harden_session(session, registration.server.issuer)
 
 
 def _find_out(registration: ClientRegistration) -> None:

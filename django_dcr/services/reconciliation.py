@@ -28,7 +28,10 @@ def reconcile() -> list[ClientRegistration]:
     with errors_at("", "delete"):
         refuse_inside_atomic()
     rows = list(
-        ClientRegistration.objects.primary().unsettled().select_related("server").order_by("pk")
+        ClientRegistration.objects.primary()
+        .needs_reconciliation()
+        .select_related("server")
+        .order_by("pk")
     )
     for registration in rows:
         settle(registration)
@@ -40,7 +43,7 @@ def reconcile() -> list[ClientRegistration]:
 def _settle_at_server(registration: ClientRegistration) -> None:
     status = registration.status
     if status == Status.ACTIVE:
-        (recover if registration.live else _settle_spare)(registration)
+        (recover if registration.live else _settle_orphan)(registration)
     elif status == Status.REVOKING and not registration.live:
         revoke_replaced(registration)
     elif status in (Status.UNKNOWN, Status.REVOKING) and registration.is_manageable:
@@ -50,7 +53,7 @@ def _settle_at_server(registration: ClientRegistration) -> None:
         registration.release()
 
 
-def _settle_spare(registration: ClientRegistration) -> None:
+def _settle_orphan(registration: ClientRegistration) -> None:
     """Finish the renewal that registered this client, or delete the client."""
     rows = ClientRegistration.objects.primary().select_related("server").active().live()
     current = rows.for_key(registration.server.issuer, registration.owner).first()

@@ -191,7 +191,7 @@ def _overtaken(work: Operation, issued: protocol.ClientInformation) -> None:
     """This process slept beyond its lease, and the row is no longer its own."""
     registration = work.registration
     if _delete_orphan(work, issued) == Status.UNKNOWN:
-        registration.record_spare(issued)
+        registration.record_orphan(issued)
     registration.reload()
     raise conflict(registration, "was taken over while this process waited for the server")
 
@@ -204,7 +204,9 @@ def _delete_orphan(work: Operation, issued: protocol.ClientInformation) -> Statu
         return Status.UNKNOWN
     server = work.server
     try:
-        protocol.vouched(uri, issuer=server.issuer, trusted_origins=server.trusted_origins)
+        protocol.check_trusted_origin(
+            uri, issuer=server.issuer, trusted_origins=server.trusted_origins
+        )
         reply = work.send("DELETE", uri, token=token)
         protocol.check_status(reply, {200, 204, 404, 410}, step="delete")
     except DCRError:

@@ -70,7 +70,7 @@ def finish_renewal(registration: ClientRegistration) -> bool:
         operation(registration, STEP, at_any_server=True) as work,
         work.lease(Status.ACTIVE, task="renew"),
     ):
-        successor = _left_behind(registration)
+        successor = _interrupted_replacement(registration)
         if successor is None:
             return False
         _put_in_place(successor, registration)
@@ -100,7 +100,7 @@ def _successor(registration: ClientRegistration) -> ClientRegistration:
     """Register a new client in place of one whose secret is about to expire."""
     if not registration.client_secret_expires_at:
         raise UnsupportedError("The server issued no new secret. The present one has no known end.")
-    successor = _left_behind(registration) or _register_again(registration)
+    successor = _interrupted_replacement(registration) or _register_again(registration)
     _put_in_place(successor, registration)
     return successor
 
@@ -119,7 +119,7 @@ def _put_in_place(successor: ClientRegistration, registration: ClientRegistratio
         registration.clear(f"Registration {successor.pk} holds this client now.")
 
 
-def _left_behind(registration: ClientRegistration) -> ClientRegistration | None:
+def _interrupted_replacement(registration: ClientRegistration) -> ClientRegistration | None:
     """Return the new client that an interrupted renewal has registered already."""
     key = registration.server.issuer, registration.owner
     rows = ClientRegistration.objects.primary().for_key(*key)

@@ -5,7 +5,7 @@ proxies from the environment and redirects (``sessions``). The ``connections`` b
 where they may go, and an ``exchange`` how long, and how many bytes, it may go on for.
 """
 
-from django_dcr.transport.adapter import guard
+from django_dcr.transport.adapter import harden_session
 from django_dcr.transport.sending import Reply, send
 
-__all__ = ["Reply", "guard", "send"]
+__all__ = ["Reply", "harden_session", "send"]

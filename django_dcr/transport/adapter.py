@@ -21,7 +21,7 @@ _NO_COOKIES = DefaultCookiePolicy(allowed_domains=[])
 _NOT_PASSED_ON = {"accept-encoding", "connection", "content-length", "user-agent"}
 
 
-def guard(session: AnySession, issuer: str) -> AnySession:
+def harden_session(session: AnySession, issuer: str) -> AnySession:
     """Let a session of ``requests`` speak through ``send()`` alone; return it.
 
     Every exchange then has its limits: allowed addresses, ``DCR_TIMEOUT`` seconds,

@@ -6,7 +6,7 @@ from typing import Any
 
 from django.utils import timezone
 
-from django_dcr.management.registrations import RegistrationsCommand, days
+from django_dcr.management.selection import RegistrationsCommand, days
 
 
 class Command(RegistrationsCommand):

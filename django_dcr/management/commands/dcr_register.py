@@ -12,7 +12,7 @@ from django_dcr import protocol
 from django_dcr.exceptions import ConflictError, errors_at
 from django_dcr.fields import digest
 from django_dcr.lifecycle import ACTIONS
-from django_dcr.management import metadata as wishes
+from django_dcr.management import client_metadata
 from django_dcr.management.output import DCRCommand
 from django_dcr.models import (
     AuthorizationServer,
@@ -32,7 +32,7 @@ class Command(DCRCommand):
         super().add_arguments(parser)
         parser.add_argument("issuer", help="the issuer identifier, exactly as the server has it")
         parser.add_argument("--owner", default="", help="whose registration this is")
-        wishes.add_arguments(parser)
+        client_metadata.add_arguments(parser)
         parser.add_argument(
             "--initial-access-token-file",
             dest="token_file",
@@ -72,10 +72,10 @@ class Command(DCRCommand):
         check_issuer(issuer)
         check_owner(owner)
         registration = _live(issuer, owner)
-        registration.requested_metadata = wishes.requested(
+        registration.requested_metadata = client_metadata.requested(
             registration.requested_metadata,
-            wishes.read_document(metadata),
-            wishes.read_changes(changes),
+            client_metadata.read_document(metadata),
+            client_metadata.read_changes(changes),
         )
         token = _initial_access_token(token_file)
         protocol.check_client_metadata(registration.asked)
@@ -97,7 +97,10 @@ def _initial_access_token(file: str | None) -> str | None:
         if not token:
             return None
     else:
-        source, token = clean(file), wishes.read_bytes(file).decode("ascii", "replace").strip()
+        source, token = (
+            clean(file),
+            client_metadata.read_bytes(file).decode("ascii", "replace").strip(),
+        )
     if not re.fullmatch("[!-~]+", token):
         raise CommandError(f"{source} must hold the token and nothing else, on one line.")
     return token

@@ -10,7 +10,7 @@ from django.utils import timezone
 
 from django_dcr.conf import conf
 from django_dcr.management.queue import QueueCommand
-from django_dcr.management.registrations import days, names_some
+from django_dcr.management.selection import days, names_some
 from django_dcr.models import ClientRegistration, Status
 from django_dcr.services import renew, renew_if_due
 

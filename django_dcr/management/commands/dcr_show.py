@@ -7,7 +7,7 @@ from django.core.management import CommandError
 
 from django_dcr.fields import Secret
 from django_dcr.management.output import SECRETS, DCRCommand
-from django_dcr.management.registrations import among
+from django_dcr.management.selection import among
 from django_dcr.models import ClientRegistration
 
 

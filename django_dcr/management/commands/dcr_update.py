@@ -4,7 +4,7 @@ from argparse import ArgumentParser
 from typing import Any
 
 from django_dcr import protocol
-from django_dcr.management import metadata as wishes
+from django_dcr.management import client_metadata
 from django_dcr.management.queue import QueueCommand
 from django_dcr.models import ClientRegistration, Status
 from django_dcr.services import update
@@ -18,17 +18,17 @@ class Command(QueueCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         super().add_arguments(parser)
-        wishes.add_arguments(parser)
+        client_metadata.add_arguments(parser)
 
     def handle(
         self, *, metadata: str | None, changes: list[str], queue: bool, **options: Any
     ) -> None:
-        members = wishes.read_changes(changes)
-        document = wishes.read_document(metadata)
+        members = client_metadata.read_changes(changes)
+        document = client_metadata.read_document(metadata)
 
         def wish(registration: ClientRegistration) -> ClientRegistration:
             stored = registration.requested_metadata
-            registration.requested_metadata = wishes.requested(stored, document, members)
+            registration.requested_metadata = client_metadata.requested(stored, document, members)
             protocol.check_client_metadata(registration.asked)
             return registration
 

@@ -12,14 +12,14 @@ from types import MappingProxyType
 from typing import Any
 
 from django_dcr.exceptions import DCRError, UnsupportedError
-from django_dcr.protocol.documents import parse_object
+from django_dcr.protocol.json import parse_object
 from django_dcr.protocol.members import (
     ASSIGNED_MEMBERS,
     NEVER_GRANTED,
-    cleaned,
-    folded,
     is_empty,
-    overlaid,
+    merge_metadata,
+    normalize_name,
+    parse_metadata,
     strings,
 )
 from django_dcr.protocol.policy import application_type, check_client_metadata, grant_types
@@ -53,7 +53,7 @@ def client_metadata(*layers: Mapping[str, Any], owner: str = "") -> dict[str, An
     ``{owner}`` in client_name, language-tagged or not, becomes ``owner``; a list of scopes becomes
     one text. Raises NotAllowedError for a layer that is no mapping.
     """
-    merged = overlaid(*layers)
+    merged = merge_metadata(*layers)
     for name, value in merged.items():
         if name.partition("#")[0] == "client_name" and isinstance(value, str):
             merged[name] = value.replace("{owner}", owner).strip()
@@ -74,16 +74,16 @@ def registration_request(
     Raises NotAllowedError for metadata that may not be sent, and UnsupportedError where the
     server says that it does not offer what is asked.
     """
-    request = overlaid(metadata)
+    request = merge_metadata(metadata)
     check_client_metadata(request)
     for name in list(request):
         if not _logout_is_supported(name, server_metadata):
             del request[name]
     _check_offered(request, server_metadata)
-    return {**request, **_chosen(request, server_metadata)}
+    return {**request, **_negotiated(request, server_metadata)}
 
 
-def _chosen(request: Mapping[str, Any], server_metadata: Mapping[str, Any]) -> dict[str, Any]:
+def _negotiated(request: Mapping[str, Any], server_metadata: Mapping[str, Any]) -> dict[str, Any]:
     """Return the members that are stated in every request, as wished or for lack of a wish."""
     method = _authentication_method(request, server_metadata)
     chosen = {"token_endpoint_auth_method": method}
@@ -165,9 +165,9 @@ def update_request(
     ``removed``: what a PUT leaves out, the server deletes. ``wanted`` is client metadata that
     passed ``check_client_metadata``.
     """
-    body = overlaid(cleaned(granted)[0], wanted)
-    dropped = {folded(name) for name in removed} | ASSIGNED_MEMBERS
-    body = {name: value for name, value in body.items() if folded(name) not in dropped}
+    body = merge_metadata(parse_metadata(granted)[0], wanted)
+    dropped = {normalize_name(name) for name in removed} | ASSIGNED_MEMBERS
+    body = {name: value for name, value in body.items() if normalize_name(name) not in dropped}
     body["client_id"] = client_id
     if client_secret is not None:
         body["client_secret"] = client_secret
@@ -188,9 +188,9 @@ def differences(
     """
     defaults = dict(_DEFAULTS)
     with suppress(UnsupportedError):
-        defaults |= _chosen(asked, server_metadata)
-    wanted = {folded(name): value for name, value in asked.items()}
-    held = {folded(name): value for name, value in granted.items()}
+        defaults |= _negotiated(asked, server_metadata)
+    wanted = {normalize_name(name): value for name, value in asked.items()}
+    held = {normalize_name(name): value for name, value in granted.items()}
     drift = {}
     for name in [*wanted, *sorted(held.keys() - wanted.keys())]:
         if name in NEVER_GRANTED:

@@ -10,10 +10,10 @@ from django_dcr.exceptions import InvalidResponseError, NotAllowedError, Unsuppo
 from django_dcr.protocol import (
     check_issuer,
     check_server_metadata,
+    check_trusted_origin,
     endpoint,
     entity_tag,
     freshness,
-    vouched,
     well_known_urls,
 )
 
@@ -313,7 +313,7 @@ FOREIGN = {
 def test_an_endpoint_on_an_origin_nobody_vouches_for_is_not_allowed(url):
     """Faults 84, 91, 95 and 117, settled point (d): the message names origin and remedy."""
     with pytest.raises(NotAllowedError, match="trusted_origins"):
-        vouched(url, issuer=ISSUER, trusted_origins=["https://other.example"])
+        check_trusted_origin(url, issuer=ISSUER, trusted_origins=["https://other.example"])
 
 
 @pytest.mark.parametrize(
@@ -332,9 +332,9 @@ def test_an_origin_the_operator_trusts_is_accepted(url, trusted):
 
 def test_an_http_issuer_has_http_endpoints_on_its_own_origin_only():
     issuer = "http://localhost:8000"
-    vouched("http://localhost:8000/o/register", issuer=issuer, trusted_origins=())
+    check_trusted_origin("http://localhost:8000/o/register", issuer=issuer, trusted_origins=())
     with pytest.raises(NotAllowedError, match=r"http://localhost:9000, which is not"):
-        vouched("http://localhost:9000/", issuer=issuer, trusted_origins=())
+        check_trusted_origin("http://localhost:9000/", issuer=issuer, trusted_origins=())
 
 
 @pytest.mark.parametrize("tag", ['"1"', 'W/"a-b"', '""', '"\'{}\\"'])

@@ -12,7 +12,7 @@ from typing import Any
 
 from django_dcr import uris
 from django_dcr.exceptions import InvalidResponseError, NotAllowedError, UnsupportedError
-from django_dcr.protocol.documents import delta_seconds, storable
+from django_dcr.protocol.json import delta_seconds, storable
 from django_dcr.text import clean
 
 # RFC 9110 section 8.8.3. What else a server may put there, a request could not give back.
@@ -117,7 +117,7 @@ def endpoint(
 ) -> str:
     """Return the URL of an endpoint such as "registration_endpoint", exactly as it was stated.
 
-    Raises UnsupportedError where there is none, and what ``vouched`` raises.
+    Raises UnsupportedError where there is none, and what ``check_trusted_origin`` raises.
     """
     url = metadata.get(name)
     if url is None:
@@ -127,11 +127,11 @@ def endpoint(
             if name == "registration_endpoint"
             else f"This server's metadata has no {clean(name)}. Ask its operator to publish it."
         )
-    vouched(url, issuer=issuer, trusted_origins=trusted_origins)
+    check_trusted_origin(url, issuer=issuer, trusted_origins=trusted_origins)
     return str(url)
 
 
-def vouched(url: str, *, issuer: str, trusted_origins: Collection[str]) -> None:
+def check_trusted_origin(url: str, *, issuer: str, trusted_origins: Collection[str]) -> None:
     """Check a URL that the server gave, before anything is sent there; do so at each use.
 
     Raises InvalidResponseError where it is malformed, or http under an https issuer, and

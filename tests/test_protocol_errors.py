@@ -20,7 +20,7 @@ from django_dcr.exceptions import (
     UnsupportedError,
 )
 from django_dcr.protocol import check_status
-from django_dcr.protocol.refusals import rejection
+from django_dcr.protocol.errors import rejection
 
 ISSUER = "https://as.example"
 MANAGEMENT = ["read", "update", "delete"]

@@ -15,7 +15,7 @@ from django_dcr.protocol import (
     update_request,
     warnings,
 )
-from django_dcr.protocol.registration import statement_conflicts
+from django_dcr.protocol.registration_requests import statement_conflicts
 
 REDIRECT = "https://app.example/callback"
 SERVER = {"issuer": "https://as.example"}

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from django_dcr.exceptions import InvalidResponseError, UnsupportedError
-from django_dcr.protocol.documents import parse_object
+from django_dcr.protocol.json import parse_object
 
 #: By how many seconds the server's clock may differ from this machine's.
 LEEWAY = 60

@@ -13,8 +13,8 @@ from types import MappingProxyType
 from typing import Any
 
 from django_dcr import uris
-from django_dcr.protocol.documents import http_date
-from django_dcr.protocol.members import SECRET_METHODS, cleaned, overlaid
+from django_dcr.protocol.json import http_date
+from django_dcr.protocol.members import SECRET_METHODS, merge_metadata, parse_metadata
 from django_dcr.text import SensitiveText, clean, hides_variables
 
 MAX_CLIENT_ID_LENGTH = 16_384
@@ -70,7 +70,7 @@ def client_information(
     leaves out was granted as requested, and the answer has to suffice. ``headers`` are the
     answer's, whose Date tells the server's clock.
     """
-    metadata, deviations = cleaned(document)
+    metadata, deviations = parse_metadata(document)
     reader = _Reader(document, deviations)
     client_id = reader.client_id()
     client_secret = reader.client_secret()
@@ -89,8 +89,8 @@ def client_information(
         reader.faults.append("the answer is an error")
     if requested is not None:
         reader.statement(requested.get("software_statement"))
-        wanted = cleaned(requested)[0]
-        metadata = overlaid(wanted, metadata)
+        wanted = parse_metadata(requested)[0]
+        metadata = merge_metadata(wanted, metadata)
         reader.compare(wanted, metadata)
         reader.suffices(metadata, client_secret, uri, token)
     return ClientInformation(

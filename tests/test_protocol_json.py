@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from django_dcr.exceptions import InvalidResponseError
 from django_dcr.protocol import encode, parse_object, storable
-from django_dcr.protocol.documents import MAX_DEPTH, delta_seconds
+from django_dcr.protocol.json import MAX_DEPTH, delta_seconds
 
 JSON_VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),

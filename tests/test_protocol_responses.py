@@ -13,7 +13,7 @@ from django_dcr.protocol import (
     encode,
     parse_object,
 )
-from django_dcr.protocol.answers import (
+from django_dcr.protocol.responses import (
     MAX_ACCESS_TOKEN_LENGTH,
     MAX_CLIENT_ID_LENGTH,
     MAX_CLIENT_SECRET_LENGTH,

@@ -16,9 +16,16 @@ from django.utils.translation import gettext_lazy as _
 from django_dcr import protocol, text
 from django_dcr.conf import conf
 from django_dcr.exceptions import DecryptionError, NotAllowedError, NotStoredError
-from django_dcr.fields import DigestField, Secret, SecretField, SecretQuerySet, digest, holding
+from django_dcr.fields import (
+    DigestField,
+    Secret,
+    SecretField,
+    SecretQuerySet,
+    ciphertext_is,
+    digest,
+)
 from django_dcr.lifecycle import Status
-from django_dcr.models.events import record
+from django_dcr.models.authorizationserver import AuthorizationServer
 from django_dcr.models.leases import (
     LEASE_IS_FREE,
     WAS_INTERRUPTED,
@@ -26,7 +33,7 @@ from django_dcr.models.leases import (
     LeasedModel,
 )
 from django_dcr.models.persistence import retry_on_db_error
-from django_dcr.models.servers import AuthorizationServer
+from django_dcr.models.registrationevent import record
 
 # An expired secret must not be handed out by a clock that is a little behind.
 EXPIRY_MARGIN = timedelta(seconds=60)
@@ -63,7 +70,7 @@ class ClientRegistrationQuerySet(SecretQuerySet["ClientRegistration"]):
             .filter(ends__lt=latest)
         )
 
-    def unsettled(self) -> ClientRegistrationQuerySet:
+    def needs_reconciliation(self) -> ClientRegistrationQuerySet:
         """Rows that a crash or a lost answer left behind, and nobody works on."""
         waiting = models.Q(status__in=[Status.REGISTERING, Status.REVOKING]) & LEASE_IS_FREE
         # An unknown one that is not live any more, and cannot be deleted, is only a record.
@@ -306,13 +313,13 @@ class ClientRegistration(LeasedModel):
         information: protocol.ClientInformation,
         *,
         metadata: dict[str, Any] | None,
-        turned: Secret | None = None,
+        superseded: Secret | None = None,
         release: bool = False,
     ) -> bool:
         """Save what the server issued; with the ``metadata`` it granted, as an active client.
 
         Absent credentials never replace stored ones. Returns False, having changed nothing,
-        where another process has taken the row over. ``turned`` is the access token that the
+        where another process has taken the row over. ``superseded`` is the access token that the
         answer superseded: while the row still holds it nobody got further, and the new one is
         saved even without the lease; of a row that is no longer live, only the new one.
         """
@@ -342,18 +349,18 @@ class ClientRegistration(LeasedModel):
             return True  # nothing to keep, and more is to come
         self.interrupted = self.interrupted and metadata is None
         try:
-            return self._store(values, turned, release=release)
+            return self._store(values, superseded, release=release)
         except IntegrityError:
             raise
         except Error as exc:
             self.interrupted = True
             raise self._not_stored(values, exc) from exc
 
-    def _store(self, values: dict[str, Any], turned: Secret | None, *, release: bool) -> bool:
+    def _store(self, values: dict[str, Any], superseded: Secret | None, *, release: bool) -> bool:
         until = self._last_attempt()
-        if self._write(release=release, atomic=turned is None, until=until, **values):
+        if self._write(release=release, atomic=superseded is None, until=until, **values):
             return True
-        return turned is not None and self._store_late(turned, values, release=release)
+        return superseded is not None and self._store_late(superseded, values, release=release)
 
     def _not_stored(self, values: dict[str, Any], cause: Error) -> NotStoredError:
         lost = [name for name in ("client_secret", "registration_access_token") if name in values]
@@ -366,20 +373,20 @@ class ClientRegistration(LeasedModel):
             f"manage.py dcr_reconcile --retry {pk}"
         )
 
-    def _store_late(self, turned: Secret, values: dict[str, Any], *, release: bool) -> bool:
-        unturned = holding("registration_access_token", turned)
-        if self._write(unturned & models.Q(live=self.live), release=release, **values):
+    def _store_late(self, superseded: Secret, values: dict[str, Any], *, release: bool) -> bool:
+        not_yet_rotated = ciphertext_is("registration_access_token", superseded)
+        if self._write(not_yet_rotated & models.Q(live=self.live), release=release, **values):
             return True
         # Of a row that was given up as "gone" for the old credentials, the new ones.
         secrets = {name: values[name] for name in _CREDENTIALS if name in values}
-        self._write(unturned, **secrets)
+        self._write(not_yet_rotated, **secrets)
         return False
 
     def _issued(self, information: protocol.ClientInformation) -> dict[str, Any]:
         issued = {name: getattr(information, name) for name in _ISSUED}
         values = {name: value for name, value in issued.items() if value is not None}
         for name in ("client_secret", "registration_access_token"):
-            if name in values and self.holds(name, issued[name]):
+            if name in values and self.secret_equals(name, issued[name]):
                 del values[name]
         if "client_secret" in values:
             # A new secret must not inherit the lifetime of the old one.
@@ -396,7 +403,7 @@ class ClientRegistration(LeasedModel):
         end = values["client_secret_expires_at"]
         return "client_secret" in values or end != self.client_secret_expires_at
 
-    def record_spare(self, information: protocol.ClientInformation) -> None:
+    def record_orphan(self, information: protocol.ClientInformation) -> None:
         """Keep a client that came too late, and could not be deleted, in a row of its own."""
         spare = type(self)(
             server=self.server,
@@ -416,7 +423,7 @@ class ClientRegistration(LeasedModel):
         rows = type(self).objects.using(self._alias).filter(client_digest=known)
         return rows.exclude(pk=self.pk).exists()
 
-    def holds(self, name: str, value: str | None) -> bool:
+    def secret_equals(self, name: str, value: str | None) -> bool:
         """Whether the secret column ``name`` holds ``value``; False where no key opens it."""
         stored: Secret | None = getattr(self, name)
         try:
@@ -438,7 +445,7 @@ class ClientRegistration(LeasedModel):
             values |= {"live": None, "client_digest": None}
             # Who slept too long may have stored a newer token than the one that was refused.
             token = self.registration_access_token
-            fence = self._mine() & holding("registration_access_token", token)
+            fence = self.owned_by_me() & ciphertext_is("registration_access_token", token)
         if status in (Status.DRAFT, Status.REJECTED):
             values |= _NO_CREDENTIALS
         event = {"outcome": status or self.status}
@@ -503,7 +510,7 @@ class ClientRegistration(LeasedModel):
 
         def replace() -> bool:
             with transaction.atomic(using=self._alias):
-                old = predecessor._row().filter(predecessor._mine(), live=True)
+                old = predecessor._row().filter(predecessor.owned_by_me(), live=True)
                 # Another process may be deleting what an interrupted renewal left behind.
                 new = self._row().filter(status=Status.ACTIVE, live__isnull=True)
                 if old.update(**replaced) and new.update(**live):

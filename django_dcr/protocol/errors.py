@@ -22,7 +22,7 @@ from django_dcr.exceptions import (
     RequestRejectedError,
     UnsupportedError,
 )
-from django_dcr.protocol.documents import delta_seconds, http_date, parse_object
+from django_dcr.protocol.json import delta_seconds, http_date, parse_object
 from django_dcr.text import MASK, clean, hides_variables
 
 MAX_RETRY_AFTER = 3600
