@@ -4,9 +4,9 @@
 
     dcr.E001  there are no encryption keys          dcr.E006  client metadata no server may get
     dcr.E002  an encryption key is not valid        dcr.E007  no certificates in DCR_CA_BUNDLE
-    dcr.E003  a setting has a wrong type or range   dcr.E008  DCR_PROXY is no http:// URL
-    dcr.E004  an internal origin is no origin       dcr.W001  no setting has this name
-    dcr.E005  an allowed issuer is no issuer        dcr.W002  a lease is too short for its work
+    dcr.E003  a setting has a wrong type or range   dcr.E008  DCR_PROXY is not an http:// URL
+    dcr.E004  an internal origin is malformed       dcr.W001  no setting has this name
+    dcr.E005  an allowed issuer is malformed        dcr.W002  a lease is too short for its work
     dcr.E009  no key opens what is stored           dcr.W003  columns that cannot hold all text
     dcr.E010  DCR_TASK_RUNNER cannot be used
 
@@ -136,7 +136,7 @@ def check_internal_origins(app_configs: Any, **kwargs: Any) -> list[CheckMessage
         return []
     return [
         Error(
-            f'DCR_INTERNAL_ORIGINS has "{entry}", which is no origin.',
+            f'DCR_INTERNAL_ORIGINS has "{entry}", which is not an origin.',
             hint='Write scheme, host and, where it counts, port: "https://login.internal:8443".',
             id="dcr.E004",
         )
@@ -207,7 +207,7 @@ def check_proxy(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
         return []
     # The message must not quote what may hold a password.
     hint = 'Write "http://proxy.internal:3128".'
-    return [Error("DCR_PROXY is no http:// URL.", hint=hint, id="dcr.E008")]
+    return [Error("DCR_PROXY is not an http:// URL.", hint=hint, id="dcr.E008")]
 
 
 def _is_http(url: str) -> bool:
@@ -241,7 +241,7 @@ def check_names(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
     unknown = {name for name in dir(settings) if name.startswith("DCR_")} - set(known)
     return [
         checks.Warning(
-            f"{name} is no setting of django-dcr, and does nothing.",
+            f"{name} is not a setting of django-dcr, and does nothing.",
             hint=_advice(get_close_matches(name, known, n=1, cutoff=0.8)),
             id="dcr.W001",
         )

@@ -13,7 +13,7 @@
       DecryptionError            no key opens the stored value
       NotStoredError             the database did not store what the server issued
 
-Texts say what to do next and carry no secret. Wrong settings are not in this tree: they are
+Messages say what to do next and carry no secret. Wrong settings are not in this tree: they are
 Django's ``ImproperlyConfigured``.
 """
 
@@ -46,7 +46,7 @@ class DCRError(Exception):
     status: int | None
     #: Seconds after which to try again, at most one hour where a server says so, or None.
     retry_after: int | None
-    #: From ``discover()``: each place that was asked, with what came of it.
+    #: From ``discover()``: each place that was asked, with its outcome.
     attempts: tuple[tuple[str, str], ...] = ()
 
     # Keyword attributes live in __dict__, which pickle restores after calling cls(*args).
@@ -166,7 +166,7 @@ class UnsupportedError(DCRError):
 class ConflictError(DCRError):
     """The row is not in a state for this, or another process is at work on it.
 
-    ``retry_after`` is set where that passes: the other process ends, the server's turn comes.
+    ``retry_after`` is set where that passes: the other process ends, the server's rate allows it.
     """
 
 

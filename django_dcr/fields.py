@@ -50,7 +50,7 @@ class Secret:
 
     @sensitive_variables()
     def reveal(self) -> str:
-        """Return the value in clear; raise DecryptionError where no key opens it.
+        """Return the plain value; raise DecryptionError where no key opens it.
 
         Tracebacks with variables show it masked: its ``repr()`` is.
         """
@@ -173,7 +173,7 @@ class SecretField(_TextField):
 
     def get_db_prep_save(self, value: Any, connection: Any) -> Any:
         # bulk_update() hands in an expression of this very field, whose values are sealed; any
-        # other would be stored in clear.
+        # other would be stored unencrypted.
         if isinstance(value, BaseExpression) and value.output_field is not self:
             raise self._no_secret(value)
         return super().get_db_prep_save(value, connection)
@@ -218,7 +218,7 @@ class Rotation:
 
     #: Under the first key already.
     current: int = 0
-    #: Encrypted anew (or, in a check, still to be).
+    #: Encrypted again (or, in a check, still to be).
     rotated: int = 0
     #: (primary key, column) of each value that no key opens; it was left as it is.
     unreadable: list[tuple[Any, str]] = field(default_factory=list)
@@ -315,5 +315,5 @@ def digest(*parts: str) -> str:
     """Return the SHA-256 of ``parts``, in hexadecimal; no two lists of parts share one."""
     sizes = ",".join(str(len(part)) for part in parts)
     text = f"{sizes}\0{''.join(parts)}"
-    # What no database stores may be looked for all the same, and is not found.
+    # A value that no database can store may be looked up, and is not found.
     return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()

@@ -88,7 +88,7 @@ STATES: dict[Status, State] = {
     ),
     Status.REVOKED: State(
         meaning=_("Closed; its credentials are wiped."),
-        next_step="is closed; register anew instead",
+        next_step="is closed; register again instead",
         may_hold_client=False,
     ),
     Status.GONE: State(
@@ -198,7 +198,7 @@ ACTIONS: dict[str, Action] = {
         done=_("A new client was registered in its place."),
         prospect=_(
             "A new client is registered at %(issuer)s and takes the place of this one. The server "
-            "may keep the old client for good; this row stays as its record."
+            "may keep the old client; this row stays as its record."
         ),
         asks=True,
     ),

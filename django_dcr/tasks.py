@@ -36,7 +36,7 @@ RUNNERS = {
 }
 
 
-#: So often a job is tried again; with the pauses between, for about five hours.
+#: How often a job is retried; with the pauses between, for about five hours.
 MAX_TRIES = 20
 # The first pause and the longest, in seconds. Each is twice the one before.
 _FIRST_PAUSE = 5.0

@@ -97,7 +97,7 @@ def hides_variables(
 
 
 def _empty_frames(exc: BaseException, handled: BaseException | None) -> None:
-    """Empty the frames of an exception and of those it was raised from, or in the midst of."""
+    """Empty the frames of an exception and of those it was raised from, or in the middle of."""
     known = {id(handled)}
     pending: list[BaseException | None] = [exc]
     while pending:

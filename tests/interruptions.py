@@ -1,4 +1,4 @@
-"""What no library expects in the midst of its work, and all that is shown of it afterwards."""
+"""What no library expects in the middle of its work, and all that is shown of it afterwards."""
 
 from __future__ import annotations
 

@@ -201,7 +201,7 @@ def test_a_server_that_is_not_found_stays_with_a_warning(
         ({"client_metadata": "{"}, "Enter a valid JSON."),
         ({"client_metadata": "[" * 200_000}, "Enter a valid JSON."),
         ({"trusted_origins": '["https://a.example/path"]'}, "Write a list of origins"),
-        ({"initial_access_token": "Bearer iat-1"}, "no blanks"),
+        ({"initial_access_token": "Bearer iat-1"}, "no spaces"),
     ],
     ids=lambda value: str(value)[:40],
 )
@@ -843,12 +843,12 @@ def test_what_would_happen_to_a_draft_or_a_lost_client_is_said(staff: Client) ->
     draft = make_draft()
     lost = make_registration(server=draft.server, status="gone", live=None, client_digest=None)
     assert f"A client is registered at {ISSUER}." in asked(staff, "register", draft)
-    assert "The server may keep the old client for good" in asked(staff, "retry", lost)
+    assert "The server may keep the old client" in asked(staff, "retry", lost)
     same = make_registration(server=draft.server, owner="x", client_id="c2")
     assert "differ now: none." in display.prospect(same, "update")
 
 
-def test_trying_again_registers_anew_and_leads_to_the_new_row(
+def test_trying_again_registers_again_and_leads_to_the_new_row(
     staff: Client, mocked_responses: RequestsMock
 ) -> None:
     row = make_registration(status="unknown")

@@ -141,12 +141,12 @@ def test_values_that_no_field_can_show_stay_in_the_json(staff: Client) -> None:
     [
         ({"client_name": "A", "requested_metadata": '{"client_name": "B"}'}, "not in both"),
         ({"redirect_uris": "http://site.example/"}, "https"),
-        ({"scope": "a  b"}, "single blanks"),
+        ({"scope": "a  b"}, "single spaces"),
         ({"grant_types": ["implicit"]}, "Select a valid choice."),
         ({"requested_metadata": "{"}, "Enter a valid JSON."),
         ({"requested_metadata": "[1]"}, "one JSON object"),
     ],
-    ids=["twice", "redirect", "scope", "grant", "no JSON", "no object"],
+    ids=["twice", "redirect", "scope", "grant", "not JSON", "no object"],
 )
 def test_a_mistake_is_told_and_what_was_typed_is_shown_again(
     staff: Client, fields: dict[str, Any], error: str
@@ -159,7 +159,7 @@ def test_a_mistake_is_told_and_what_was_typed_is_shown_again(
     assert not ClientRegistration.objects.exists()
 
 
-def test_editing_tells_the_drift_anew(staff: Client) -> None:
+def test_editing_tells_the_drift_again(staff: Client) -> None:
     row = make_registration()
     change = f"{REGISTRATIONS}{row.pk}/change/"
     staff.post(change, {"client_name": "Other", "redirect_uris": CALLBACK})

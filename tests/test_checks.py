@@ -168,7 +168,7 @@ def test_an_unknown_name_comes_with_the_nearest_known_one(
     setattr(settings, name, 1)
     (message,) = found()
     assert message.hint == hint
-    assert message.msg == f"{name} is no setting of django-dcr, and does nothing."
+    assert message.msg == f"{name} is not a setting of django-dcr, and does nothing."
 
 
 @pytest.mark.parametrize(

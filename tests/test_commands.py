@@ -247,7 +247,7 @@ WRONG = [
     (ISSUER, ["--initial-access-token", "s3cr3t"], "Secrets are not taken on the command line"),
     (ISSUER, ["--client-secret=s3cr3t"], "Secrets are not taken on the command line"),
     (ISSUER, ["--metadata", "missing"], "missing cannot be read: No such file or directory."),
-    (ISSUER, ["--metadata", "a\0b"], "ab cannot be read: it is no file name."),
+    (ISSUER, ["--metadata", "a\0b"], "ab cannot be read: it is not a file name."),
     (ISSUER, ["--metadata", "bad"], "bad does not hold one JSON object of client metadata: Expec"),
     (ISSUER, ["--metadata", "list"], "of client metadata: it is another JSON value."),
     (ISSUER, ["--metadata", "twice"], "of client metadata: a name occurs twice in one object."),
@@ -1076,7 +1076,7 @@ def test_rotate_keys_names_what_no_key_opens(settings: Settings, options: list[s
     sentence, document = fail_json("dcr_rotate_keys", *options)
     place = f"ClientRegistration {registration.pk} client_secret"
     assert sentence.startswith("No key opens 2 stored values; put their key back into")
-    assert f"register anew: {place}, ClientReg" in sentence
+    assert f"register again: {place}, ClientReg" in sentence
     assert document["unreadable"][0] == {
         "model": "ClientRegistration",
         "id": registration.pk,

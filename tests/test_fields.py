@@ -216,7 +216,7 @@ def test_an_assigned_text_is_sealed_at_once() -> None:
     assert row.client_secret is None
 
 
-def test_a_secret_of_another_column_is_sealed_anew() -> None:
+def test_a_secret_of_another_column_is_sealed_again() -> None:
     server = AuthorizationServer(initial_access_token="t1")
     row = ClientRegistration(registration_access_token=server.initial_access_token)
     assert row.registration_access_token.column == (

@@ -438,7 +438,7 @@ def test_what_was_never_sent_leaves_everything_as_it_was(
 
 
 @pytest.mark.parametrize("service", [register, read])
-def test_a_name_that_resolves_anew_each_time_is_looked_up_once(
+def test_a_name_that_resolves_again_each_time_is_looked_up_once(
     service: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Fault 32: public at the check, loopback at a second lookup, which never comes."""
@@ -510,7 +510,7 @@ def test_a_forged_answer_is_not_taken_for_that_of_the_next_request() -> None:
 
 @pytest.mark.parametrize("etag", ["\xa0x", "x" * 60_000], ids=["blank of Latin-1", "60 kB"])
 def test_an_etag_that_no_request_could_give_back_bars_no_later_request(etag: str) -> None:
-    """Faults 23 and 80: the document is asked for anew, without it."""
+    """Faults 23 and 80: the document is asked for again, without it."""
     with Server() as server:
         document = json.dumps({"issuer": server.url, "registration_endpoint": server.url}).encode()
         server.steps = (hostile.read, last(document, "200 OK", f"ETag: {etag}"))

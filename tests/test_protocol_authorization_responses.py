@@ -86,7 +86,7 @@ def test_without_pkce_a_client_without_a_secret_logs_nobody_in() -> None:
         pytest.param(400, b'{"error": "invalid_client"}', True, id="400"),
         pytest.param(400, b'{"error": "invalid_grant"}', False, id="another error"),
         pytest.param(200, b'{"error": "invalid_client"}', False, id="success"),
-        pytest.param(401, b"invalid_client", False, id="no JSON"),
+        pytest.param(401, b"invalid_client", False, id="not JSON"),
         pytest.param(401, b'["invalid_client"]', False, id="no object"),
     ],
 )

@@ -164,7 +164,7 @@ def test_a_secret_is_kept_exactly(value):
 def test_a_url_that_could_not_be_stored_as_it_came_is_not_made_another(name, value):
     information = answer(**{"redirect_uris": ..., name: value})
     assert name not in information.metadata
-    assert deviates(information, f"The member {name} is no URL and was dropped")
+    assert deviates(information, f"The member {name} is not a URL and was dropped")
 
 
 def test_other_texts_lose_what_no_database_stores():
@@ -329,7 +329,7 @@ MEMBERS = {
     "119-objects": (
         {"redirect_uris": [{"uri": "x"}, "https://a", 7]},
         {"redirect_uris": ["https://a"]},
-        "redirect_uris held entries that are no strings",
+        "redirect_uris had entries that are not strings",
     ),
     "119-only-objects": ({"redirect_uris": [{}]}, {}, "no strings"),
     "119-number": ({"redirect_uris": 7}, {}, "redirect_uris came as int and was dropped"),

@@ -146,7 +146,7 @@ def test_the_list_hands_over_one_job_a_row(browser: Client) -> None:
     response = act(browser, "renew", *[row.pk for row in rows], _confirmed="1")
     assert sorted(jobs) == [("renew", row.pk) for row in rows]
     assert told(response) == [
-        ("info", "Renew the secret: 2 queued. What comes of each is in its history.")
+        ("info", "Renew the secret: 2 queued. The outcome of each is in its history.")
     ]
     entries = LogEntry.objects.values_list("object_id", "change_message", "user__username")
     assert sorted(entries) == [(str(row.pk), "Renew the secret: queued.", "ann") for row in rows]
@@ -163,7 +163,7 @@ def test_a_queue_that_breaks_down_is_told_with_what_was_queued(browser: Client) 
     response = act(browser, "read", *[row.pk for row in rows], _confirmed="1")
     assert told(response) == [
         ("error", "The queue is down."),
-        ("info", "Read from the server: 2 queued. What comes of each is in its history."),
+        ("info", "Read from the server: 2 queued. The outcome of each is in its history."),
     ]
 
 

@@ -260,7 +260,7 @@ def test_an_impostor_is_refused_although_a_good_document_is_kept(mocked_response
     assert not saved(server).is_fresh
 
 
-def test_a_document_whose_issuer_was_edited_is_fetched_anew(mocked_responses: Stubs) -> None:
+def test_a_document_whose_issuer_was_edited_is_fetched_again(mocked_responses: Stubs) -> None:
     """Fault 82: in the cache as well, it is used only for its own issuer."""
     server = make_server()
     server.issuer = "https://as.example/tenant2"

@@ -175,7 +175,7 @@ def test_a_client_that_the_server_still_has_with_this_secret_is_told_of(
     assert row.last_error == (
         "The token endpoint refused this client's credentials (invalid_client), so nobody can log "
         f"in. Ask for a new secret: manage.py dcr_renew {row.pk}; if the server has none, revoke "
-        "this registration and register anew."
+        "this registration and register again."
     )
     last = events_of(row)[-1]
     told = (last.action, last.outcome, last.error)

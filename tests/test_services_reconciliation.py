@@ -167,7 +167,7 @@ def test_inside_a_transaction_nothing_is_sent() -> None:
 
 @database
 @pytest.mark.parametrize("status", ["unknown", "gone"])
-def test_a_person_may_register_anew(status: str, mocked_responses: Stubs) -> None:
+def test_a_person_may_register_again(status: str, mocked_responses: Stubs) -> None:
     """Promise 1: by a decision, and the old row stays as its record."""
     row = make_registration(owner="bob")
     row.fail("no more", status)

@@ -269,7 +269,7 @@ def test_a_token_whose_key_is_lost_is_told_before_anything_is_sent(settings: Any
         ("active", "is registered already; update, renew or revoke it"),
         ("unknown", "was sent and the answer was lost"),
         ("revoking", "is being revoked"),
-        ("revoked", "is closed; register anew"),
+        ("revoked", "is closed; register again"),
         ("gone", "is no longer accepted by the server"),
     ],
 )
@@ -971,7 +971,7 @@ def test_where_the_database_is_gone_the_client_is_deleted_and_reconcile_settles_
 
 @loopback
 @pytest.mark.usefixtures("database_file")
-def test_a_connection_that_died_meanwhile_is_made_anew(authorization_server: FakeServer) -> None:
+def test_a_connection_that_died_meanwhile_is_made_again(authorization_server: FakeServer) -> None:
     """Fault L4: the credentials are not lost to a server that has gone away."""
     draft = draft_at(authorization_server)
     mine = connection.connection

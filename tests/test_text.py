@@ -60,7 +60,7 @@ def raise_in_the_midst_of_another(found: str) -> NoReturn:
 
 
 def test_no_error_carries_variables_out_of_a_function_that_hides_them() -> None:
-    """Nor does the error in the midst of which it was raised; all lines stay."""
+    """Nor does the error in the middle of which it was raised; all lines stay."""
     with pytest.raises(ValueError, match="6") as caught:
         raise_in_the_midst_of_another("hidden")
     shown = variables(caught.value)

@@ -164,7 +164,7 @@ def test_a_request_without_token_and_body_has_no_headers_for_them() -> None:
 @loopback
 @pytest.mark.parametrize("target", ["/a%2fb?x=[1]&y=%7e&z=%", "/?", "/~a;b//c?d=e/f?g", "?x=1"])
 def test_the_url_is_sent_to_the_byte(target: str) -> None:
-    """R-092: the URL is used as given, where requests and urllib3 would quote it anew."""
+    """R-092: the URL is used as given, where requests and urllib3 would quote it again."""
     with Server(read, answer()) as server:
         get(server.url + target)
 

@@ -1,4 +1,4 @@
-"""What no library below expects, in the midst of an exchange, and what a page shows of it then.
+"""What no library below expects, in the middle of an exchange, and what a page shows of it then.
 
 A signal handler raises it, as Celery's soft time limit does, while a server on loopback keeps
 this side waiting at one step or another.

@@ -58,7 +58,7 @@ class Outcome(NamedTuple):
     row: Any
     level: int
     text: str
-    #: Where a server was looked for, and what came of it.
+    #: Where a server was looked for, and its outcome.
     attempts: Sequence[tuple[str, str]] = ()
 
     def render(self, limit: int) -> str | SafeString:
@@ -171,7 +171,7 @@ class ServiceAdminMixin(_ModelAdmin):
         service: Callable[[Any], Any],
         done: str,
     ) -> HttpResponse | None:
-        """Run the service on each row, as the action ``name``, and tell what came of it."""
+        """Run the service on each row, as the action ``name``, and report the outcomes."""
         rows = self.selected(request, queryset, name)
         deadline = time.monotonic() + self.action_max_seconds
         outcomes: list[Outcome] = []

@@ -195,7 +195,7 @@ def _fate(registration: ClientRegistration, forget: bool) -> str:
     if not forget:
         return deletion
     return f"{deletion} " + _(
-        "Where the server refuses or does not answer, they are wiped all the same, and the server "
+        "Where the server refuses or does not answer, they are wiped nevertheless, and the server "
         "may keep the client."
     )
 
@@ -220,7 +220,7 @@ class Member(NamedTuple):
 def comparison(registration: ClientRegistration) -> tuple[list[Member], int]:
     """Return asked and granted side by side, the differences first, and how many are left out.
 
-    Raises NotAllowedError where what is asked is no client metadata.
+    Raises NotAllowedError where the requested members are not client metadata.
     """
     # Language tags are compared without regard to case (RFC 7591 section 2.2).
     asked = {name.lower(): value for name, value in registration.asked.items()}

@@ -56,7 +56,7 @@ class AuthorizationServerForm(_ModelForm):
     initial_access_token = forms.CharField(
         label=_("Initial access token"),
         required=False,
-        validators=[RegexValidator("^[!-~]+$", _("A token has plain characters and no blanks."))],
+        validators=[RegexValidator("^[!-~]+$", _("A token has plain characters and no spaces."))],
         widget=forms.PasswordInput(
             attrs={"autocomplete": "new-password", "class": "vTextField dcr-wide"}
         ),
@@ -69,7 +69,7 @@ class AuthorizationServerForm(_ModelForm):
         super().__init__(*args, **kwargs)
         self.initial["initial_access_token"] = ""
         self.fields["initial_access_token"].help_text = (
-            _("One is stored, encrypted. Leave this blank to keep it.")
+            _("One is stored, encrypted. Leave this empty to keep it.")
             if self.instance.initial_access_token
             else _("None is stored. Some servers want one from whoever registers a client.")
         )
@@ -88,7 +88,7 @@ class AuthorizationServerForm(_ModelForm):
 
 
 class LinesField(forms.CharField):
-    """A list of texts, one a line."""
+    """A list of strings, one a line."""
 
     widget = forms.Textarea
 
@@ -175,7 +175,7 @@ class ClientRegistrationForm(_ModelForm):
         fields["token_endpoint_auth_method"].choices = [choose, *_choices(methods)]
         fields["grant_types"].choices = _choices(grants)
         self.fields["redirect_uris"].help_text = _("One a line.")
-        self.fields["scope"].help_text = _("Words with blanks between them.")
+        self.fields["scope"].help_text = _("Words with spaces between them.")
         scopes = server.offered("scopes_supported")
         if scopes:
             text = _("The server names: %(scopes)s.")

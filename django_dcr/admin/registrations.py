@@ -97,7 +97,7 @@ class ClientRegistrationAdminMixin(ServiceAdminMixin):
         "error",
         "terms",
         "comparison",
-        "oddities",
+        "shown_deviations",
         "shown_client_id",
         "secret",
         "expiry_date",
@@ -120,7 +120,7 @@ class ClientRegistrationAdminMixin(ServiceAdminMixin):
         standing = ["server", "whose", "state", "next_step"]
         standing += ["error"] if obj.last_error else []
         standing += ["terms"] if list(display.terms(obj.server)) else []
-        told = ["comparison", "oddities"] if obj.deviations else ["comparison"]
+        told = ["comparison", "shown_deviations"] if obj.deviations else ["comparison"]
         return [
             (None, {"fields": standing}),
             (_("Client metadata"), {"fields": [*told, *wishes]}),
@@ -213,7 +213,7 @@ class ClientRegistrationAdminMixin(ServiceAdminMixin):
                 break
             self.log_change(request, row, gettext("%(action)s: queued.") % values)
             values["count"] += 1
-        text = gettext("%(action)s: %(count)d queued. What comes of each is in its history.")
+        text = gettext("%(action)s: %(count)d queued. The outcome of each is in its history.")
         if values["count"]:
             self.message_user(request, text % values, messages.INFO)
 
@@ -374,8 +374,8 @@ class ClientRegistrationAdminMixin(ServiceAdminMixin):
         context = {"members": members, "more": more}
         return render_to_string(f"{_TEMPLATES}/comparison.html", context)
 
-    @admin.display(description=_("oddities in answers"))
-    def oddities(self, registration: ClientRegistration) -> str:
+    @admin.display(description=_("deviations in responses"))
+    def shown_deviations(self, registration: ClientRegistration) -> str:
         lines = [clean(sentence, 300) for sentence in registration.deviations]
         return "\n".join(lines) or display.NOTHING
 

@@ -100,7 +100,7 @@ class RegisteredApp(django_client.DjangoOAuth2App):
         state = answer.get("state")
         attempt = _attempt(self.framework, request)
         try:
-            # What has a code is no error, whatever else is in it.
+            # A response with a code is not an error, whatever else is in it.
             is_error = not answer.get("code")
             services.check_login(self.registration, attempt, answer.get("iss"), is_error=is_error)
             return super().authorize_access_token(request, **options)
@@ -129,7 +129,7 @@ class OAuth(django_client.OAuth):
 
         It is registered where there is none, and asks for ``metadata`` where that is given (see
         ``services.for_login``, whose errors this raises). What ``register()`` has named is
-        Authlib's own as ever.
+        Authlib's own, as before.
         """
         if issuer in self._registry:
             return super().create_client(issuer)

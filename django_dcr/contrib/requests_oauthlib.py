@@ -82,7 +82,7 @@ class OAuth2Session(requests_oauthlib.OAuth2Session):
         others = {**request.session[_SESSION_KEY]}
         del others[answer["state"]]
         request.session[_SESSION_KEY] = others
-        # What has a code is no error, whatever else is in it.
+        # A response with a code is not an error, whatever else is in it.
         is_error = not answer.get("code")
         services.check_login(self.registration, login, answer.get("iss"), is_error=is_error)
         if error := answer.get("error"):

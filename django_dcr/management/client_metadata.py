@@ -70,7 +70,7 @@ def read_bytes(file: str) -> bytes:
     try:
         return sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
     except (OSError, ValueError) as exc:
-        reason = getattr(exc, "strerror", None) or "it is no file name"
+        reason = getattr(exc, "strerror", None) or "it is not a file name"
         raise CommandError(f"{clean(file)} cannot be read: {reason}.") from exc
 
 

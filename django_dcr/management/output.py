@@ -102,7 +102,7 @@ class DCRCommand(BaseCommand):
     ) -> None:
         """Print one thing: a JSON object, or a line for each member that says something.
 
-        ``secrets`` are printed in clear and exactly as they are.
+        ``secrets`` are printed unencrypted and exactly as they are.
         """
         secrets = secrets or {}
         if self.as_json:

@@ -25,7 +25,7 @@ class AuthorizationServerQuerySet(SecretQuerySet["AuthorizationServer"]):
     def for_issuer(self, issuer: str) -> AuthorizationServer:
         """Find or create the row of ``issuer``.
 
-        Raises NotAllowedError where the string is no issuer identifier (RFC 8414 section 2)
+        Raises NotAllowedError where the string is not an issuer identifier (RFC 8414 section 2)
         or the site's policy excludes it; then nothing is stored.
         """
         check_issuer(issuer)

@@ -96,7 +96,7 @@ def check_owner(owner: str) -> None:
 class ClientRegistration(LeasedModel):
     """One client of this site at one authorization server, from intent to tombstone.
 
-    The columns that the server issues bear the names of RFC 7591 section 3.2.1 and RFC 7592
+    The columns that the server issues have the names of RFC 7591 section 3.2.1 and RFC 7592
     section 3; times among them are seconds since 1970.
     """
 
@@ -248,7 +248,7 @@ class ClientRegistration(LeasedModel):
         try:
             return bool(self.drift_from(granted))
         except (NotAllowedError, ImproperlyConfigured):
-            return False  # what is asked cannot be told, and an answer must be stored all the same
+            return False  # what is asked cannot be told, and a response must be stored nevertheless
 
     @property
     def is_manageable(self) -> bool:
@@ -411,7 +411,7 @@ class ClientRegistration(LeasedModel):
             live=None,
             status=Status.UNKNOWN,
             requested_metadata=self.requested_metadata,
-            last_error="A spare client: another process had registered meanwhile. Revoke it.",
+            last_error="An orphaned client: another process had registered meanwhile. Revoke it.",
         )
         spare._assign(spare._issued(information))
         retry_on_db_error(partial(spare.save, using=self._alias), self._alias)

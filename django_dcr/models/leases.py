@@ -116,7 +116,7 @@ class LeasedModel(models.Model):
         return True
 
     def _take(self, values: dict[str, Any]) -> bool:
-        """Take the row if it is still as it was loaded, which these columns tell."""
+        """Take the row if it is still as it was loaded, which which these columns show."""
         ends = time.monotonic() + conf.DCR_LEASE
         unchanged = {"status": self.status, "updated_at": self.updated_at}
         values = {**values, **_new_lease(), "updated_at": self._next_moment()}
@@ -193,7 +193,7 @@ class LeasedModel(models.Model):
     ) -> bool:
         """Write while this process holds the lease, or where ``fence`` allows it instead.
 
-        An InDoubtError tells of a write that may have been carried out; only one that is
+        An InDoubtError reports a write that may have been carried out; only one that is
         ``atomic`` raises it. ``until`` is passed to ``write_confirmed``.
         """
         if release:

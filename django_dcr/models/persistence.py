@@ -94,7 +94,7 @@ def _found(is_there: Callable[[], bool], *, in_doubt: bool) -> bool:
 
 
 def savepoint_if_nested(alias: str) -> AbstractContextManager[Any]:
-    """Keep a refused statement from poisoning a test's outer transaction: the caller goes on."""
+    """Keep a refused statement from poisoning a test's outer transaction: the caller continues."""
     is_nested = connections[alias].in_atomic_block
     return transaction.atomic(using=alias) if is_nested else nullcontext()
 

@@ -28,7 +28,7 @@ def client_authentication(
     if client_secret is None:
         raise UnsupportedError(
             f"The method {method} needs a client secret, and this registration has none. "
-            "Renew it, or register anew."
+            "Renew it, or register again."
         )
     if method == "client_secret_post":
         return {}, {"client_id": client_id, "client_secret": client_secret}

@@ -1,4 +1,4 @@
-"""Answers that are no success, and the error that each becomes.
+"""Responses that are not a success, and the error that each becomes.
 
 RFC 7591 section 3.2.2, RFC 7592 section 2, RFC 6750 section 3.
 """
@@ -211,5 +211,5 @@ def _advice(status: int, step: str, error: str, wait: int | None) -> str:
     if step == "register" and status == 403:
         return "It does not permit this registration; ask its operator, or give another token."
     if step in ("read", "update", "delete") and status in (401, 404, 410):
-        return "It refuses this registration's token or has forgotten the client; register anew."
+        return "It refuses this registration's token or has forgotten the client; register again."
     return "Ask the server's operator what it accepts."

@@ -151,7 +151,7 @@ def _limit(number: float) -> int:
 def encode(body: Mapping[str, Any]) -> bytes:
     """Return ``body`` as the JSON of a request, in UTF-8.
 
-    Raises TypeError or ValueError for what is no JSON; checked client metadata always is.
+    Raises TypeError or ValueError for what is not JSON; checked client metadata always is.
     """
     text = json.dumps(body, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     return SensitiveBytes(text.encode())

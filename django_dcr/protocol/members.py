@@ -109,7 +109,7 @@ def strings(metadata: Mapping[str, Any], name: str) -> list[str] | None:
 def merge_metadata(*layers: Mapping[str, Any]) -> dict[str, Any]:
     """Lay metadata over one another; later layers win, and an empty value removes.
 
-    Raises NotAllowedError for a layer that is no mapping from text.
+    Raises NotAllowedError for a layer that is not a mapping from text.
     """
     members: dict[str, tuple[str, Any]] = {}
     for layer in layers:
@@ -123,7 +123,7 @@ def merge_metadata(*layers: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def parse_metadata(document: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """Return a document's client metadata in its types, and a sentence for each oddity.
+    """Return a document's client metadata in its types, and a sentence for each deviation.
 
     What is null or empty, what the server alone assigns and what is a secret are left out;
     unknown members stay (RFC 7591 section 2).
@@ -136,7 +136,7 @@ def parse_metadata(document: Mapping[str, Any]) -> tuple[dict[str, Any], list[st
             continue
         # storable() would make another URL of it, which an update would then send.
         if name.partition("#")[0].endswith(_URL_MEMBERS) and is_altered(raw):
-            deviations.append(f"The member {clean(name, 100)} is no URL and was dropped.")
+            deviations.append(f"The member {clean(name, 100)} is not a URL and was dropped.")
         else:
             described[name] = raw
     for name, raw in _without_secrets(storable(described)).items():
@@ -192,5 +192,5 @@ def _list(value: Any) -> tuple[Any, str]:
     if not isinstance(value, list):
         return None, f"came as {type(value).__name__} and was dropped"
     kept = [item for item in value if isinstance(item, str) and item]
-    odd = "held entries that are no strings, which were dropped"
+    odd = "had entries that are not strings, which were dropped"
     return kept, "" if len(kept) == len(value) else odd

@@ -17,7 +17,7 @@ from django_dcr.text import clean
 
 _WORDS = {
     str: "text that is not empty",
-    list: 'a list of texts that are not empty, such as ["..."]',
+    list: 'a list of strings that are not empty, such as ["..."]',
     dict: "an object",
     bool: "true or false",
     int: "a whole number",
@@ -71,7 +71,7 @@ def _json(metadata: Mapping[str, Any]) -> Iterator[str]:
     elif not all(isinstance(name, str) and name for name in metadata):
         yield "Client metadata has a member whose name is not text; rename it."
     elif not _is_storable(metadata):
-        yield "Client metadata holds a value that is no JSON, or no database stores; remove it."
+        yield "Client metadata has a value that is not JSON or that no database can store; drop it."
 
 
 def _is_storable(metadata: Mapping[str, Any]) -> bool:
@@ -91,7 +91,7 @@ def _types(metadata: Mapping[str, Any]) -> Iterator[str]:
     for name, value in metadata.items():
         wanted = type_of(name)
         if name == "scope" and not (isinstance(value, str) and _SCOPE.fullmatch(value)):
-            yield "The member scope must be one text of words with single blanks between them."
+            yield "The member scope must be one string of words with single spaces between them."
         elif wanted and not _has_type(value, wanted):
             yield f"The member {clean(name, 100)} must be {_WORDS[wanted]}."
 

@@ -51,7 +51,7 @@ def client_metadata(*layers: Mapping[str, Any], owner: str = "") -> dict[str, An
     """Lay client metadata over one another; later layers win, and an empty value removes.
 
     ``{owner}`` in client_name, language-tagged or not, becomes ``owner``; a list of scopes becomes
-    one text. Raises NotAllowedError for a layer that is no mapping.
+    one text. Raises NotAllowedError for a layer that is not a mapping.
     """
     merged = merge_metadata(*layers)
     for name, value in merged.items():

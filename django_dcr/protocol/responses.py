@@ -165,7 +165,7 @@ class _Reader:
             return None
         seconds = _whole_number(value)
         if seconds is None or not 0 <= seconds <= MAX_TIMESTAMP:
-            self.deviations.append(f"The member {name} was dropped: it is no time in seconds.")
+            self.deviations.append(f"The member {name} was dropped: it is not a time in seconds.")
             return None
         if not isinstance(value, int):
             self.deviations.append(f"The member {name} came as {type(value).__name__}.")

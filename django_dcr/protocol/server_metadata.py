@@ -25,7 +25,7 @@ EXAMPLE_ISSUER = "https://login.example/realm"
 
 
 def check_issuer(issuer: str, *, allow_http: bool = False) -> None:
-    """Refuse what is no issuer identifier (RFC 8414 section 2).
+    """Refuse what is not an issuer identifier (RFC 8414 section 2).
 
     Raises NotAllowedError unless it is https (with ``allow_http``: or http) without query,
     fragment and userinfo.

@@ -1,7 +1,7 @@
 """What a user's login needs of a registration, whichever library carries the login out.
 
 Each step takes the client from the database, so a renewed secret is used from the next request
-on, and each login bears with it where it began: that of one issuer ends at no other (RFC 9700
+on, and each login keeps where it began: that of one issuer ends at no other (RFC 9700
 section 4.4).
 """
 
@@ -60,7 +60,7 @@ def for_login(
     It is usable (see ``get_or_register``, which makes it where there is none), the metadata in
     ``.server.metadata`` is fresh, and every address in it that a login uses is on an origin
     that the issuer or the operator vouches for: another server's there is the first half of a
-    mix-up (RFC 9700 section 4.4). Call it anew for each request and keep nothing of it. Raises
+    mix-up (RFC 9700 section 4.4). Call it again for each request and keep nothing of it. Raises
     any DCRError.
     """
     registration = get_or_register(issuer, owner, metadata=metadata)
@@ -242,7 +242,7 @@ def _refusal(registration: ClientRegistration, more: str = "") -> RequestRejecte
     return RequestRejectedError(
         "The token endpoint refused this client's credentials (invalid_client), so nobody can "
         f"log in. Ask for a new secret: manage.py dcr_renew {registration.pk}; if the server has "
-        f"none, revoke this registration and register anew.{more}",
+        f"none, revoke this registration and register again.{more}",
         issuer=registration.server.issuer,
         step=STEP,
         error="invalid_client",

@@ -67,9 +67,9 @@ def _settle_orphan(registration: ClientRegistration) -> None:
 
 
 def retry(registration: ClientRegistration) -> ClientRegistration:
-    """Register anew in place of an "unknown" or "gone" row; return the new row.
+    """Register a new client in place of an "unknown" or "gone" row; return the new row.
 
-    Only a person can decide this: the server may hold the old client for good, and the old row
+    Only a person can decide this: the server may keep the old client, and the old row
     stays as its record. Raises what ``register()`` raises, and ConflictError where another
     registration has the place already.
     """

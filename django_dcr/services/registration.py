@@ -93,8 +93,8 @@ def _issued(
         registration.fail(exc, _status_after(exc, server))
         raise
     if reply.status == 200:
-        oddity = "The server answered 200 instead of 201."
-        issued = replace(issued, deviations=(oddity, *issued.deviations))
+        deviation = "The server answered 200 instead of 201."
+        issued = replace(issued, deviations=(deviation, *issued.deviations))
     return issued
 
 

@@ -126,7 +126,7 @@ class Connection(urllib3.connection.HTTPConnection):
         return _connect(found[:_ADDRESSES_TRIED], exchange)
 
     def putrequest(self, method: str, url: str, *args: Any, **kwargs: Any) -> None:
-        exchange = current.exchange  # urllib3 has quoted ``url`` anew
+        exchange = current.exchange  # urllib3 has quoted ``url`` again
         origin = exchange.url.origin if self.proxy_is_forwarding else ""
         super().putrequest(method, origin + exchange.target, *args, **kwargs)
 

@@ -125,7 +125,7 @@ def _prepare(
         fields["Authorization"] = SensitiveText(f"Bearer {token}")
     if not all(FIELD_VALUE.fullmatch(value) for value in fields.values()):
         raise NetworkError(UNSENDABLE)
-    # Not by Request.prepare(), which quotes the URL anew, where it is to be used as given
+    # Not by Request.prepare(), which quotes the URL again, where it is to be used as given
     # (RFC 7592 appendix B), and looks for cookies and for a password in it.
     prepared = requests.PreparedRequest()
     prepared.prepare_method(method)

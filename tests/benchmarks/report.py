@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tests.benchmarks.workloads import CEILING, OURS, WORKLOADS, Contestant, Target, Workload
 
-BEGIN = "<!-- What stands up to the next mark is written by `make bench`. -->\n"
+BEGIN = "<!-- The text up to the next mark is written by `make bench`. -->\n"
 END = "<!-- From here on by hand. -->\n"
 _TITLES = {"sqlite": "SQLite (WAL)", "postgresql": "PostgreSQL", "": "SQLite of its own"}
 

@@ -30,7 +30,7 @@ def test_a_client_of_authlibs_own_is_made_as_ever() -> None:
     assert client is oauth.static
 
 
-def test_a_client_is_made_anew_for_each_use(login_server: LoginServer) -> None:
+def test_a_client_is_made_again_for_each_use(login_server: LoginServer) -> None:
     oauth = OAuth()
     first, second = (oauth.create_client(login_server.issuer) for _ in "12")
     assert first is not second

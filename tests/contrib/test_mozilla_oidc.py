@@ -226,7 +226,7 @@ def test_nobody_outside_makes_the_site_register(visitor: Visitor, query: dict[st
     assert [row.status for row in ClientRegistration.objects.all()] == [draft.status]
 
 
-def test_who_comes_back_does_not_make_the_site_register_anew(
+def test_who_comes_back_does_not_make_the_site_register_again(
     server: OpenIDServer, visitor: Visitor, caplog: pytest.LogCaptureFixture
 ) -> None:
     registration = register(server)

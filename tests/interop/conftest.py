@@ -13,7 +13,7 @@ from tests.interop.report import Table  # noqa: E402
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--write-table", type=Path, help="the document whose table is written anew")
+    parser.addoption("--write-table", type=Path, help="the document whose table is written again")
 
 
 @pytest.fixture(scope="session")

@@ -86,7 +86,7 @@ def update(server: Server) -> str:
     assert server.client_name(row.client_id) == "Shop and café"
     assert "client_name" not in row.drift
     services.read(row)
-    return f"{YES}, token kept" if registration_token(row) == before else f"{YES}, token turned"
+    return f"{YES}, token kept" if registration_token(row) == before else f"{YES}, token rotated"
 
 
 def renew(server: Server) -> str:

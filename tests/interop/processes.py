@@ -35,7 +35,7 @@ def require(*programs: str) -> None:
 
 
 def installed(name: str, key: str, install: Callable[[Path], None]) -> Path:
-    """Return the folder of what ``install`` makes, made anew only when ``key`` has changed."""
+    """Return the folder of what ``install`` makes, made again only when ``key`` has changed."""
     folder = CACHE / f"{name}-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
     if not folder.exists():
         unfinished = folder.with_suffix(".new")

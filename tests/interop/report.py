@@ -8,7 +8,7 @@ from pathlib import Path
 from tests.interop.life import STEPS
 from tests.interop.server import Server
 
-BEGIN = "<!-- What stands up to the next mark is written by `make interop`. -->\n"
+BEGIN = "<!-- The text up to the next mark is written by `make interop`. -->\n"
 END = "<!-- From here on by hand. -->\n"
 HEAD = ["server", "variant", *STEPS]
 

@@ -26,7 +26,7 @@ class SocialAccountAdapter(DefaultSocialAccountAdapter):
     def list_registrations(self, request: HttpRequest | None) -> Iterable[ClientRegistration]:
         """Return the registrations that the login page offers: the site's own, unless overridden.
 
-        Others can be used all the same, by who knows the address of their login.
+        Others can be used too, by whoever knows the address of their login.
         """
         rows = ClientRegistration.objects.live().active().filter(owner="", server__enabled=True)
         return rows.select_related("server").order_by("pk")

@@ -23,7 +23,7 @@ class RegisteredClientProvider(OpenIDConnectProvider):
     id = PROVIDER
     name = "OAuth client registration"
     oauth2_adapter_class = RegistrationAdapter
-    # An ID token that a browser hands in bears no trace of where its login began.
+    # An ID token that a browser sends does not show where its login began.
     supports_token_authentication = False
 
     #: Whether this request is that of a user who comes back from the server.

@@ -24,7 +24,7 @@ class Command(WorkCommand):
             default=[],
             dest="retried",
             metavar="ID",
-            help="register anew in place of this unknown or gone registration",
+            help="register a new client in place of this unknown or gone registration",
         )
         parser.add_argument(
             "--forget",

@@ -42,7 +42,7 @@ class Command(DCRCommand):
             places = ", ".join("{model} {id} {column}".format(**each) for each in unreadable)
             raise CommandError(
                 f"No key opens {len(unreadable)} stored values; put their key back into "
-                f"DCR_ENCRYPTION_KEYS, or register anew: {places}."
+                f"DCR_ENCRYPTION_KEYS, or register again: {places}."
             )
         if check and old:
             raise CommandError(

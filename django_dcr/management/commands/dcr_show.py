@@ -17,7 +17,7 @@ class Command(DCRCommand):
     def add_arguments(self, parser: ArgumentParser) -> None:
         super().add_arguments(parser)
         parser.add_argument("pk", metavar="ID", help="the registration's id")
-        parser.add_argument("--reveal", action="store_true", help="the secrets too, in clear")
+        parser.add_argument("--reveal", action="store_true", help="show the secrets too")
 
     def handle(self, *, pk: str, reveal: bool, **options: Any) -> None:
         rows = among(ClientRegistration.objects.select_related("server"), [pk])
