@@ -331,7 +331,7 @@ MEMBERS = {
         {"redirect_uris": ["https://a"]},
         "redirect_uris had entries that are not strings",
     ),
-    "119-only-objects": ({"redirect_uris": [{}]}, {}, "no strings"),
+    "119-only-objects": ({"redirect_uris": [{}]}, {}, "not strings"),
     "119-number": ({"redirect_uris": 7}, {}, "redirect_uris came as int and was dropped"),
     "122-grant-text": ({"grant_types": "implicit"}, {"grant_types": ["implicit"]}, "single string"),
     "response-text": ({"response_types": "code"}, {"response_types": ["code"]}, "single string"),
