@@ -19,6 +19,8 @@ Django's ``ImproperlyConfigured``.
 
 from __future__ import annotations
 
+import re
+
 from django.db import utils as db
 
 from django_dcr.text import clean
@@ -30,8 +32,8 @@ MAX_LENGTH = 500
 #: early), 409 and 425 (another attempt may have succeeded), and 503 (a proxy's answer, too).
 NOT_CARRIED_OUT = frozenset({400, 401, 403, 404, 405, 413, 415, 422, 429, 501})
 # With these codes a server says that it failed, which may have been half-way (RFC 6749
-# section 4.1.2.1).
-_FAILURES = frozenset({"server_error"})
+# section 4.1.2.1, and the names that others give to it).
+_FAILURES = re.compile("(internal_?)?(server_?)?(error|exception)", re.IGNORECASE)
 
 
 class DCRError(Exception):
@@ -151,7 +153,7 @@ class RequestRejectedError(DCRError):
     @property
     def was_refused(self) -> bool:
         """As of every error; an OAuth error in the body says so with any status."""
-        said_no = bool(self.error) and self.error not in _FAILURES
+        said_no = bool(self.error) and not _FAILURES.fullmatch(self.error)
         return said_no or super().was_refused
 
 

@@ -173,10 +173,11 @@ def test_register_prints_the_registration_without_secrets(mocked_responses: Stub
 def test_register_in_json_is_one_object_without_secrets(mocked_responses: Stubs) -> None:
     make_server()
     mocked_responses.post(ENDPOINT, status=201, json=client_information())
-    document = run_json("dcr_register", ISSUER, "--set", f"redirect_uris={CALLBACK}")
+    wishes = ["--set", f"redirect_uris={CALLBACK}", "--set", "client_name=Store"]
+    document = run_json("dcr_register", ISSUER, *wishes)
     assert document["status"] == "active"
     assert document["client_secret_expires_at"] == 0
-    assert document["drift"] == {"client_name": {"asked": None, "granted": "Shop"}}
+    assert document["drift"] == {"client_name": {"asked": "Store", "granted": "Shop"}}
     assert not {"client_secret", "registration_access_token"} & document.keys()
 
 

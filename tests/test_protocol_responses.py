@@ -189,7 +189,6 @@ def test_a_masked_secret_is_absent_and_noted(value):
 TOKENS = {
     "114-number": 7,
     "114-list": ["t"],
-    "114-empty": "",
     "114-crlf": "a\r\nX: y",
     "114-final-newline": "a\n",
     "114-nul": "a\x00",

@@ -62,17 +62,7 @@ def test_a_server_without_an_endpoint_of_the_flow_is_no_place_to_log_in(name: st
         services.for_login(ISSUER)
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        *ENDPOINTS,
-        "userinfo_endpoint",
-        "jwks_uri",
-        "revocation_endpoint",
-        "introspection_endpoint",
-        "end_session_endpoint",
-    ],
-)
+@pytest.mark.parametrize("name", ENDPOINTS)
 def test_an_endpoint_on_an_origin_nobody_vouches_for_is_refused_and_can_be_trusted(
     name: str,
 ) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from argparse import ArgumentParser
 from collections.abc import Mapping
@@ -12,10 +11,9 @@ from typing import Any
 from django.core.management import CommandError
 
 from django_dcr.exceptions import InvalidResponseError
-from django_dcr.protocol import METADATA_MEMBERS, parse_object
+from django_dcr.protocol import METADATA_MEMBERS, names_secret, parse_object
 from django_dcr.text import clean
 
-_SECRET = re.compile("secret|token|password|passphrase|credential|private_?key", re.IGNORECASE)
 _EXAMPLES = {
     bool: "true or false",
     int: "a whole number",
@@ -88,7 +86,7 @@ def read_changes(assignments: list[str]) -> dict[str, Any]:
 
 
 def _check_name(name: str, equals: str) -> None:
-    if _SECRET.search(name) and _base(name) not in METADATA_MEMBERS:
+    if names_secret(_base(name)):
         raise CommandError(
             f"--set {clean(name, 100)}: secrets are not taken on the command line, where every "
             "user of this machine can read them, and a client's are assigned by its server."

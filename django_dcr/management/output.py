@@ -143,13 +143,17 @@ class DCRCommand(BaseCommand):
             self.write(line)
 
     def _write_array(self, elements: Iterable[Mapping[str, Any]]) -> None:
-        separator = "["
+        separator, is_known = "[", True
         try:
             for element in elements:
                 self.write(f"{separator}\n{json.dumps(element)}", ending="")
                 separator = ","
-        finally:  # one whole document, whatever happens
-            self.write("[]" if separator == "[" else "\n]")
+        except Exception:
+            is_known = separator != "["  # an empty list would say that there are none
+            raise
+        finally:  # one whole document, whatever ended it
+            if is_known:
+                self.write("[]" if separator == "[" else "\n]")
 
 
 def sentence(exc: Exception) -> str:

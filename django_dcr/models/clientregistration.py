@@ -201,7 +201,20 @@ class ClientRegistration(LeasedModel):
     def _client_parts(self) -> tuple[str, ...] | None:
         # Letter case counts and MariaDB's collation ignores it, hence a digest; past rows give
         # their id up, since a server may issue it again.
-        return (self.server.issuer, self.client_id) if self.live and self.client_id else None
+        own = (
+            self.live and self.client_id and not self._is_public(self.client_secret, self.metadata)
+        )
+        return (self.server.issuer, self.client_id) if own else None
+
+    def _own_client(self, client_id: str, secret: object, metadata: dict[str, Any]) -> str | None:
+        """Return the digest of a client that no other live row may hold."""
+        public = self._is_public(secret, metadata)
+        return None if public else digest(self.server.issuer, client_id)
+
+    @staticmethod
+    def _is_public(secret: object, metadata: dict[str, Any]) -> bool:
+        """Whether a client has no credentials, and so may be several owners' (RFC 7591, 3.2.1)."""
+        return secret is None and metadata.get("token_endpoint_auth_method") == "none"
 
     def clean(self) -> None:
         if self.server_id is None:
@@ -334,8 +347,9 @@ class ClientRegistration(LeasedModel):
             if release or metadata != self.metadata:  # else nothing has been asked or granted
                 values["has_drift"] = self._drifts(metadata)
             if self.status == Status.GONE:  # and the server knows it after all
-                issued = (self.server.issuer, self.client_id)
-                values |= {"live": True, "client_digest": digest(*issued)}
+                secret = values.get("client_secret", self.client_secret)
+                own = self._own_client(self.client_id, secret, metadata)
+                values |= {"live": True, "client_digest": own}
         if release:  # nothing more is to come of this step
             new = "client_secret" in values and self.client_secret is not None
             event = {"new_secret": new} if self.task == "renew" or new else {}
@@ -396,7 +410,9 @@ class ClientRegistration(LeasedModel):
             if self.task == "renew" and self._is_renewed(values):
                 values["renewed_at"] = timezone.now()
         if self.live and information.client_id:
-            values["client_digest"] = digest(self.server.issuer, information.client_id)
+            secret = information.client_secret or self.client_secret
+            granted = {**self.metadata, **information.metadata}
+            values["client_digest"] = self._own_client(information.client_id, secret, granted)
         return values
 
     def _is_renewed(self, values: dict[str, Any]) -> bool:
@@ -420,8 +436,17 @@ class ClientRegistration(LeasedModel):
     def has_twin(self, client_id: str | None) -> bool:
         """Whether another live row holds this client of the same server."""
         known = digest(self.server.issuer, client_id or "")
-        rows = type(self).objects.using(self._alias).filter(client_digest=known)
-        return rows.exclude(pk=self.pk).exists()
+        others = type(self).objects.using(self._alias).exclude(pk=self.pk)
+        if others.filter(client_digest=known).exists():
+            return True
+        public = others.live().filter(server=self.server, client_digest=None, client_id=client_id)
+        return client_id in public.values_list("client_id", flat=True)  # letter case counts
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether another owner's row holds this client, too, as it may hold a public one."""
+        public = self._is_public(self.client_secret, self.metadata)
+        return public and self.has_twin(self.client_id)
 
     def secret_equals(self, name: str, value: str | None) -> bool:
         """Whether the secret column ``name`` holds ``value``; False where no key opens it."""
@@ -504,7 +529,7 @@ class ClientRegistration(LeasedModel):
 
         Returns False, having changed nothing, where another process has taken that row over.
         """
-        client_digest = digest(self.server.issuer, self.client_id)
+        client_digest = self._own_client(self.client_id, self.client_secret, self.metadata)
         replaced = {**_REPLACED, "updated_at": predecessor._next_moment()}
         live = {"live": True, "client_digest": client_digest, "updated_at": self._next_moment()}
 

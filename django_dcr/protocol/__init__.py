@@ -16,7 +16,7 @@ from django_dcr.protocol.authorization_responses import (
 )
 from django_dcr.protocol.errors import Reply, check_status
 from django_dcr.protocol.json import encode, parse_object, storable
-from django_dcr.protocol.members import METADATA_MEMBERS, merge_metadata
+from django_dcr.protocol.members import METADATA_MEMBERS, merge_metadata, names_secret
 from django_dcr.protocol.policy import check_client_metadata
 from django_dcr.protocol.registration_requests import (
     client_metadata,
@@ -36,7 +36,10 @@ from django_dcr.protocol.server_metadata import (
     check_trusted_origin,
     endpoint,
     entity_tag,
+    foreign_origins,
     freshness,
+    redirect_target,
+    unusable_endpoints,
     well_known_urls,
 )
 
@@ -61,12 +64,16 @@ __all__ = [
     "encode",
     "endpoint",
     "entity_tag",
+    "foreign_origins",
     "freshness",
     "is_invalid_client",
     "merge_metadata",
+    "names_secret",
     "parse_object",
+    "redirect_target",
     "registration_request",
     "storable",
+    "unusable_endpoints",
     "update_request",
     "warnings",
     "well_known_urls",

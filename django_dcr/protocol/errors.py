@@ -9,8 +9,7 @@ import html
 import json
 import re
 import time
-from collections.abc import Collection, Mapping
-from typing import Any, Protocol
+from collections.abc import Collection
 from urllib.parse import quote
 
 from django_dcr import uris
@@ -22,41 +21,33 @@ from django_dcr.exceptions import (
     RequestRejectedError,
     UnsupportedError,
 )
-from django_dcr.protocol.json import delta_seconds, http_date, parse_object
+from django_dcr.protocol import error_responses
+from django_dcr.protocol.error_responses import Reply, Said
+from django_dcr.protocol.json import delta_seconds, http_date
 from django_dcr.text import MASK, clean, hides_variables
 
-MAX_RETRY_AFTER = 3600
-MAX_ERROR_LENGTH = 100
-MAX_DESCRIPTION_LENGTH = 200
-MAX_CHALLENGE_LENGTH = 16_384
+__all__ = ["Reply", "check_status", "rejection"]
 
-# RFC 6749 section 5.2.
-_ERROR = re.compile(r"[\x20\x21\x23-\x5b\x5d-\x7e]+")
-# RFC 9110 section 11. Nothing in it can fail half-way, so it is walked through once.
-_CHALLENGE = re.compile(
-    r"(?P<name>[A-Za-z0-9!#$%&'*+.^_`|~-]+)"
-    r'(?:[ \t]*=[ \t]*(?:"(?P<quoted>(?:[^"\\]|\\.)*)|(?P<plain>[^\s,"]*)))?',
-    re.DOTALL,
-)
+MAX_RETRY_AFTER = 3600
+MAX_DESCRIPTION_LENGTH = 200
+
 _ADVICE = {
     "invalid_redirect_uri": "Check redirect_uris.",
     "invalid_client_metadata": "Check the client metadata against what this server accepts.",
     "invalid_software_statement": "Check software_statement.",
     "unapproved_software_statement": "Ask the server's operator to approve software_statement.",
 }
-
-
-class Reply(Protocol):
-    """An HTTP answer; its headers are looked up without regard to case."""
-
-    @property
-    def status(self) -> int: ...
-
-    @property
-    def headers(self) -> Mapping[str, str]: ...
-
-    @property
-    def body(self) -> bytes: ...
+_WHERE_TO_PUT_ONE = (
+    "set one on the server's row in the admin, or give --initial-access-token-file to "
+    "manage.py dcr_register."
+)
+# Words about whoever asks, not about what is asked: "token_endpoint_auth_method" has no such word.
+_ON_AUTHENTICATION = re.compile(
+    r"\b((access|invalid|bearer|initial)[ _-])*token\b|\bbearer\b|\b(un)?authenticated\b"
+    r"|\bauthentication (credentials|is|was)\b|\bcredentials\b|\bauthorization header\b"
+    r"|\bunauthori[sz]ed\b",
+    re.IGNORECASE,
+)
 
 
 def check_status(
@@ -81,13 +72,15 @@ def rejection(reply: Reply, *, step: str, secrets: Collection[str] = ()) -> DCRE
     status = reply.status
     if 300 <= status < 400:
         return NetworkError(_redirect(reply), status=status)
+    said = _said(reply, secrets)
     if status in (405, 501) or (status == 404 and step == "register"):
-        return UnsupportedError(_unsupported(status, step), status=status)
-    error = _refusal(reply, step, secrets)
+        return UnsupportedError(_unsupported(status, step, said), status=status)
+    error = _refusal(reply, said, step, token_sent=any(secrets))
     if 400 <= status < 500 or status == 503 or error.was_refused:
         return error
     return InvalidResponseError(
-        f"The server answered with status {status:03}. Try again later, or ask its operator.",
+        f"The server answered with status {status:03}{_quoted(said)}. Try again later, or ask its "
+        "operator.",
         status=status,
     )
 
@@ -103,68 +96,40 @@ def _redirect(reply: Reply) -> str:
     )
 
 
-def _unsupported(status: int, step: str) -> str:
+def _unsupported(status: int, step: str, said: Said) -> str:
     if step == "register":
         return (
-            f"The server answered {status}: registration is not offered at its endpoint. "
-            "Register by hand, or ask its operator to turn it on."
+            f"The server answered {status}{_quoted(said)}: registration is not offered at its "
+            "endpoint. Register by hand, or ask its operator to turn it on."
         )
-    return f"The server answered {status}: it does not offer this ({step}). Use its own console."
+    return (
+        f"The server answered {status}{_quoted(said)}: it does not offer this ({step}). "
+        "Use its own console."
+    )
 
 
-def _refusal(reply: Reply, step: str, secrets: Collection[str]) -> RequestRejectedError:
-    said = _said(reply)
-    error = _error(said.get("error"), secrets)
-    description = _description(said.get("error_description"), secrets)
+def _refusal(reply: Reply, said: Said, step: str, *, token_sent: bool) -> RequestRejectedError:
     wait = _retry_after(reply.headers.get("Retry-After", ""))
     gone = step in ("read", "update", "delete") and reply.status in (401, 404, 410)
-    code = f" {error}" if error else ""
-    words = f', in its words "{description}"' if description else ""
-    advice = _advice(reply.status, step, error, wait)
+    advice = _advice(reply.status, step, said, wait, token_sent=token_sent)
     return (RegistrationGoneError if gone else RequestRejectedError)(
-        f"The server refused with {reply.status}{code}{words}. {advice}",
+        f"The server refused with {reply.status}{_quoted(said)}. {advice}",
         status=reply.status,
-        error=error,
-        error_description=description,
+        error=said.code,
+        error_description=said.words,
         retry_after=wait,
     )
 
 
-def _said(reply: Reply) -> Mapping[str, Any]:
-    try:
-        document = parse_object(reply.body)
-    except InvalidResponseError:
-        document = {}
-    if "error" in document or reply.status not in (400, 401, 403):  # RFC 6750 section 3.1
-        return document
-    return _challenge(reply.headers)
+def _said(reply: Reply, secrets: Collection[str]) -> Said:
+    """Return what the server says, without the secrets, cleaned and bounded."""
+    code, words = (_redacted(text, secrets) for text in error_responses.read(reply))
+    return Said(code if error_responses.is_code(code) else "", clean(words, MAX_DESCRIPTION_LENGTH))
 
 
-def _challenge(headers: Mapping[str, str]) -> dict[str, str]:
-    """Return the parameters of the Bearer challenge (RFC 6750 section 3)."""
-    scheme = ""
-    parameters: dict[str, str] = {}
-    header = headers.get("WWW-Authenticate", "")[:MAX_CHALLENGE_LENGTH]
-    for match in _CHALLENGE.finditer(header):
-        name, quoted, plain = match["name"].lower(), match["quoted"], match["plain"]
-        if quoted is None and plain is None:
-            scheme = name
-        elif scheme == "bearer":
-            value = plain if quoted is None else re.sub(r"\\(.)", r"\1", quoted)
-            parameters.setdefault(name, value)
-    return parameters
-
-
-def _error(value: object, secrets: Collection[str]) -> str:
-    code = _redacted(value, secrets) if isinstance(value, str) else ""
-    plain = len(code) <= MAX_ERROR_LENGTH and _ERROR.fullmatch(code)
-    return code.strip() if plain else ""
-
-
-def _description(value: object, secrets: Collection[str]) -> str:
-    return (
-        clean(_redacted(value, secrets), MAX_DESCRIPTION_LENGTH) if isinstance(value, str) else ""
-    )
+def _quoted(said: Said) -> str:
+    code = f" {said.code}" if said.code else ""
+    return f'{code}, in its words "{said.words}"' if said.words else code
 
 
 def _redacted(text: str, secrets: Collection[str]) -> str:
@@ -201,15 +166,33 @@ def _retry_after(text: str) -> int | None:
     return int(min(seconds, MAX_RETRY_AFTER)) if seconds >= 0 else None
 
 
-def _advice(status: int, step: str, error: str, wait: int | None) -> str:
-    if error in _ADVICE:
-        return _ADVICE[error]
+def _advice(status: int, step: str, said: Said, wait: int | None, *, token_sent: bool) -> str:
+    """Return what to do next: what follows from the status, and no guess past the words."""
     if status in (429, 503):
         return f"Wait {wait} seconds, then try again." if wait else "Try again later."
-    if step == "register" and status == 401:
-        return "It wants an initial access token that it still accepts; set one on the server."
-    if step == "register" and status == 403:
-        return "It does not permit this registration; ask its operator, or give another token."
     if step in ("read", "update", "delete") and status in (401, 404, 410):
         return "It refuses this registration's token or has forgotten the client; register again."
-    return "Ask the server's operator what it accepts."
+    if step == "register" and (advice := _on_token(status, said, token_sent=token_sent)):
+        return advice
+    if said.words:
+        return "If that does not explain it, ask the server's operator."
+    return _ADVICE.get(said.code, "Ask the server's operator what it accepts.")
+
+
+def _on_token(status: int, said: Said, *, token_sent: bool) -> str:
+    """Return what to do about the initial access token, "" where that is not known to help."""
+    if _ON_AUTHENTICATION.search(f"{said.code} {said.words}"):
+        if token_sent:
+            return (
+                "Check the initial access token that was sent; it may have expired or be used up."
+            )
+        return f"It may want an initial access token: {_WHERE_TO_PUT_ONE}"
+    if status == 401 and not token_sent:
+        return f"It wants an initial access token: {_WHERE_TO_PUT_ONE}"
+    if said.words or said.code in _ADVICE:
+        return ""
+    if status == 401:
+        return "It does not accept the initial access token that was sent; set another one."
+    if status == 403:
+        return "It does not permit this registration; ask its operator, or give another token."
+    return ""

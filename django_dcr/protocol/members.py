@@ -154,14 +154,15 @@ def _without_secrets(value: Any) -> Any:
         return {
             name: _without_secrets(member)
             for name, member in value.items()
-            if name not in hidden and not _names_secret(name)
+            if name not in hidden and not names_secret(name)
         }
     if isinstance(value, list):
         return [_without_secrets(item) for item in value]
     return value
 
 
-def _names_secret(name: str) -> bool:
+def names_secret(name: str) -> bool:
+    """Whether an unknown member's name says that its value is a secret."""
     # No standard member is named like one: a test holds that against METADATA_MEMBERS.
     return type_of(name) is None and bool(
         _SECRET_NAME.search(re.sub("[^a-z0-9]", "", name.lower()))

@@ -13,6 +13,7 @@ from django_dcr import uris
 from django_dcr.exceptions import InvalidResponseError, NotAllowedError
 from django_dcr.protocol.json import encode, parse_object, storable
 from django_dcr.protocol.members import ASSIGNED_MEMBERS, PRIVATE_KEY_MEMBERS, type_of
+from django_dcr.protocol.statements import claimed, is_opaque
 from django_dcr.text import clean
 
 _WORDS = {
@@ -50,10 +51,15 @@ def check_client_metadata(metadata: Mapping[str, Any], *, complete: bool = True)
     """Raise NotAllowedError for metadata that must not be sent to any server, naming the member.
 
     Defaults that others complete are not ``complete``: there each member is judged by itself.
-    RFC 7591 sections 2 and 5, OpenID Connect Registration section 2, RFC 9700 sections 2.4, 2.6.
+    What a software statement claims counts as stated. RFC 7591 sections 2 and 5, OpenID Connect
+    Registration section 2, RFC 9700 sections 2.4, 2.6.
     """
-    for rule in _RULES + _RULES_OF_THE_WHOLE if complete else _RULES:
+    for rule in _RULES:
         for fault in rule(metadata):
+            raise NotAllowedError(fault)
+    whole = {**metadata, **claimed(metadata)}
+    for rule in (*_RULES, *_RULES_OF_THE_WHOLE) if complete else ():
+        for fault in rule(whole):
             raise NotAllowedError(fault)
 
 
@@ -174,7 +180,7 @@ def _is_web(uri: str) -> bool:
 
 def _redirecting(metadata: Mapping[str, Any]) -> Iterator[str]:
     redirecting = {"authorization_code", "implicit"} & set(grant_types(metadata))
-    if redirecting and not metadata.get("redirect_uris"):
+    if redirecting and not metadata.get("redirect_uris") and not is_opaque(metadata):
         yield f"The grant type {min(redirecting)} needs redirect_uris; state at least one."
 
 

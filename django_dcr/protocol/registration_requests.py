@@ -5,14 +5,11 @@ RFC 7591 section 3.1 (registration) and RFC 7592 section 2.2 (update).
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Collection, Iterable, Mapping
-from contextlib import suppress
 from types import MappingProxyType
 from typing import Any
 
-from django_dcr.exceptions import DCRError, UnsupportedError
-from django_dcr.protocol.json import parse_object
+from django_dcr.exceptions import UnsupportedError
 from django_dcr.protocol.members import (
     ASSIGNED_MEMBERS,
     NEVER_GRANTED,
@@ -23,6 +20,7 @@ from django_dcr.protocol.members import (
     strings,
 )
 from django_dcr.protocol.policy import application_type, check_client_metadata, grant_types
+from django_dcr.protocol.statements import claimed, claims
 from django_dcr.text import clean
 
 _METHODS = ("client_secret_basic", "client_secret_post", "none")
@@ -35,15 +33,6 @@ _LOGOUT = {
     "post_logout_": "end_session_endpoint",
     "backchannel_logout_": "backchannel_logout_supported",
     "frontchannel_logout_": "frontchannel_logout_supported",
-}
-# RFC 7591 section 2, OpenID Connect Registration section 2.
-_DEFAULTS: Mapping[str, Any] = {
-    "application_type": "web",
-    "grant_types": ["authorization_code"],
-    "id_token_signed_response_alg": "RS256",
-    "response_types": ["code"],
-    "subject_type": "public",
-    "token_endpoint_auth_method": "client_secret_basic",
 }
 
 
@@ -84,15 +73,19 @@ def registration_request(
 
 
 def _negotiated(request: Mapping[str, Any], server_metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the members that are stated in every request, as wished or for lack of a wish."""
-    method = _authentication_method(request, server_metadata)
+    """Return the members that are stated in every request, as wished or for lack of a wish.
+
+    What a software statement claims is stated already.
+    """
+    stated = claimed(request)
+    method = _authentication_method({**request, **stated}, server_metadata)
     chosen = {"token_endpoint_auth_method": method}
-    if application_type(request) == "native":
+    if application_type({**request, **stated}) == "native":
         chosen["application_type"] = "native"
     algorithm = _signing_algorithm(request, method, server_metadata)
     if algorithm:
         chosen["token_endpoint_auth_signing_alg"] = algorithm
-    return chosen
+    return {k: v for k, v in chosen.items() if k not in stated}
 
 
 def _logout_is_supported(name: str, server_metadata: Mapping[str, Any]) -> bool:
@@ -182,23 +175,21 @@ def differences(
 ) -> dict[str, dict[str, Any]]:
     """Return the drift: ``{member: {"asked": ..., "granted": ...}}``, None for what is not there.
 
-    The order within lists of texts and within scope means nothing. A member that was not asked
-    counts only where its value is neither the default nor what a request to the server described
-    by ``server_metadata`` states for lack of a wish.
+    It is what was asked and came otherwise; what a server grants besides is no drift, nor is what
+    it was not sent, because its ``server_metadata`` does not announce it. The order within lists
+    of texts and within scope means nothing. What a software statement claims was asked.
     """
-    defaults = dict(_DEFAULTS)
-    with suppress(UnsupportedError):
-        defaults |= _negotiated(asked, server_metadata)
-    wanted = {normalize_name(name): value for name, value in asked.items()}
+    wanted = {
+        normalize_name(name): value for name, value in merge_metadata(asked, claimed(asked)).items()
+    }
     held = {normalize_name(name): value for name, value in granted.items()}
-    drift = {}
-    for name in [*wanted, *sorted(held.keys() - wanted.keys())]:
-        if name in NEVER_GRANTED:
-            continue
-        expected = wanted.get(name, defaults.get(name))
-        if _comparable(name, expected) != _comparable(name, held.get(name)):
-            drift[name] = {"asked": wanted.get(name), "granted": held.get(name)}
-    return drift
+    return {
+        name: {"asked": value, "granted": held.get(name)}
+        for name, value in wanted.items()
+        if name not in NEVER_GRANTED
+        and (not server_metadata or _logout_is_supported(name, server_metadata))
+        and _comparable(name, value) != _comparable(name, held.get(name))
+    }
 
 
 def _comparable(name: str, value: Any) -> Any:
@@ -217,20 +208,12 @@ def statement_conflicts(metadata: Mapping[str, Any]) -> list[str]:
 
     At the server the statement wins (RFC 7591 section 2). Its signature is not checked.
     """
-    claims = _claims(metadata.get("software_statement"))
+    stated = claims(metadata)
     return sorted(
         name
-        for name in claims.keys() & metadata.keys()
-        if _comparable(name, claims[name]) != _comparable(name, metadata[name])
+        for name in stated.keys() & metadata.keys()
+        if _comparable(name, stated[name]) != _comparable(name, metadata[name])
     )
-
-
-def _claims(statement: object) -> dict[str, Any]:
-    try:
-        payload = str(statement).split(".")[1]
-        return parse_object(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
-    except (IndexError, ValueError, DCRError):
-        return {}  # a statement that cannot be read here may still be one for the server
 
 
 def warnings(metadata: Mapping[str, Any], server_metadata: Mapping[str, Any]) -> list[str]:

@@ -15,6 +15,7 @@ from typing import Any
 from django_dcr import uris
 from django_dcr.protocol.json import http_date
 from django_dcr.protocol.members import SECRET_METHODS, merge_metadata, parse_metadata
+from django_dcr.protocol.statements import claimed
 from django_dcr.text import SensitiveText, clean, hides_variables
 
 MAX_CLIENT_ID_LENGTH = 16_384
@@ -89,8 +90,8 @@ def client_information(
         reader.faults.append("the answer is an error")
     if requested is not None:
         reader.statement(requested.get("software_statement"))
-        wanted = parse_metadata(requested)[0]
-        metadata = merge_metadata(wanted, metadata)
+        wanted = merge_metadata(parse_metadata(requested)[0], claimed(requested))
+        metadata = merge_metadata(wanted, metadata, reader.public_client(wanted, client_secret))
         reader.compare(wanted, metadata)
         reader.suffices(metadata, client_secret, uri, token)
     return ClientInformation(
@@ -140,6 +141,11 @@ class _Reader:
     def registration_access_token(self) -> str | None:
         value = self.document.get("registration_access_token")
         if value is None:
+            return None
+        if value == "" or (isinstance(value, str) and set(value) <= set("*• ")):
+            self.deviations.append(
+                "The member registration_access_token is empty or masked, so it counts as absent."
+            )
             return None
         # What a header takes: RFC 6750 section 2.1, and the tokens of less careful servers.
         visible = isinstance(value, str) and re.fullmatch("[!-~]+", value)
@@ -199,6 +205,22 @@ class _Reader:
         if self.document.get("software_statement") not in (None, sent):
             self.deviations.append("The member software_statement came back changed.")
 
+    def public_client(self, requested: Mapping[str, Any], secret: str | None) -> dict[str, str]:
+        """Read a method that is stated to be none, by null or "", where there is no secret.
+
+        A member that is left out was granted as requested, and one that is null was not.
+        """
+        name = "token_endpoint_auth_method"
+        stated = self.document.get(name, ...)
+        needs_secret = requested.get(name, "client_secret_basic") in SECRET_METHODS
+        if secret is not None or stated not in (None, "") or not needs_secret:
+            return {}
+        self.deviations.append(
+            f"The member {name} is empty and there is no client_secret, so the client counts as "
+            "public."
+        )
+        return {name: "none"}
+
     def compare(self, requested: Mapping[str, Any], granted: Mapping[str, Any]) -> None:
         """Note where the answer falls behind what was requested (RFC 7591 section 3.2.1)."""
         for name in ("redirect_uris", "grant_types"):
@@ -211,7 +233,10 @@ class _Reader:
         """Judge whether the credentials are enough for what was granted."""
         method = granted.get("token_endpoint_auth_method", "client_secret_basic")
         if secret is None and method in SECRET_METHODS:
-            self.faults.append(f"client_secret is missing, which {method} needs")
+            self.faults.append(
+                f"client_secret is missing, which {method} needs; if this server registers public "
+                'clients, ask for token_endpoint_auth_method "none"'
+            )
         if secret is not None and method == "none":
             self.deviations.append("The member client_secret came although the client is public.")
         # OpenID Connect Registration section 3.2: both or neither.

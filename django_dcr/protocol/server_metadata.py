@@ -7,7 +7,8 @@ point (RFC 8414 section 4); nothing here normalises one.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+import unicodedata
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from django_dcr import uris
@@ -22,6 +23,18 @@ _ENTITY_TAG = re.compile(r'(?:W/)?"[\x21\x23-\x7e]{0,250}"')
 _URL_MEMBERS = ("_endpoint", "_uri", "_endpoint_aliases")
 
 EXAMPLE_ISSUER = "https://login.example/realm"
+
+#: The endpoints that this app and login libraries send requests or users to.
+ENDPOINTS = (
+    "registration_endpoint",
+    "authorization_endpoint",
+    "token_endpoint",
+    "userinfo_endpoint",
+    "jwks_uri",
+    "revocation_endpoint",
+    "introspection_endpoint",
+    "end_session_endpoint",
+)
 
 
 def check_issuer(issuer: str, *, allow_http: bool = False) -> None:
@@ -48,10 +61,31 @@ def _issuer_fault(issuer: str, allow_http: bool) -> str:
     try:
         url = uris.parse(issuer)
     except ValueError as exc:
-        return str(exc)
+        return f"{exc}{_spelling(text)}"
+    before, well_known, after = text.partition("/.well-known/")
+    if well_known:
+        probable = before + "".join(after.partition("/")[1:])
+        return f"is the address of a document; the issuer is probably {probable}"
     if url.scheme == "http" and not allow_http:
         return "is not https; add its origin to DCR_INTERNAL_ORIGINS if it has no TLS"
     return ""
+
+
+def _spelling(text: str) -> str:
+    """Name the character that a person hardly sees, or the host name in its other spelling."""
+    for position, character in enumerate(text[: uris.MAX_LENGTH], start=1):
+        if character.isspace():
+            return f": character {position} is a blank; remove it"
+        if unicodedata.category(character) in ("Cc", "Cf"):
+            return f": character {position} is invisible; remove it"
+    scheme, mark, rest = text.partition("://")
+    host, slash, path = rest.partition("/")
+    try:
+        ascii_host = host.encode("idna").decode()
+    except ValueError:
+        return ""
+    spelling = clean(f"{scheme}{mark}{ascii_host}{slash}{path}")
+    return "" if ascii_host == host else f": its host name is not ASCII; write {spelling}"
 
 
 def well_known_urls(issuer: str) -> list[str]:
@@ -73,8 +107,8 @@ def well_known_urls(issuer: str) -> list[str]:
 def check_server_metadata(document: dict[str, Any], *, issuer: str) -> dict[str, Any]:
     """Return the document as it may be stored, unknown members included.
 
-    Raises InvalidResponseError unless it is this issuer's own (RFC 8414 section 3.3). Lists that
-    are null or empty are read as absent.
+    Raises InvalidResponseError unless it is this issuer's own (RFC 8414 section 3.3). Members that
+    are null or an empty text, and lists that are empty, are read as absent.
     """
     stated = document.get("issuer")
     if stated != issuer:
@@ -87,7 +121,7 @@ def check_server_metadata(document: dict[str, Any], *, issuer: str) -> dict[str,
     return {
         name: value
         for name, value in members.items()
-        if not (name.endswith("_supported") and value in (None, []))
+        if value not in (None, "") and not (name.endswith("_supported") and value == [])
     }
 
 
@@ -120,15 +154,66 @@ def endpoint(
     Raises UnsupportedError where there is none, and what ``check_trusted_origin`` raises.
     """
     url = metadata.get(name)
-    if url is None:
+    if url in (None, ""):
         raise UnsupportedError(
             f"This server offers no dynamic registration: its metadata has no {name}. "
             "Register by hand, or ask its operator to turn it on."
             if name == "registration_endpoint"
             else f"This server's metadata has no {clean(name)}. Ask its operator to publish it."
         )
-    check_trusted_origin(url, issuer=issuer, trusted_origins=trusted_origins)
+    try:
+        check_trusted_origin(url, issuer=issuer, trusted_origins=trusted_origins)
+    except NotAllowedError as exc:
+        origins = foreign_origins(metadata, issuer=issuer, trusted_origins=trusted_origins)
+        if len(origins) < 2:
+            raise
+        raise NotAllowedError(
+            f"The server gave addresses at {', '.join(origins)}, which are not the issuer's "
+            "origin. If you trust them, add them to the server's trusted_origins.",
+        ) from exc
     return str(url)
+
+
+def unusable_endpoints(
+    metadata: Mapping[str, Any],
+    names: Iterable[str] = ENDPOINTS,
+    *,
+    issuer: str,
+    trusted_origins: Collection[str],
+) -> list[str]:
+    """Return the names of the endpoints that are stated, and that ``endpoint`` refuses."""
+    refused = []
+    for name in names:
+        try:
+            if metadata.get(name) not in (None, ""):
+                check_trusted_origin(metadata[name], issuer=issuer, trusted_origins=trusted_origins)
+        except (InvalidResponseError, NotAllowedError):
+            refused.append(name)
+    return refused
+
+
+def foreign_origins(
+    metadata: Mapping[str, Any], *, issuer: str, trusted_origins: Collection[str]
+) -> list[str]:
+    """Return the origins of endpoints that an operator has to trust before they can be used."""
+    refused = unusable_endpoints(metadata, issuer=issuer, trusted_origins=trusted_origins)
+    origins = _origins([metadata[name] for name in refused])
+    home = uris.parse(issuer)
+    return sorted(each for each in origins if each.startswith("https") or home.scheme == "http")
+
+
+def redirect_target(url: str, location: str) -> str:
+    """Return where a redirect of ``url`` leads (RFC 9110 section 10.2.2).
+
+    Raises ValueError for a target that is neither an absolute URL nor an absolute path.
+    """
+    home = uris.parse(url)
+    if location.startswith("//"):
+        location = f"{home.scheme}:{location}"
+    elif location.startswith("/"):
+        location = home.origin + location
+    uris.parse(location)
+    return location
 
 
 def check_trusted_origin(url: str, *, issuer: str, trusted_origins: Collection[str]) -> None:

@@ -17,6 +17,7 @@ from django_dcr.services.login import (
     code_challenge_method,
     for_login,
     login_attempt,
+    login_endpoint,
     login_session,
     resume_login,
 )
@@ -35,6 +36,7 @@ __all__ = [
     "for_login",
     "get_or_register",
     "login_attempt",
+    "login_endpoint",
     "login_session",
     "read",
     "reconcile",

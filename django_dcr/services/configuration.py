@@ -105,7 +105,9 @@ def revoke(registration: ClientRegistration, *, forget: bool = False) -> ClientR
         if not ACTIONS["revoke"].allows(registration):
             registration.reload()  # closing by what was so a while ago could lose a client
         note = ""
-        if ACTIONS["revoke"].allows(registration):
+        if ACTIONS["revoke"].allows(registration) and registration.is_shared:
+            note = "Another registration uses this client, so it was not deleted at the server."
+        elif ACTIONS["revoke"].allows(registration):
             try:
                 return _delete(work)
             except ConflictError:

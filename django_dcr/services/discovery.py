@@ -7,12 +7,13 @@ from typing import Any
 
 from django.db import router
 
-from django_dcr import protocol, transport
+from django_dcr import protocol, transport, uris
 from django_dcr.conf import conf
 from django_dcr.exceptions import (
     ConflictError,
     DCRError,
     InvalidResponseError,
+    NetworkError,
     UnsupportedError,
     errors_at,
 )
@@ -25,6 +26,7 @@ logger = logging.getLogger("django_dcr")
 _RETRY_AFTER = 60
 # What a server that has no document at a well-known place answers there, if not with a page.
 _ABSENT = {404, 405, 410}
+_REDIRECTS = {301, 302, 303, 307, 308}
 
 
 def discover(server: AuthorizationServer, *, refresh: bool = False) -> AuthorizationServer:
@@ -100,6 +102,10 @@ def _ask(server: AuthorizationServer, url: str) -> tuple[dict[str, Any], transpo
     etag = server.etag if server.has_metadata and url == server.metadata_url else ""
     headers = {"If-None-Match": etag} if etag else {}
     reply = Exchanges(server).send("GET", url, headers=headers)
+    if reply.status in _REDIRECTS:
+        reply = Exchanges(server).send("GET", _target(reply, url), headers=headers)
+        if reply.status in _REDIRECTS:
+            raise _redirects(url, reply, "again")
     if etag and reply.status == 304:
         return server.metadata, reply
     protocol.check_status(reply, {200}, step="discover")
@@ -108,7 +114,32 @@ def _ask(server: AuthorizationServer, url: str) -> tuple[dict[str, Any], transpo
     except InvalidResponseError as exc:
         # Single-page applications answer any path with a page for people.
         raise UnsupportedError(str(exc), status=reply.status) from exc
+    if document.get("issuer") in (None, ""):
+        error = UnsupportedError(status=reply.status)
+        error.attempts = ((url, "names no issuer"),)
+        raise error
     return document, reply
+
+
+def _target(reply: transport.Reply, url: str) -> str:
+    """Return where a document has moved to on the same server, the one redirect to follow.
+
+    A public document is asked for without credentials, and its issuer is checked wherever it is.
+    """
+    try:
+        target = protocol.redirect_target(url, reply.headers.get("Location", ""))
+    except ValueError:
+        raise _redirects(url, reply, "to what is not a URL") from None
+    if uris.origin(target) != uris.origin(url):
+        raise _redirects(url, reply, f"to {uris.origin(target)}")
+    return target
+
+
+def _redirects(url: str, reply: transport.Reply, where: str) -> NetworkError:
+    outcome = f"answered {reply.status}, a redirect {where}, which is not followed"
+    error = NetworkError(outcome, status=reply.status)
+    error.attempts = ((url, outcome),)
+    return error
 
 
 def _no_document(tried: list[tuple[str, DCRError]]) -> DCRError:
@@ -130,7 +161,7 @@ def _is_absence(exc: DCRError) -> bool:
 
 
 def _attempts(tried: list[tuple[str, DCRError]]) -> tuple[tuple[str, str], ...]:
-    return tuple((url, _outcome(exc)) for url, exc in tried)
+    return tuple((exc.attempts or ((url, _outcome(exc)),))[0] for url, exc in tried)
 
 
 def _outcome(exc: DCRError) -> str:

@@ -41,13 +41,6 @@ logger = logging.getLogger("django_dcr")
 STEP = "login"
 
 _NEEDED = ("authorization_endpoint", "token_endpoint")
-_OPTIONAL = (
-    "userinfo_endpoint",
-    "jwks_uri",
-    "revocation_endpoint",
-    "introspection_endpoint",
-    "end_session_endpoint",
-)
 # While a client is refused at every login its server is asked why this often, at most.
 _ASK_AGAIN = timedelta(minutes=5)
 
@@ -60,8 +53,9 @@ def for_login(
     It is usable (see ``get_or_register``, which makes it where there is none), the metadata in
     ``.server.metadata`` is fresh, and every address in it that a login uses is on an origin
     that the issuer or the operator vouches for: another server's there is the first half of a
-    mix-up (RFC 9700 section 4.4). Call it again for each request and keep nothing of it. Raises
-    any DCRError.
+    mix-up (RFC 9700 section 4.4). An optional endpoint that is malformed or elsewhere is left out
+    of it; ``login_endpoint`` says why. Call it again for each request and keep nothing of it.
+    Raises any DCRError.
     """
     registration = get_or_register(issuer, owner, metadata=metadata)
     with errors_at(issuer, STEP):
@@ -71,16 +65,40 @@ def for_login(
 def _check_endpoints(
     registration: ClientRegistration, server: AuthorizationServer
 ) -> ClientRegistration:
-    """Check every address in the server's metadata that a login uses; return the registration."""
-    optional = [name for name in _OPTIONAL if name in server.metadata]
-    for name in (*_NEEDED, *optional):
-        protocol.endpoint(
-            server.metadata,
-            name,
-            issuer=server.issuer,
-            trusted_origins=server.trusted_origins,
-        )
+    """Leave in the server's metadata what a login may use; return the registration."""
+    for name in _NEEDED:
+        _endpoint(server, name)
+    unusable = protocol.unusable_endpoints(
+        server.metadata, issuer=server.issuer, trusted_origins=server.trusted_origins
+    )
+    if unusable:
+        usable = {k: v for k, v in server.metadata.items() if k not in unusable}
+        # This object's alone; without the tag a refresh brings the whole document again.
+        server.metadata, server.etag = usable, ""
     return registration
+
+
+def login_endpoint(registration: ClientRegistration, name: str) -> str:
+    """Return the URL of an endpoint that not every login uses, such as "end_session_endpoint".
+
+    Raises UnsupportedError where the server has none, InvalidResponseError where its URL is
+    malformed, and NotAllowedError where it is on an origin that nobody vouches for.
+    """
+    server = registration.server
+    if not server.metadata.get(name):  # or it was left out, and the stored document says why
+        stored = AuthorizationServer.objects.primary().filter(pk=server.pk)
+        server = stored.first() or server
+    with errors_at(server.issuer, STEP):
+        return _endpoint(server, name)
+
+
+def _endpoint(server: AuthorizationServer, name: str) -> str:
+    return protocol.endpoint(
+        server.metadata,
+        name,
+        issuer=server.issuer,
+        trusted_origins=server.trusted_origins,
+    )
 
 
 def resume_login(attempt: Mapping[str, str]) -> ClientRegistration:

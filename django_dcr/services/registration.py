@@ -190,15 +190,18 @@ _FATES = {
 def _overtaken(work: Operation, issued: protocol.ClientInformation) -> None:
     """This process slept beyond its lease, and the row is no longer its own."""
     registration = work.registration
-    if _delete_orphan(work, issued) == Status.UNKNOWN:
-        registration.record_orphan(issued)
     registration.reload()
+    is_orphan = registration.client_id != issued.client_id  # a public client may be everyone's
+    if is_orphan and _delete_orphan(work, issued) == Status.UNKNOWN:
+        registration.record_orphan(issued)
     raise conflict(registration, "was taken over while this process waited for the server")
 
 
 @sensitive_variables()
 def _delete_orphan(work: Operation, issued: protocol.ClientInformation) -> Status:
     """Delete a client that will not be used; return the state this leaves its row in."""
+    if work.registration.has_twin(issued.client_id):
+        return Status.REJECTED  # it is in use, and the answer is all there is to forget
     token, uri = issued.registration_access_token, issued.registration_client_uri
     if token is None or uri is None:
         return Status.UNKNOWN

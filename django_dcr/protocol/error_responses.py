@@ -1,0 +1,314 @@
+"""What a server says in an error response, whichever shape it gives to the body.
+
+RFC 6749 section 5.2, RFC 6750 section 3, RFC 9457, and what servers, frameworks and gateways
+send in their place. Everything here is what the server wrote: whoever shows it redacts and cleans
+it first.
+"""
+
+from __future__ import annotations
+
+import codecs
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple, Protocol
+from urllib.parse import parse_qsl
+
+from django_dcr.exceptions import NOT_CARRIED_OUT, InvalidResponseError
+from django_dcr.protocol.json import parse_object
+from django_dcr.protocol.members import ASSIGNED_MEMBERS, names_secret, type_of
+from django_dcr.text import clean
+
+MAX_CHALLENGE_LENGTH = 16_384
+#: A longer plain text is a page or a log, and no reason.
+MAX_PLAIN_TEXT_LENGTH = 300
+_MAX_DEPTH = 4
+_MAX_ITEMS = 10
+_MAX_FIELDS = 100
+
+# The names of members are compared without regard to case, "_" and "-".
+_CODES = ("error", "code", "errorcode")
+_NESTED_CODES = (*_CODES, "type", "status")
+_WORDS = (
+    "errordescription",
+    "message",
+    "detail",
+    "description",
+    "errormessage",
+    "errorsummary",
+    "faultstring",
+    "msg",
+    "reason",
+    "title",
+)
+_PARTS = (
+    "errors",
+    "details",
+    "errorcauses",
+    "violations",
+    "invalidparams",
+    "validationerrors",
+    "fielderrors",
+    "nonfielderrors",
+    "issues",
+)
+_FIELDS = ("field", "fieldname", "loc", "path", "property", "propertypath", "param", "name")
+# One word, as every registered code is; RFC 6749 section 5.2 permits blanks, and with them it is
+# a sentence that was put in the code's place.
+_CODE = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]{1,100}")
+_OTHER_CODE = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{1,99}")
+_NO_CODES = frozenset({"error", "fail", "failed", "failure", "object"})
+# What the statuses that refuse say anyway (RFC 9110 section 15, and its predecessors).
+_PHRASES = frozenset(
+    {
+        "bad gateway",
+        "bad request",
+        "conflict",
+        "error",
+        "forbidden",
+        "gateway timeout",
+        "internal server error",
+        "method not allowed",
+        "not acceptable",
+        "not found",
+        "not implemented",
+        "service unavailable",
+        "too many requests",
+        "unauthorized",
+        "unprocessable content",
+        "unprocessable entity",
+        "unsupported media type",
+    }
+)
+_PAGE = re.compile(r"\s*<(?:!doctype|html|\?xml)\b|\s*<\?xml", re.IGNORECASE)
+_CHARSET = re.compile(r"charset\s*=\s*\"?([a-z0-9-]+)", re.IGNORECASE)
+# A codec is chosen by the server's word, and Python has some that take long or are none of text.
+_CHARSETS = frozenset(
+    {"utf-8", "us-ascii", "iso-8859-1", "windows-1252", "utf-16", "utf-16le", "utf-16be"}
+)
+# RFC 9110 section 11. Nothing in it can fail half-way, so it is walked through once.
+_CHALLENGE = re.compile(
+    r"(?P<name>[A-Za-z0-9!#$%&'*+.^_`|~-]+)"
+    r'(?:[ \t]*=[ \t]*(?:"(?P<quoted>(?:[^"\\]|\\.)*)|(?P<plain>[^\s,"]*)))?',
+    re.DOTALL,
+)
+
+
+class Reply(Protocol):
+    """An HTTP answer; its headers are looked up without regard to case."""
+
+    @property
+    def status(self) -> int: ...
+
+    @property
+    def headers(self) -> Mapping[str, str]: ...
+
+    @property
+    def body(self) -> bytes: ...
+
+
+class Said(NamedTuple):
+    """A server's error code and its words, "" where there are none, as the server wrote them."""
+
+    code: str
+    words: str
+
+
+def read(reply: Reply) -> Said:
+    """Return what an error response says; never raises."""
+    document = _document(reply)
+    said = Said("", _plain_text(reply)) if document is None else _said(document, reply.status)
+    if said.code or reply.status not in (400, 401, 403):
+        return said
+    challenge = _challenge(reply.headers)  # RFC 6750 section 3.1
+    code, words = challenge.get("error", ""), challenge.get("error_description", "")
+    return Said(code if is_code(code) else "", words or said.words)
+
+
+def is_code(text: str) -> bool:
+    """Whether a text may be an error code, and not a sentence."""
+    return bool(_CODE.fullmatch(clean(text, 101)))
+
+
+def _document(reply: Reply) -> Mapping[str, Any] | None:
+    """Return the body as an object, or None where it is neither JSON nor a form."""
+    text = _text(reply)
+    start = text.lstrip()[:1]
+    if start != "{":
+        # A list of errors, or one text, may be all there is.
+        return _parsed(f'{{"errors":{text}}}') or _form(reply, text)
+    return _parsed(text) or {}
+
+
+def _parsed(text: str) -> Mapping[str, Any] | None:
+    try:
+        return parse_object(text.encode())
+    except InvalidResponseError:
+        return None
+
+
+def _form(reply: Reply, text: str) -> Mapping[str, Any] | None:
+    if "x-www-form-urlencoded" not in _media_type(reply):
+        return None
+    try:
+        return dict(parse_qsl(text, max_num_fields=_MAX_FIELDS))
+    except ValueError:
+        return {}
+
+
+def _text(reply: Reply) -> str:
+    """Decode the body: by its byte order mark, by the charset it names, or as UTF-8."""
+    body = reply.body
+    if body.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return body.decode("utf-16", "replace")
+    named = _CHARSET.search(_media_type(reply))
+    charset = named[1].lower() if named else ""
+    return body.decode(
+        charset if charset in _CHARSETS - {"utf-8"} else "utf-8-sig", errors="replace"
+    )
+
+
+def _media_type(reply: Reply) -> str:
+    return reply.headers.get("Content-Type", "")[:200].lower()
+
+
+def _plain_text(reply: Reply) -> str:
+    """Return a short plain text; a page never is one, whatever its media type says."""
+    media_type = _media_type(reply)
+    if "html" in media_type or "xml" in media_type:
+        return ""
+    text = _text(reply).strip()
+    is_page = text.startswith("<") or "</" in text
+    is_legible = len(text) <= MAX_PLAIN_TEXT_LENGTH and "\ufffd" not in text
+    return _worded(text) if is_legible and not is_page else ""
+
+
+def _said(document: Mapping[str, Any], status: int) -> Said:
+    members = _folded(document)
+    code = _oauth_code(members)
+    # With another status a code says that nothing was done, and that only one of OAuth's can.
+    if not code and status in NOT_CARRIED_OUT:
+        code = _other_code(members)
+    words = _words(document, _MAX_DEPTH) or _field_errors(document)
+    return Said(code, "" if words == code else words)
+
+
+def _folded(document: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the members by their names in the form to compare; the first of two counts."""
+    members: dict[str, Any] = {}
+    for name, value in document.items():
+        members.setdefault(re.sub("[^a-z0-9]", "", name.lower()), value)
+    return members
+
+
+def _oauth_code(members: Mapping[str, Any]) -> str:
+    error = members.get("error")
+    return error if isinstance(error, str) and is_code(error) else ""
+
+
+def _other_code(members: Mapping[str, Any]) -> str:
+    error, first = members.get("error"), _first(members.get("errors"))
+    for inner, names in ((error, _NESTED_CODES), (members, _CODES), (first, _CODES)):
+        found = _folded(inner) if isinstance(inner, Mapping) else {}
+        for value in map(found.get, names):
+            if isinstance(value, str) and _is_other_code(value):
+                return value
+    return ""
+
+
+def _is_other_code(text: str) -> bool:
+    return bool(_OTHER_CODE.fullmatch(text)) and text.lower() not in _NO_CODES
+
+
+def _first(value: object) -> object:
+    return value[0] if isinstance(value, list) and value else None
+
+
+def _words(value: object, depth: int) -> str:
+    """Return what a value of any type says, on one line."""
+    if isinstance(value, str):
+        return _worded(value)
+    if depth == 0:
+        return ""
+    if isinstance(value, list):
+        return _joined(_item(item, depth - 1) for item in value[:_MAX_ITEMS])
+    return _words_of_object(value, depth) if isinstance(value, Mapping) else ""
+
+
+def _worded(text: str) -> str:
+    """Return a text, or "" for one that says no more than a status does, and for a page."""
+    is_phrase = text.strip().rstrip(".!").lower() in _PHRASES
+    return "" if is_phrase or _PAGE.match(text) else text.strip()
+
+
+def _joined(texts: Iterator[str]) -> str:
+    return "; ".join(dict.fromkeys(filter(None, texts)))
+
+
+def _words_of_object(document: Mapping[str, Any], depth: int) -> str:
+    members = _folded(document)
+    error = None if _oauth_code(members) else members.get("error")
+    candidates = [*map(members.get, _WORDS), error, members.get("fault")]
+    words = next(filter(None, (_words(each, depth - 1) for each in candidates)), "")
+    parts = next(filter(None, (_parts(members.get(name), depth - 1) for name in _PARTS)), "")
+    return _joined(iter((words, parts)))
+
+
+def _item(value: object, depth: int) -> str:
+    """Return what one of several errors says, after the name of what it is about."""
+    words = _words(value, depth)
+    field = _field(_folded(value)) if isinstance(value, Mapping) else ""
+    return f"{field}: {words}" if words and field else words
+
+
+def _parts(value: object, depth: int) -> str:
+    """Return what is said of each field, where an object has the fields' names for its own."""
+    return _words(value, depth) or (_by_field(value, depth) if isinstance(value, Mapping) else "")
+
+
+def _by_field(document: Mapping[str, Any], depth: int) -> str:
+    said = (
+        (name, _words(value, depth - 1))
+        for name, value in list(document.items())[:_MAX_ITEMS]
+        # What is said of a credential may be the credential.
+        if not (name in ASSIGNED_MEMBERS or names_secret(name))
+    )
+    return _joined(f"{name}: {words}" for name, words in said if words)
+
+
+def _field(members: Mapping[str, Any]) -> str:
+    """Return the name of the member of the request that an error is about."""
+    source = members.get("source")
+    places = [*map(members.get, _FIELDS)]
+    if isinstance(source, Mapping):  # JSON:API
+        places += [source.get("pointer"), source.get("parameter")]
+    for place in places:
+        if isinstance(place, list):  # the way there: ["body", "redirect_uris", 0]
+            place = ".".join(str(step) for step in place if isinstance(step, (str, int)))
+        if isinstance(place, str) and place:
+            return place
+    return ""
+
+
+def _field_errors(document: Mapping[str, Any]) -> str:
+    """Return what a body says that is nothing but fields and sentences on them."""
+    return _joined(
+        f"{name}: {words}"
+        for name, value in document.items()
+        # A value alone is what was sent, and came back.
+        if type_of(name) and isinstance(value, list) and " " in (words := _words(value, 1))
+    )
+
+
+def _challenge(headers: Mapping[str, str]) -> dict[str, str]:
+    """Return the parameters of the Bearer challenge (RFC 6750 section 3)."""
+    scheme = ""
+    parameters: dict[str, str] = {}
+    header = headers.get("WWW-Authenticate", "")[:MAX_CHALLENGE_LENGTH]
+    for match in _CHALLENGE.finditer(header):
+        name, quoted, plain = match["name"].lower(), match["quoted"], match["plain"]
+        if quoted is None and plain is None:
+            scheme = name
+        elif scheme == "bearer":
+            value = plain if quoted is None else re.sub(r"\\(.)", r"\1", quoted)
+            parameters.setdefault(name, value)
+    return parameters
