@@ -290,3 +290,14 @@ def test_what_is_being_revoked_and_was_not_replaced_may_be_read(staff: Client) -
     row = make_registration(status="revoking")
     page = staff.get(f"/admin/django_dcr/clientregistration/{row.pk}/change/")
     assert "Read from the server" in page.content.decode()
+
+
+@database
+def test_a_servers_page_names_the_origins_that_have_to_be_trusted(staff: Client) -> None:
+    metadata = server_metadata(token_endpoint="https://t.example/token")
+    server = make_server(metadata=metadata)
+    url = f"/admin/django_dcr/authorizationserver/{server.pk}/change/"
+    assert "Endpoints elsewhere" in staff.get(url).content.decode()
+    server.trusted_origins = ["https://t.example"]
+    server.save()
+    assert "Endpoints elsewhere" not in staff.get(url).content.decode()

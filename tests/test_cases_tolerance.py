@@ -432,3 +432,22 @@ def test_a_url_is_checked_as_it_came_and_not_mended(
     with pytest.raises(InvalidResponseError, match="gave an address that is not an absolute"):
         register(draft)
     assert len(mocked_responses.calls) == 1
+
+
+# --- a method that this app cannot use ---------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", ["tls_client_auth", "attest_jwt_client_auth", "x"])
+def test_a_method_that_this_app_cannot_use_is_noted_at_registering(
+    method: str, mocked_responses: Stubs
+) -> None:
+    answer = {**A, "token_endpoint_auth_method": method}
+    mocked_responses.post(REGISTER, status=201, json=answer)
+    row = register(make_draft(server=server()))
+    assert row.status == "active"
+    assert odd(row, f"with the method {method}, by which this app cannot log anybody in")
+
+
+def test_a_method_that_the_site_asked_for_itself_is_not_odd() -> None:
+    wishes = {"token_endpoint_auth_method": "tls_client_auth"}
+    assert client_information({"client_id": "c1"}, requested=wishes).deviations == ()

@@ -1299,3 +1299,16 @@ def test_a_signal_lets_the_row_at_work_finish_and_the_next_run_goes_on(
     out, err = spawn(tmp_path, "dcr_revoke", "--all").communicate(timeout=HANG)
     assert err == "2 of 2 revoked.\n"
     assert authorization_server.clients == {}
+
+
+@pytest.mark.django_db
+def test_discover_names_the_origins_that_have_to_be_trusted(mocked_responses: Stubs) -> None:
+    document = server_metadata(
+        token_endpoint="https://t.example/token", jwks_uri="https://k.example/keys"
+    )
+    mocked_responses.get(WELL_KNOWN, json=document)
+    out, err = run("dcr_discover", ISSUER)
+    assert 'untrusted_origins: ["https://k.example", "https://t.example"]\n' in out
+    assert "has endpoints at https://k.example, https://t.example, which are not" in err
+    AuthorizationServer.objects.update(trusted_origins=["https://k.example", "https://t.example"])
+    assert run_json("dcr_discover", ISSUER)["untrusted_origins"] == []

@@ -17,6 +17,7 @@ from django.utils.translation import gettext_lazy
 from django_dcr.exceptions import NotAllowedError
 from django_dcr.lifecycle import ACTIONS, EVENTS, STATES, Status
 from django_dcr.models import AuthorizationServer, ClientRegistration, RegistrationEvent
+from django_dcr.services.discovery import untrusted_origins
 from django_dcr.text import clean
 
 #: What is shown where there is nothing.
@@ -263,6 +264,7 @@ def offer(server: AuthorizationServer) -> list[tuple[str, list[str]]]:
         (_("Scopes"), _lines(metadata.get("scopes_supported"))),
         (_("PKCE with S256"), [_("yes") if server.supports_pkce else _("no")]),
         *terms(server),
+        *untrusted(server),
     ]
 
 
@@ -300,6 +302,13 @@ def terms(server: AuthorizationServer) -> Iterator[tuple[str, list[str]]]:
     for name, label in labels.items():
         if server.metadata.get(name):
             yield label, _lines(server.metadata[name])
+
+
+def untrusted(server: AuthorizationServer) -> Iterator[tuple[str, list[str]]]:
+    """Yield the origins of endpoints that cannot be used until an operator trusts them."""
+    if origins := untrusted_origins(server):
+        advice = _("If you trust them, add them to the trusted origins above.")
+        yield _("Endpoints elsewhere"), [*map(clean, origins), advice]
 
 
 def _lines(value: Any) -> list[str]:

@@ -53,13 +53,13 @@ class RegisteredApp(django_client.DjangoOAuth2App):
 
     def __init__(self, framework: Any, registration: ClientRegistration) -> None:
         self.registration = registration
-        metadata, granted = registration.server.metadata, registration.metadata
+        metadata = registration.server.metadata
         super().__init__(
             framework,
             registration.server.issuer,
             client_id=registration.client_id,
             client_kwargs={
-                "scope": granted.get("scope"),
+                "scope": services.login_scope(registration) or None,
                 "code_challenge_method": services.code_challenge_method(registration) or None,
                 "token_endpoint_auth_method": "registered",
                 "revocation_endpoint_auth_method": "registered",
@@ -83,6 +83,23 @@ class RegisteredApp(django_client.DjangoOAuth2App):
         form = add_params_to_qs(body or "", list(parameters.items()))
         return uri, headers, SensitiveBytes(form.encode())
 
+    def create_authorization_url(
+        self, redirect_uri: str | None = None, **parameters: Any
+    ) -> dict[str, Any]:
+        """Return where to send the user, and what to keep for the answer.
+
+        As Authlib's own, after a check that the login can succeed (``check_login_request``, whose
+        errors this raises). ``resource`` (RFC 8707) is sent to the token endpoint, too.
+        """
+        services.check_login_request(self.registration, redirect_uri)
+        scope = str(parameters.get("scope") or self.client_kwargs["scope"] or "")
+        if "openid" in scope.split():
+            services.login_endpoint(self.registration, "jwks_uri")
+        begun: dict[str, Any] = super().create_authorization_url(redirect_uri, **parameters)
+        if resource := parameters.get("resource"):
+            begun["resource"] = resource
+        return begun
+
     def save_authorize_data(self, request: HttpRequest, **data: Any) -> None:
         """Keep what a login needs when its answer comes, and where it began."""
         attempt = services.login_attempt(self.registration)
@@ -98,7 +115,10 @@ class RegisteredApp(django_client.DjangoOAuth2App):
         """
         answer = _answer(request)
         state = answer.get("state")
-        attempt = _attempt(self.framework, request)
+        data = _login_data(self.framework, request)
+        attempt = data["login"]
+        if "resource" in data:
+            options = {"resource": data["resource"], **options}
         try:
             # A response with a code is not an error, whatever else is in it.
             is_error = not answer.get("code")
@@ -142,7 +162,7 @@ class OAuth(django_client.OAuth):
         Raises Authlib's MismatchingStateError where no login of this session has its state,
         and any DCRError.
         """
-        attempt = _attempt(self._framework(), request)
+        attempt = _login_data(self._framework(), request)["login"]
         return RegisteredApp(self._framework(), services.resume_login(attempt))
 
     def _framework(self) -> Any:
@@ -153,9 +173,9 @@ def _answer(request: HttpRequest) -> QueryDict:
     return request.GET if request.method == "GET" else request.POST
 
 
-def _attempt(framework: Any, request: HttpRequest) -> dict[str, str]:
-    data = framework.get_state_data(request.session, _answer(request).get("state"))
+def _login_data(framework: Any, request: HttpRequest) -> dict[str, Any]:
+    state = _answer(request).get("state")
+    data: dict[str, Any] | None = framework.get_state_data(request.session, state)
     if not data:
         raise MismatchingStateError
-    attempt: dict[str, str] = data["login"]
-    return attempt
+    return data

@@ -16,7 +16,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import parse_qs, urlencode, urlsplit
 
 import jwt
 from django.contrib.auth import get_user_model
@@ -77,7 +77,7 @@ class _Registered:
         if attr in _SETTINGS:
             return self.registration and _SETTINGS[attr](self.registration)
         if attr == "OIDC_RP_SCOPES" and self.registration:
-            default = (self.registration.metadata.get("scope", "openid email"),)
+            default = (services.login_scope(self.registration) or "openid email",)
         return import_from_settings(attr, *default)
 
     def failed(self, error: Exception) -> HttpResponse:
@@ -106,7 +106,10 @@ class AuthenticationRequestView(_Registered, OIDCAuthenticationRequestView):
         try:
             self.registration = services.for_login(issuer, owner)
             super().__init__()  # which reads the settings
+            self._check_keys(self.registration)
             response: HttpResponseRedirect = super().get(request)
+            sent = parse_qs(urlsplit(response.url).query)
+            services.check_login_request(self.registration, sent["redirect_uri"][0])
         except DCRError as exc:
             return self.failed(exc)
         if "?" in self.OIDC_OP_AUTH_ENDPOINT:  # as it may be (RFC 6749 section 3.1)
@@ -114,8 +117,17 @@ class AuthenticationRequestView(_Registered, OIDCAuthenticationRequestView):
             response = HttpResponseRedirect(f"{endpoint}&{query}")
         *_, newest = request.session["oidc_states"].values()
         newest[_ATTEMPT] = services.login_attempt(self.registration)
+        if "resource" in sent:
+            newest[_ATTEMPT]["resource"] = sent["resource"]
         request.session.modified = True
         return response
+
+    def _check_keys(self, registration: ClientRegistration) -> None:
+        """Check that there are keys to check an ID token with, before the user leaves."""
+        algorithm = self.get_settings("OIDC_RP_SIGN_ALGO")
+        if algorithm.startswith("HS") or self.get_settings("OIDC_RP_IDP_SIGN_KEY", None):
+            return
+        services.login_endpoint(registration, "jwks_uri")
 
 
 @method_decorator(transaction.non_atomic_requests, name="dispatch")
@@ -134,6 +146,7 @@ class AuthenticationCallbackView(_Registered, OIDCAuthenticationCallbackView):
             is_error = "code" not in request.GET
             services.check_login(registration, attempt, request.GET.get("iss"), is_error=is_error)
             request.dcr_registration = registration  # type: ignore[attr-defined]
+            request.dcr_resource = attempt.get("resource")  # type: ignore[attr-defined]
             return self._answered(request)
         except (DCRError, jwt.PyJWTError, SuspiciousOperation) as exc:
             if states.pop(state, None):  # one answer for each login
@@ -153,6 +166,8 @@ class AuthenticationBackend(_Registered, OIDCAuthenticationBackend):
     """
 
     registration: ClientRegistration
+    #: What the login was for (RFC 8707), as it was sent with the authorization request.
+    resource: list[str] | None = None
 
     def __init__(self) -> None:
         self.UserModel = get_user_model()  # and the settings once there is a registration
@@ -163,6 +178,7 @@ class AuthenticationBackend(_Registered, OIDCAuthenticationBackend):
         if registration is None:
             return None
         self.registration = registration
+        self.resource = getattr(request, "dcr_resource", None)
         super().__init__()
         return super().authenticate(request, **kwargs)
 
@@ -171,10 +187,12 @@ class AuthenticationBackend(_Registered, OIDCAuthenticationBackend):
         """Exchange the code by the registered client authentication (RFC 6749 section 4.1.3)."""
         headers, credentials = self.registration.client_authentication()
         grant = {k: v for k, v in payload.items() if k not in ("client_id", "client_secret")}
+        if self.resource:  # RFC 8707 section 2.2
+            grant["resource"] = self.resource
         reply = self._send(
             "POST",
             self.OIDC_OP_TOKEN_ENDPOINT,
-            body=SensitiveBytes(urlencode({**grant, **credentials}).encode()),
+            body=SensitiveBytes(urlencode({**grant, **credentials}, doseq=True).encode()),
             headers={"Content-Type": "application/x-www-form-urlencoded", **headers},
         )
         if protocol.is_invalid_client(reply.status, reply.body):

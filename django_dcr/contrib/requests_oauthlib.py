@@ -42,16 +42,18 @@ class OAuth2Session(requests_oauthlib.OAuth2Session):
     def __init__(self, registration: ClientRegistration, **options: Any) -> None:
         self.registration = registration
         client = WebApplicationClient(registration.client_id)
-        options = {"scope": registration.metadata.get("scope"), **options}
+        options = {"scope": services.login_scope(registration) or None, **options}
         super().__init__(client=client, **options)
         services.login_session(self, registration)
 
     def authorize_redirect(self, request: HttpRequest, **parameters: str) -> HttpResponseRedirect:
         """Send the user to the server to log in; keep in Django's session what began.
 
-        ``parameters`` are sent with the request. Raises UnsupportedError where the server
-        refuses the PKCE method that this client needs.
+        ``parameters`` are sent with the request; ``resource`` (RFC 8707) is sent to the token
+        endpoint, too. Raises UnsupportedError where the server refuses the PKCE method that this
+        client needs, and what ``check_login_request`` raises.
         """
+        services.check_login_request(self.registration, self.redirect_uri)
         login: dict[str, Any] = {
             **services.login_attempt(self.registration),
             "redirect_uri": self.redirect_uri,
@@ -62,6 +64,8 @@ class OAuth2Session(requests_oauthlib.OAuth2Session):
             challenge = self._client.create_code_challenge(verifier, method)
             parameters |= {"code_challenge": challenge, "code_challenge_method": method}
             login["code_verifier"] = verifier
+        if "resource" in parameters:
+            login["resource"] = parameters["resource"]
         endpoint = self.registration.server.metadata["authorization_endpoint"]
         url, state = self.authorization_url(endpoint, **parameters)
         logins = request.session.get(_SESSION_KEY, {})
@@ -90,12 +94,9 @@ class OAuth2Session(requests_oauthlib.OAuth2Session):
         if is_error:
             raise MissingCodeError
         self.redirect_uri, self.scope = login["redirect_uri"], login["scope"]
-        verifier = login.get("code_verifier")
-        return self.fetch_token(
-            self.registration.server.metadata["token_endpoint"],
-            code=answer["code"],
-            **({"code_verifier": verifier} if verifier else {}),
-        )
+        kept = {name: login[name] for name in ("code_verifier", "resource") if name in login}
+        endpoint = self.registration.server.metadata["token_endpoint"]
+        return self.fetch_token(endpoint, code=answer["code"], **kept)
 
     @hides_variables
     def fetch_token(self, token_url: str, **options: Any) -> Any:

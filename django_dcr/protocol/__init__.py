@@ -7,12 +7,15 @@ untrusted until a function of this package has checked it.
 from __future__ import annotations
 
 from django_dcr.protocol.authentication import client_authentication
-from django_dcr.protocol.authorization_responses import (
+from django_dcr.protocol.authorization import (
     check_id_token,
+    check_plain_requests,
+    check_redirect_uri,
     check_response_issuer,
     check_signed_claims,
     code_challenge_method,
     is_invalid_client,
+    requested_scope,
 )
 from django_dcr.protocol.errors import Reply, check_status
 from django_dcr.protocol.json import encode, parse_object, storable
@@ -51,6 +54,8 @@ __all__ = [
     "check_client_metadata",
     "check_id_token",
     "check_issuer",
+    "check_plain_requests",
+    "check_redirect_uri",
     "check_response_issuer",
     "check_server_metadata",
     "check_signed_claims",
@@ -72,6 +77,7 @@ __all__ = [
     "parse_object",
     "redirect_target",
     "registration_request",
+    "requested_scope",
     "storable",
     "unusable_endpoints",
     "update_request",

@@ -8,6 +8,9 @@ from urllib.parse import quote_plus
 from django_dcr.exceptions import UnsupportedError
 from django_dcr.text import SensitiveText, clean, hides_variables
 
+#: The methods by which ``client_authentication`` can authenticate.
+USABLE_METHODS = ("client_secret_basic", "client_secret_post", "none")
+
 
 @hides_variables
 def client_authentication(
@@ -21,7 +24,7 @@ def client_authentication(
     """
     if method == "none":
         return {}, {"client_id": client_id}
-    if method not in ("client_secret_basic", "client_secret_post"):
+    if method not in USABLE_METHODS:
         raise UnsupportedError(
             f'This app cannot authenticate by "{clean(method, 100)}". Do so in the site itself.'
         )

@@ -13,6 +13,7 @@ from types import MappingProxyType
 from typing import Any
 
 from django_dcr import uris
+from django_dcr.protocol.authentication import USABLE_METHODS
 from django_dcr.protocol.json import http_date
 from django_dcr.protocol.members import SECRET_METHODS, merge_metadata, parse_metadata
 from django_dcr.protocol.statements import claimed
@@ -93,7 +94,7 @@ def client_information(
         wanted = merge_metadata(parse_metadata(requested)[0], claimed(requested))
         metadata = merge_metadata(wanted, metadata, reader.public_client(wanted, client_secret))
         reader.compare(wanted, metadata)
-        reader.suffices(metadata, client_secret, uri, token)
+        reader.suffices(metadata, wanted, client_secret, uri, token)
     return ClientInformation(
         client_id=client_id,
         client_secret=client_secret,
@@ -228,7 +229,12 @@ class _Reader:
                 self.deviations.append(f"The member {name} lacks what was requested.")
 
     def suffices(
-        self, granted: Mapping[str, Any], secret: str | None, uri: str | None, token: str | None
+        self,
+        granted: Mapping[str, Any],
+        requested: Mapping[str, Any],
+        secret: str | None,
+        uri: str | None,
+        token: str | None,
     ) -> None:
         """Judge whether the credentials are enough for what was granted."""
         method = granted.get("token_endpoint_auth_method", "client_secret_basic")
@@ -236,6 +242,11 @@ class _Reader:
             self.faults.append(
                 f"client_secret is missing, which {method} needs; if this server registers public "
                 'clients, ask for token_endpoint_auth_method "none"'
+            )
+        if method not in (*USABLE_METHODS, requested.get("token_endpoint_auth_method")):
+            self.deviations.append(
+                f"The client was registered with the method {clean(method, 100)}, by which this "
+                "app cannot log anybody in."
             )
         if secret is not None and method == "none":
             self.deviations.append("The member client_secret came although the client is public.")

@@ -12,12 +12,14 @@ from django_dcr.services.discovery import discover
 from django_dcr.services.login import (
     check_id_token,
     check_login,
+    check_login_request,
     check_signed_claims,
     client_refused,
     code_challenge_method,
     for_login,
     login_attempt,
     login_endpoint,
+    login_scope,
     login_session,
     resume_login,
 )
@@ -29,6 +31,7 @@ from django_dcr.services.renewal import renew, renew_if_due
 __all__ = [
     "check_id_token",
     "check_login",
+    "check_login_request",
     "check_signed_claims",
     "client_refused",
     "code_challenge_method",
@@ -37,6 +40,7 @@ __all__ = [
     "get_or_register",
     "login_attempt",
     "login_endpoint",
+    "login_scope",
     "login_session",
     "read",
     "reconcile",

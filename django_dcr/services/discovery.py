@@ -61,6 +61,13 @@ def _discover(server: AuthorizationServer, refresh: bool) -> AuthorizationServer
     return server
 
 
+def untrusted_origins(server: AuthorizationServer) -> list[str]:
+    """Return the origins of endpoints that an operator has to trust before they can be used."""
+    return protocol.foreign_origins(
+        server.metadata, issuer=server.issuer, trusted_origins=server.trusted_origins
+    )
+
+
 def _fetch(server: AuthorizationServer) -> DCRError | None:
     """Ask each well-known place in turn, store one document, or return why there is none."""
     tried: list[tuple[str, DCRError]] = []

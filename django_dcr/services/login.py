@@ -59,7 +59,9 @@ def for_login(
     """
     registration = get_or_register(issuer, owner, metadata=metadata)
     with errors_at(issuer, STEP):
-        return _check_endpoints(registration, discover(registration.server))
+        _check_endpoints(registration, discover(registration.server))
+        _check_plain_requests(registration)
+    return registration
 
 
 def _check_endpoints(
@@ -120,6 +122,34 @@ def resume_login(attempt: Mapping[str, str]) -> ClientRegistration:
             )
         registration.check_attached()
         return _check_endpoints(registration, registration.server)
+
+
+def check_login_request(registration: ClientRegistration, redirect_uri: str | None = None) -> None:
+    """Check, before a user leaves, what would otherwise fail at the server or on the way back.
+
+    Raises UnsupportedError where the client authenticates by a method that this app cannot use,
+    or the server takes no plain authorization requests; NotAllowedError where ``redirect_uri``
+    is not one of the client's; and DecryptionError.
+    """
+    with errors_at(registration.server.issuer, STEP):
+        _check_plain_requests(registration)
+        registration.client_authentication()
+        registered = registration.metadata.get("redirect_uris")
+        if redirect_uri is not None and registered:
+            protocol.check_redirect_uri(redirect_uri, registered)
+
+
+def _check_plain_requests(registration: ClientRegistration) -> None:
+    protocol.check_plain_requests(registration.server.metadata, registration.metadata)
+
+
+def login_scope(registration: ClientRegistration) -> str:
+    """Return the scope to ask for at a login, in one text: what was asked for and granted.
+
+    A server may grant more than that, such as offline_access. "" where nothing is known.
+    """
+    asked, granted = registration.asked.get("scope"), registration.metadata.get("scope")
+    return protocol.requested_scope(str(asked or ""), str(granted or ""))
 
 
 def code_challenge_method(registration: ClientRegistration) -> str:

@@ -12,6 +12,7 @@ from django_dcr.models import ClientRegistration
 from tests.contrib.conftest import Visitor
 from tests.contrib.documentation import documented
 from tests.contrib.login_server import LoginServer
+from tests.factories import WISHES
 
 if TYPE_CHECKING:
     from pytest_django import Settings
@@ -43,4 +44,6 @@ def test_what_another_library_needs_is_there(login_server: LoginServer) -> None:
     module = documented("login.md", "other", login_server.issuer)
     assert module.metadata["token_endpoint"] == f"{login_server.issuer}/token"
     assert module.method == "S256"
+    assert module.redirect_uri == WISHES["redirect_uris"][0]
+    assert module.scope == ""
     module.check_login(module.registration, module.attempt, login_server.issuer)

@@ -10,9 +10,10 @@ from allauth.socialaccount.adapter import DefaultSocialAccountAdapter
 from allauth.socialaccount.models import SocialApp
 from django.http import HttpRequest
 
+from django_dcr import protocol
 from django_dcr.exceptions import MAX_LENGTH
 from django_dcr.models import ClientRegistration
-from django_dcr.services import login_session
+from django_dcr.services import login_scope, login_session
 from django_dcr.text import clean
 
 logger = logging.getLogger("django_dcr")
@@ -65,7 +66,13 @@ class SocialAccountAdapter(DefaultSocialAccountAdapter):
 
 def _app(registration: ClientRegistration) -> SocialApp:
     """Return what allauth knows a client by: the secret stays where it is."""
-    server, scope = registration.server, registration.metadata.get("scope")
+    server, scope = registration.server, login_scope(registration)
+    withheld = protocol.unusable_endpoints(
+        server.metadata,
+        ["userinfo_endpoint"],
+        issuer=server.issuer,
+        trusted_origins=server.trusted_origins,
+    )
     return SocialApp(
         provider=PROVIDER,
         provider_id=registration.key_digest,  # and so bound to the issuer and the owner
@@ -75,7 +82,7 @@ def _app(registration: ClientRegistration) -> SocialApp:
             "server_url": server.metadata_url,
             "issuer": server.issuer,
             "owner": registration.owner,
-            "fetch_userinfo": "userinfo_endpoint" in server.metadata,
+            "fetch_userinfo": bool(server.metadata.get("userinfo_endpoint")) and not withheld,
             **({"scope": scope.split()} if scope else {}),
         },
     )

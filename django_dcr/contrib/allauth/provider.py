@@ -14,7 +14,13 @@ from django_dcr.contrib.allauth.adapter import PROVIDER
 from django_dcr.contrib.allauth.views import RegistrationAdapter
 from django_dcr.exceptions import DCRError
 from django_dcr.models import ClientRegistration
-from django_dcr.services import code_challenge_method, for_login, login_attempt, resume_login
+from django_dcr.services import (
+    check_login_request,
+    code_challenge_method,
+    for_login,
+    login_attempt,
+    resume_login,
+)
 
 
 class RegisteredClientProvider(OpenIDConnectProvider):
@@ -28,6 +34,8 @@ class RegisteredClientProvider(OpenIDConnectProvider):
 
     #: Whether this request is that of a user who comes back from the server.
     is_callback = False
+    #: What the login was for (RFC 8707), as it was sent with the authorization request.
+    resource: str | None = None
 
     @cached_property
     def registration(self) -> ClientRegistration:
@@ -49,7 +57,12 @@ class RegisteredClientProvider(OpenIDConnectProvider):
     def redirect(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         """Send the user to the registration's server, and note where this login began."""
         try:
-            attempt = login_attempt(self.registration)
+            adapter = self.get_oauth2_adapter(request)
+            check_login_request(self.registration, adapter.get_callback_url(request, self.app))
+            attempt: dict[str, Any] = login_attempt(self.registration)
+            parameters = kwargs.get("auth_params") or self.get_auth_params()
+            if resource := parameters.get("resource"):
+                attempt["resource"] = resource
             response: HttpResponse = super().redirect(
                 request, *args, login_attempt=attempt, **kwargs
             )

@@ -42,6 +42,7 @@ class RegisteredClient(OAuth2Client):
     """A client that authenticates as its registration says (RFC 6749)."""
 
     registration: ClientRegistration
+    resource: str | None = None
 
     def get_redirect_url(
         self, authorization_url: str, scope: Iterable[str], extra_params: Mapping[str, str]
@@ -66,6 +67,7 @@ class RegisteredClient(OAuth2Client):
             "code": code,
             "redirect_uri": self.callback_url,
             **({"code_verifier": pkce_code_verifier} if pkce_code_verifier else {}),
+            **({"resource": self.resource} if self.resource else {}),
             **(extra_data or {}),
             **credentials,
         }
@@ -99,6 +101,7 @@ class RegistrationAdapter(OpenIDConnectOAuth2Adapter):
     def get_client(self, request: HttpRequest, app: SocialApp) -> RegisteredClient:
         client: RegisteredClient = super().get_client(request, app)
         client.registration = self.provider.registration
+        client.resource = self.provider.resource
         return client
 
     def get_callback_url(self, request: HttpRequest, app: SocialApp) -> str:
@@ -128,9 +131,11 @@ class CallbackView(OAuth2CallbackView):
     def _get_state(self, request: HttpRequest, provider: RegisteredClientProvider) -> Any:
         state, response = super()._get_state(request, provider)
         if state is not None:
+            attempt = state.get("login_attempt", {})
+            provider.resource = attempt.get("resource")
             check_login(
                 provider.registration,
-                state.get("login_attempt", {}),
+                attempt,
                 request.GET.get("iss"),
                 is_error="code" not in request.GET,
             )

@@ -7,6 +7,7 @@ from typing import Any
 from django_dcr.management.output import DCRCommand
 from django_dcr.models import AuthorizationServer
 from django_dcr.services import discover
+from django_dcr.services.discovery import untrusted_origins
 
 
 class Command(DCRCommand):
@@ -18,6 +19,7 @@ class Command(DCRCommand):
 
     def handle(self, *, issuer: str, **options: Any) -> None:
         server = discover(AuthorizationServer.objects.for_issuer(issuer), refresh=True)
+        untrusted = untrusted_origins(server)
         self.write_document(
             {
                 "issuer": server.issuer,
@@ -26,9 +28,16 @@ class Command(DCRCommand):
                 "fresh_until": _text(server.fresh_until),
                 "supports_registration": "registration_endpoint" in server.metadata,
                 "supports_pkce": server.supports_pkce,
+                "untrusted_origins": untrusted,
                 "metadata": server.metadata,
             }
         )
+        if untrusted:
+            self.note(
+                f"The server has endpoints at {', '.join(untrusted)}, which are not the issuer's "
+                "origin, and those are not used. If you trust them, add them to the server's "
+                "trusted_origins in the admin."
+            )
 
 
 def _text(moment: datetime | None) -> str:

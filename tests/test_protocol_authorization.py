@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from django_dcr import protocol
-from django_dcr.exceptions import InvalidResponseError, UnsupportedError
+from django_dcr.exceptions import InvalidResponseError, NotAllowedError, UnsupportedError
 
 ISSUER = "https://as.example/tenant"
 PROMISE = {"authorization_response_iss_parameter_supported": True}
@@ -173,3 +173,23 @@ def test_signed_userinfo_that_is_another_ones_is_refused(
 
 def test_signed_userinfo_need_not_say_until_when_it_holds() -> None:
     protocol.check_signed_claims(claims(exp=..., iat=...), issuer=ISSUER, client_id="c1")
+
+
+SCOPES = {
+    "both": ("a b", "b c", "b"),
+    "nothing in common": ("a", "b", ""),
+    "nothing asked": ("", "a b", "a b"),
+    "nothing granted": ("a b", "", "a b"),
+    "neither": ("", "", ""),
+}
+
+
+@pytest.mark.parametrize(("asked", "granted", "scope"), SCOPES.values(), ids=SCOPES.keys())
+def test_the_scope_of_a_login_is_what_was_asked_and_granted(asked, granted, scope):
+    assert protocol.requested_scope(asked, granted) == scope
+
+
+def test_a_redirect_uri_that_is_not_a_web_address_is_compared_to_the_letter():
+    protocol.check_redirect_uri("com.example:/cb", ["com.example:/cb"])
+    with pytest.raises(NotAllowedError, match="is not registered at this server, which has"):
+        protocol.check_redirect_uri("com.example:/CB", ["com.example:/cb"])

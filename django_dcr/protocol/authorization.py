@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from django_dcr.exceptions import InvalidResponseError, UnsupportedError
+from django_dcr import uris
+from django_dcr.exceptions import InvalidResponseError, NotAllowedError, UnsupportedError
 from django_dcr.protocol.json import parse_object
+from django_dcr.text import clean
+
+_REQUIRED_REQUESTS = {
+    "require_pushed_authorization_requests": "pushed authorization requests",
+    "require_signed_request_object": "signed authorization requests",
+}
 
 #: By how many seconds the server's clock may differ from this machine's.
 LEEWAY = 60
@@ -54,6 +61,57 @@ def code_challenge_method(metadata: Mapping[str, Any], auth_method: str) -> str:
         "This client has no secret, and the server does not offer PKCE with S256, so a login "
         "could be stolen. Register it with token_endpoint_auth_method client_secret_basic.",
     )
+
+
+def check_plain_requests(*metadata: Mapping[str, Any]) -> None:
+    """Check that a user may be sent with a plain authorization request (RFC 6749 section 4.1.1).
+
+    ``metadata`` is what the server and the client say. Raises UnsupportedError where one of them
+    requires a pushed request (RFC 9126) or a signed one (RFC 9101).
+    """
+    for name, kind in _REQUIRED_REQUESTS.items():
+        if any(members.get(name) is True for members in metadata):
+            raise UnsupportedError(
+                f"This server requires {kind} ({name}), which this app cannot send. Ask its "
+                "operator to accept plain ones from this client."
+            )
+
+
+def check_redirect_uri(uri: str, registered: Sequence[str]) -> None:
+    """Check that the server may send a user back to ``uri``.
+
+    It has to be one of those that are ``registered``, to the letter; only the port of a loopback
+    address may differ (RFC 8252 section 7.3). Raises NotAllowedError.
+    """
+    if uri in registered or _without_port(uri) in map(_without_port, registered):
+        return
+    first, *others = registered
+    more = f" and {len(others)} more" if others else ""
+    raise NotAllowedError(
+        f'The redirect URI "{clean(uri, 140)}" is not registered at this server, which has '
+        f'"{clean(first, 140)}"{more}. Use that one, or add yours to redirect_uris and update the '
+        "registration with: manage.py dcr_update",
+    )
+
+
+def _without_port(uri: str) -> object:
+    try:
+        url = uris.parse(uri)
+    except ValueError:
+        return uri
+    loopback = url.scheme == "http" and url.is_loopback and url.host != "localhost"
+    return url._replace(port=0, explicit_port=False) if loopback else uri
+
+
+def requested_scope(asked: str, granted: str) -> str:
+    """Return the scope of a login: of what was ``asked``, what was ``granted``.
+
+    Where nothing was asked for it is what was granted, and the other way about.
+    """
+    if not asked or not granted:
+        return asked or granted
+    allowed = set(granted.split())
+    return " ".join(word for word in asked.split() if word in allowed)
 
 
 def is_invalid_client(status: int, body: bytes) -> bool:
