@@ -77,6 +77,8 @@ lint: $(DEV) ## style and formatting; 1 s
 
 types: $(DEV) ## the types, strictly; 30 s
 	@$(BIN)/mypy
+	@$(BIN)/mypy --config-file tests/typing/plain.ini --cache-dir .mypy_cache/plain
+	@$(BIN)/pyright --pythonpath $(BIN)/python tests/typing/site_code.py
 
 check: lint types test ## lint, types, missing migrations, test; 3 min
 	@DJANGO_SETTINGS_MODULE=tests.settings $(BIN)/python -m django makemigrations --check --dry-run

@@ -297,8 +297,9 @@ def _is_locked_out(alias: str) -> bool:
 
 
 def _opens(registration: ClientRegistration) -> bool:
+    secret: Any = registration.client_secret  # which the query has made sure of
     try:
-        registration.client_secret.reveal()
+        secret.reveal()
     except (DecryptionError, ImproperlyConfigured):
         return False
     return True

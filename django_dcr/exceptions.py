@@ -50,6 +50,8 @@ class DCRError(Exception):
     retry_after: int | None
     #: From ``discover()``: each place that was asked, with its outcome.
     attempts: tuple[tuple[str, str], ...] = ()
+    #: The issuer that was probably meant, where the one that was named is misspelt, or "".
+    suggested_issuer: str = ""
 
     # Keyword attributes live in __dict__, which pickle restores after calling cls(*args).
     def __init__(

@@ -24,7 +24,8 @@ from django_dcr.text import MASK, SensitiveText
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-    _TextField = models.TextField[Any, Any]
+    # What is assigned, and what is loaded: a text is sealed as it is assigned.
+    _TextField = models.TextField["str | Secret | None", "Secret | None"]
     _CharField = models.CharField[Any, Any]
 else:  # generic for type checkers only
     _TextField, _CharField = models.TextField, models.CharField

@@ -142,7 +142,8 @@ class Action:
 
     def is_offered(self, row: Any) -> bool:
         """Whether the pages offer it for the row as it is."""
-        return row.status not in self.not_offered and self.allows(row)
+        offered = row.status not in self.not_offered and self.allows(row)
+        return offered and not row.is_only_a_record
 
 
 _MANAGED = (Status.ACTIVE, Status.REVOKING, Status.UNKNOWN, Status.GONE)

@@ -185,7 +185,7 @@ def test_a_server_that_is_not_found_stays_with_a_warning(
     assert warning.level_tag == "warning"
     server = AuthorizationServer.objects.get()
     assert cells(str(warning)).startswith(server.last_error)
-    assert f"<br>{WELL_KNOWN} failed: The metadata is of another issuer" in str(warning)
+    assert f"<br>{WELL_KNOWN} failed " in str(warning), "and why stands above"
     assert html.escape(server.last_error[:60]) in change_page(staff, server)
     assert history()[-1] == "Discover again: failed (InvalidResponseError)."
 
@@ -234,7 +234,7 @@ def edited(staff: Client, server: AuthorizationServer, **fields: str) -> Any:
 
 def test_the_issuer_of_a_server_stays_as_it_is(staff: Client) -> None:
     """Fault L31."""
-    server = make_server()
+    server = make_registration().server
     assert 'name="issuer"' not in change_page(staff, server)
     edited(staff, server, issuer="https://attacker.example", name="Renamed")
     server.refresh_from_db()
@@ -389,7 +389,7 @@ def test_a_server_that_is_added_without_the_permission_to_ask_is_not_asked(
     ("values", "registers", "fresh"),
     [
         ({"fresh_until": None}, "Yes", "-"),
-        ({"metadata": {"issuer": ISSUER}}, "Not at all", "in 59 minutes"),
+        ({"metadata": {"issuer": ISSUER}}, "It offers no registration", "in 59 minutes"),
         ({}, "Yes, openly as far as can be told", "in 59 minutes"),
         ({"initial_access_token": "t"}, "the initial access token that is stored", "in 59 minutes"),
         ({"fresh_until": timezone.now()}, "Yes", "the server is asked again at the next use"),
@@ -427,7 +427,7 @@ def test_a_new_registration_is_saved_and_not_sent(staff: Client) -> None:
     )
     row = ClientRegistration.objects.get()
     assert response["Location"] == f"{REGISTRATIONS}{row.pk}/change/"
-    assert "The server was not asked yet: press “Register” for that." in told(response)
+    assert "The server was not asked yet. Press “Register” for that." in told(response)
     assert (row.status, row.owner, row.requested_metadata) == ("draft", "acme", WISHES)
     shown = cells(change_page(staff, row))
     assert "Register it next." in shown
@@ -480,7 +480,7 @@ def test_only_the_wishes_of_a_registration_can_be_edited(staff: Client) -> None:
             "registration_client_uri": "https://attacker.example/c1",
         },
     )
-    assert "The server was not asked yet: press “Update at the server” for that." in told(response)
+    assert "The server was not asked yet. Press “Update at the server” for that." in told(response)
     after = stored(row)
     assert after.requested_metadata == wishes
     assert (after.server, after.owner, after.client_id) == (row.server, "acme", "c1")
@@ -556,7 +556,7 @@ def test_the_list_filters_and_searches(staff: Client) -> None:
 
     everyone = {"late", "soon", "later", "far", "drafted"}
     assert owners("expires=0") == {"late"}
-    assert owners("expires=7") == {"late", "soon"}
+    assert owners("expires=soon") == {"soon"}
     assert owners("expires=30") == {"late", "soon", "later"}
     assert owners("expires=x") == everyone
     assert owners(f"server={second.pk}") == {"drafted"}
@@ -858,7 +858,10 @@ def test_trying_again_registers_again_and_leads_to_the_new_row(
     response = act(staff, "retry", row, _from_page="1", _confirmed="1")
     successor = ClientRegistration.objects.get(client_id="c2")
     assert response["Location"] == f"{REGISTRATIONS}{successor.pk}/change/"
-    assert told(response) == [f"“this site at {ISSUER}”: A new client was registered in its place."]
+    assert told(response) == [
+        f"“this site at {ISSUER}”: A new client was registered in its place. "
+        f"Registration {row.pk} was replaced by {successor.pk}."
+    ]
     assert [event.actor for event in events_of(row)] == [staff_name(staff)]
 
 
@@ -897,9 +900,9 @@ def test_the_list_shows_state_expiry_and_drift_as_badges(staff: Client) -> None:
     make_draft(server=server, owner="c")
     table = page(staff, REGISTRATIONS).split("<tbody>")[1].split("</tbody>")[0]
     drafted, late, soon = (cells(row) for row in table.split("</tr>")[:3])
-    assert drafted.endswith(" c draft - -")
-    assert late.endswith(" b ✓ active ✕ expired as asked")
-    assert " this site ✓ active ! in " in soon
+    assert drafted.endswith(" c Shop draft - -")
+    assert late.endswith(" b Shop ✓ active ✕ expired as asked")
+    assert " this site Shop ✓ active ! in " in soon
     assert soon.endswith(" ! differs")
 
 
@@ -907,15 +910,29 @@ def test_the_list_shows_state_expiry_and_drift_as_badges(staff: Client) -> None:
     ("values", "advice"),
     [
         ({"has_drift": True}, "update it at the server, or change what is asked for."),
-        ({"client_secret_expires_at": 1, "has_drift": True}, "renew it."),
+        ({"client_secret_expires_at": 1, "has_drift": True}, "Its secret expired on "),
+        ({"client_secret_expires_at": in_days(6)}, "Its secret expires on "),
+        ({"client_secret_expires_at": in_days(30)}, "The server knows this client."),
+        (
+            {"client_secret_expires_at": in_days(6), "renewed_at": timezone.now()},
+            "The server knows this client.",
+        ),
+        ({"client_secret": None}, "The method client_secret_basic needs a client secret"),
+        (
+            {"metadata": {**GRANTED, "token_endpoint_auth_method": "tls_client_auth"}},
+            "This app cannot authenticate by",
+        ),
         ({}, "The server knows this client."),
     ],
-    ids=["drift", "expiry", "none"],
+    ids=["drift", "expired", "soon", "later", "a moment ago", "no secret", "method", "none"],
 )
 def test_an_active_registration_tells_what_it_wants_next(
     values: dict[str, Any], advice: str
 ) -> None:
-    assert display.next_step(make_registration(**values)).endswith(advice)
+    said = display.next_step(make_registration(**values))
+    assert advice in said
+    assert said.count(". ") <= 3
+    assert ("renew" in said.lower()) == ("secret" in advice or "expired" in advice)
 
 
 def test_the_list_finds_what_drifted(staff: Client) -> None:

@@ -120,7 +120,7 @@ def test_what_was_asked_for_stays_a_choice_whatever_the_server_offers(staff: Cli
 def test_the_form_says_what_else_would_be_asked(staff: Client, settings: Settings) -> None:
     settings.DCR_CLIENT_METADATA = {"client_name": "Site of {owner}", "redirect_uris": [CALLBACK]}
     shown = cells(page(staff, ADD))
-    assert f"One a line. Default: {CALLBACK}." in shown
+    assert f"One a line, such as https://shop.example/callback. Default: {CALLBACK}." in shown
     assert "Default: Site of" in shown
 
 

@@ -297,7 +297,7 @@ def test_a_servers_page_names_the_origins_that_have_to_be_trusted(staff: Client)
     metadata = server_metadata(token_endpoint="https://t.example/token")
     server = make_server(metadata=metadata)
     url = f"/admin/django_dcr/authorizationserver/{server.pk}/change/"
-    assert "Endpoints elsewhere" in staff.get(url).content.decode()
+    assert "are on other origins" in staff.get(url).content.decode()
     server.trusted_origins = ["https://t.example"]
     server.save()
-    assert "Endpoints elsewhere" not in staff.get(url).content.decode()
+    assert "are on other origins" not in staff.get(url).content.decode()

@@ -149,7 +149,8 @@ def test_all_foreign_origins_are_named_at_once() -> None:
     every = "at https://a.example, https://r.example, https://t.example, which are not the issuer's"
     with pytest.raises(NotAllowedError, match=every):
         register(draft)
-    ClientRegistration.objects.update(status="active", client_id="c1")
+    public = {"token_endpoint_auth_method": "none"}
+    ClientRegistration.objects.update(status="active", client_id="c1", metadata=public)
     with pytest.raises(NotAllowedError, match=every):
         for_login(ISSUER)
 
@@ -387,7 +388,7 @@ PASTED = {
 def test_a_pasted_address_of_a_document_says_what_the_issuer_probably_is(
     pasted: str, issuer: str
 ) -> None:
-    with pytest.raises(NotAllowedError, match=f"the issuer is probably {issuer}\\. "):
+    with pytest.raises(NotAllowedError, match=f'the issuer is probably "{issuer}"\\. '):
         get_or_register(pasted)
     assert not AuthorizationServer.objects.exists()
 

@@ -151,6 +151,18 @@ def test_discover_of_a_server_that_fails_is_one_sentence(
     assert out == ""
 
 
+@pytest.mark.django_db
+def test_discover_warns_of_what_will_not_work(mocked_responses: Stubs) -> None:
+    elsewhere = {f"{name}_endpoint": f"https://{name}.example/" for name in ("token", "userinfo")}
+    mocked_responses.get(WELL_KNOWN, json={"issuer": ISSUER, **elsewhere})
+    _out, err = run("dcr_discover", ISSUER)
+    none, origins = err.splitlines()
+    assert none.startswith("Warning: this server offers no registration:")
+    assert origins.endswith("list these: https://token.example, https://userinfo.example")
+    mocked_responses.get(WELL_KNOWN, json=server_metadata())
+    assert run("dcr_discover", ISSUER)[1] == ""
+
+
 # --- dcr_register -------------------------------------------------------------------------------
 
 
@@ -239,7 +251,7 @@ WRONG = [
     (ISSUER, ["--set", "default_max_age=soon"], "--set default_max_age takes a whole number"),
     (ISSUER, ["--set", "contacts=[1"], "--set contacts takes a text, or a JSON list"),
     (ISSUER, ["--set", "jwks=[]"], "--set jwks takes a JSON object"),
-    (ISSUER, ["--set", "redirect_uris=/callback"], '"/callback" is what no server may'),
+    (ISSUER, ["--set", "redirect_uris=/callback"], '"/callback" is not an absolute URL'),
     (ISSUER, ["--set", "client_id=x"], "client_id is assigned by the server"),
     (ISSUER, ["--set", "client_secret=s3cr3t"], "secrets are not taken on the command line"),
     (ISSUER, ["--set", "client_secret"], "secrets are not taken on the command line"),
@@ -897,7 +909,9 @@ def test_a_second_interrupt_acts_at_once_and_leaves_a_whole_document(
     make_registration()
     mocked_responses.add_callback("GET", URI, interrupted(2))
     out = io.StringIO()
-    with pytest.raises(CommandError, match=r"Interrupted\. What was under way is") as caught:
+    with pytest.raises(
+        CommandError, match=r"^Interrupted\. Nothing was left half-done\.$"
+    ) as caught:
         call_command("dcr_read", "--all", "--format=json", stdout=out, stderr=io.StringIO())
     assert caught.value.returncode == 130
     assert json.loads(out.getvalue()) == []
@@ -1100,7 +1114,7 @@ def test_a_terminal_gets_columns_that_fit(monkeypatch: pytest.MonkeyPatch) -> No
     assert len(heading) == 80
     assert len(first) + wide <= 80
     assert first.count("…") == 3
-    assert "https://as.exa" in first
+    assert "https://as.e…xxx" in first
     assert heading.index("status") == second.index("active")
     assert len(first[: first.index("active")]) + wide == heading.index("status")
 
@@ -1199,7 +1213,7 @@ def test_a_database_that_fails_is_one_sentence() -> None:
         sentence, out = fail("dcr_list")
     assert sentence == (
         "The database refused (no such table: django_dcr_clientregistration). "
-        "Where tables are missing: manage.py migrate"
+        "Tables or columns are missing: run manage.py migrate"
     )
     assert out == ""
 
@@ -1309,6 +1323,7 @@ def test_discover_names_the_origins_that_have_to_be_trusted(mocked_responses: St
     mocked_responses.get(WELL_KNOWN, json=document)
     out, err = run("dcr_discover", ISSUER)
     assert 'untrusted_origins: ["https://k.example", "https://t.example"]\n' in out
-    assert "has endpoints at https://k.example, https://t.example, which are not" in err
+    assert "on other origins" in err
+    assert "list these: https://k.example, https://t.example" in err
     AuthorizationServer.objects.update(trusted_origins=["https://k.example", "https://t.example"])
     assert run_json("dcr_discover", ISSUER)["untrusted_origins"] == []

@@ -128,4 +128,22 @@ def test_only_a_listed_server_is_a_place_to_log_in_and_an_answer_needs_a_questio
 ) -> None:
     visit = run(migrated_example, "-c", LOG_IN_ELSEWHERE)
     assert visit.returncode == 0, visit.stderr
-    assert "Not logged in. mismatching_state" in visit.stdout
+    assert "Not logged in. This answer belongs to no login of this browser" in visit.stdout
+
+
+METADATA_PLACES = """
+import django
+django.setup()
+from django.test import Client
+client = Client(headers={"host": "127.0.0.1:8000"})
+name = "/.well-known/oauth-authorization-server"
+document = client.get(name + "/o").json()
+assert document["issuer"] == "http://127.0.0.1:8000/o", document
+for place in (name, name + "/", name + "/other", "/o" + name, "/o" + name + "/o"):
+    assert client.get(place).status_code == 404, place
+"""
+
+
+def test_the_example_has_metadata_of_no_other_issuer(migrated_example: Path) -> None:
+    visit = run(migrated_example, "-c", METADATA_PLACES)
+    assert visit.returncode == 0, visit.stderr

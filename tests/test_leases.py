@@ -37,6 +37,7 @@ from tests.factories import (
     make_draft,
     make_registration,
     make_registration_at,
+    make_server,
     stored,
 )
 
@@ -244,7 +245,7 @@ def test_receivers_get_the_row_and_their_errors_stay_with_them(caplog: Any) -> N
     def sound(registration: ClientRegistration, sender: Any, **extra: Any) -> None:
         received.append((sender, registration, extra["replaced"]))
 
-    row, old = ClientRegistration(pk=2), ClientRegistration(pk=1)
+    row, old = ClientRegistration(pk=2, server=make_server()), ClientRegistration(pk=1)
     signals.renewed.connect(broken)
     signals.renewed.connect(sound)
     try:

@@ -141,8 +141,8 @@ REFUSED = {
         "implicit needs redirect_uris",
     ),
     "R-053 R-142 http": (redirects("http://app.example/cb"), "another machine"),
-    "R-053 relative": (redirects("/cb"), "no server may redirect to"),
-    "R-053 no scheme": (redirects("app.example/cb"), "no server may redirect to"),
+    "R-053 relative": (redirects("/cb"), "is not an absolute URL; write it in full"),
+    "R-053 no scheme": (redirects("app.example/cb"), "is not an absolute URL"),
     "R-053 fragment": (redirects(REDIRECT + "#a"), "has a fragment"),
     "R-053 empty fragment": (redirects("com.example:/cb#"), "has a fragment"),
     "R-053 userinfo": (redirects("https://a@b.example/"), "write it in full"),
@@ -199,7 +199,7 @@ REFUSED = {
         "need sector_identifier_uri",
     ),
     "R-013 none": (web(token_endpoint_auth_signing_alg="none"), "must not be"),
-    "long hostile value": (redirects("x\x1b[31m\n" + "a" * 10_000), "no server may redirect to"),
+    "long hostile value": (redirects("x\x1b[31m\n" + "a" * 10_000), "is not an absolute URL"),
 }
 
 

@@ -11,7 +11,7 @@ import pytest
 from django.utils import translation
 
 import django_dcr
-from django_dcr.models import Status
+from django_dcr.models import AuthorizationServer, ClientRegistration, Status
 
 PACKAGE = Path(django_dcr.__file__).parent
 LANGUAGES = ["de", "fr"]
@@ -75,3 +75,18 @@ def test_what_is_compiled_is_what_is_written(language: str) -> None:
 def test_a_site_shows_its_own_language(language: str, word: str) -> None:
     with translation.override(language):
         assert str(Status.REGISTERING.label) == word
+
+
+def test_a_registration_is_called_in_the_language_of_the_page() -> None:
+    row = ClientRegistration(server=AuthorizationServer(issuer="https://as.example"))
+    with translation.override("de"):
+        assert str(row) == "diese Website bei https://as.example"
+    with translation.override("fr"):
+        assert str(row) == "ce site chez https://as.example"
+
+
+def test_the_documentation_names_the_languages_and_what_is_in_none_of_them() -> None:
+    text = (PACKAGE.parent / "docs/languages.md").read_text()
+    assert "English, German or French" in text
+    for kind in ("error", "commands", "permissions"):
+        assert kind in text.partition("English in every language")[2]

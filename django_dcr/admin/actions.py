@@ -60,14 +60,24 @@ class Outcome(NamedTuple):
     text: str
     #: Where a server was looked for, and its outcome.
     attempts: Sequence[tuple[str, str]] = ()
+    #: A button that mends it, or "".
+    remedy: SafeString = SafeString()
 
     def render(self, limit: int) -> str | SafeString:
-        """Return the text in at most ``limit`` characters, and a line for each attempt."""
+        """Return the text in at most ``limit`` characters, a line for each attempt, a button."""
         if not self.attempts:
             return clean(self.text, limit)
         text = clean(self.text.partition(self.attempts[0][0])[0], limit)  # which may name them
-        lines = ((clean(url, 150), clean(outcome, 60)) for url, outcome in self.attempts)
-        return format_html("{}{}", text, format_html_join("", "<br>{} {}", lines))
+        lines = ((clean(url, 150), self._outcome(outcome)) for url, outcome in self.attempts)
+        listed = format_html_join("", "<br>{} {}", lines)
+        return format_html("{}{} {}", text, listed, self.remedy)
+
+    def _outcome(self, outcome: str) -> str:
+        kind, _colon, reason = outcome.partition(": ")
+        if reason == self.text:
+            return kind  # the reason stands above
+        shown = clean(outcome, 150)
+        return shown if shown == outcome else f"{shown.rpartition(' ')[0]} …"
 
 
 class FirstPages(_Paginator):
@@ -140,6 +150,10 @@ class ServiceAdminMixin(_ModelAdmin):
         context["service_actions"] = [
             (name, self.label(name)) for name in offered if name in permitted
         ]
+        lacking = [name for name in offered if name not in permitted]
+        names = [f"{self.label(name)} (“{self.permission(name)}”)" for name in lacking]
+        context["service_lacks"] = ", ".join(names)
+        context["service_dangers"] = [name for name in offered if self.is_final(name)]
         context["service_links"] = self.links(request, row) if row else []
         context["action_checkbox_name"] = helpers.ACTION_CHECKBOX_NAME
         context["from_page"] = FROM_PAGE
@@ -158,6 +172,26 @@ class ServiceAdminMixin(_ModelAdmin):
     def links(self, request: HttpRequest, row: Any) -> list[tuple[str, str]]:
         """Return where else to go from the row: URLs with their labels."""
         return []
+
+    def permission(self, name: str) -> str:
+        """Return what the permission for an action is called where permissions are given."""
+        [permission] = getattr(self, name).allowed_permissions
+        return str(dict(self.opts.permissions)[get_permission_codename(permission, self.opts)])
+
+    def is_final(self, name: str) -> bool:
+        """Whether the action cannot be undone, so that its button looks so."""
+        return False
+
+    def hint_at(self, request: HttpRequest, row: Any, name: str, why: str) -> None:
+        """Say which action comes next, and who may do it where that is somebody else."""
+        if name in self.get_actions(request):
+            advice = _("Press “%(action)s” for that.") % {"action": self.label(name)}
+        else:
+            advice = _(
+                "“%(action)s” takes the permission “%(permission)s”, which you do not have: ask "
+                "somebody who has it, such as a superuser."
+            ) % {"action": self.label(name), "permission": self.permission(name)}
+        self.message_user(request, f"{why} {advice}", messages.INFO)
 
     def label(self, name: str) -> str:
         """Return what the action ``name`` is called on the pages."""
@@ -225,13 +259,25 @@ class ServiceAdminMixin(_ModelAdmin):
                 result = service(row)
         except DCRError as exc:
             self.log_failure(request, row, label, exc)
-            return Outcome(row, messages.ERROR, str(exc), exc.attempts)
+            remedy = self.remedy(request, row, exc)
+            return Outcome(row, messages.ERROR, str(exc), exc.attempts, remedy)
         for touched in {row.pk: row, result.pk: result}.values():
             self.log_change(request, touched, _("%(action)s: done.") % {"action": label})
         # What was done and leaves something to say has said it on the row.
         if result.last_error:
             return Outcome(result, messages.WARNING, result.last_error)
+        remark = self.remark(result)
+        if remark:
+            return Outcome(result, messages.WARNING, f"{done} {remark}")
         return Outcome(result, messages.SUCCESS, done)
+
+    def remark(self, row: Any) -> str:
+        """Return what to know of a row for which an action has succeeded, or ""."""
+        return ""
+
+    def remedy(self, request: HttpRequest, row: Any, error: DCRError) -> SafeString:
+        """Return a button that mends what an action failed for, or ""."""
+        return SafeString()
 
     def log_failure(self, request: HttpRequest, row: Any, label: str, error: DCRError) -> None:
         # The history is no place for a server's words.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from datetime import datetime, timedelta, timezone
+from datetime import datetime
 from itertools import islice
 from typing import Any, NamedTuple
 
@@ -14,10 +14,10 @@ from django.utils.timesince import timeuntil
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from django_dcr.exceptions import NotAllowedError
+from django_dcr.conf import conf
+from django_dcr.exceptions import DCRError, NotAllowedError
 from django_dcr.lifecycle import ACTIONS, EVENTS, STATES, Status
 from django_dcr.models import AuthorizationServer, ClientRegistration, RegistrationEvent
-from django_dcr.services.discovery import untrusted_origins
 from django_dcr.text import clean
 
 #: What is shown where there is nothing.
@@ -38,7 +38,6 @@ _ENDPOINTS = {
 
 # Colour is not all that tells the badges apart: each has words and, but for the quiet, a sign.
 _SIGNS = {"good": "✓", "warn": "!", "bad": "✕"}
-_SOON = timedelta(days=30)
 
 
 def badge(text: str, tone: str = "quiet") -> str:
@@ -60,24 +59,49 @@ def state(registration: ClientRegistration) -> str:
     return badge(registration.get_status_display(), tone)
 
 
+def client_name(registration: ClientRegistration) -> str:
+    """Return the name that the server granted, else the one that the row asks for."""
+    for metadata in (registration.metadata, registration.requested_metadata):
+        if isinstance(metadata, dict) and metadata.get("client_name"):
+            return clean(metadata["client_name"], 60)
+    return NOTHING
+
+
 def next_step(registration: ClientRegistration) -> str:
     """Return what the status means, and what to do about it."""
     hint = str(STATES[Status(registration.status)].meaning)
+    return " ".join([hint, *_needs(registration)])
+
+
+def _needs(registration: ClientRegistration) -> Iterator[str]:
+    """Yield what is to be done about an active registration."""
     if registration.status != Status.ACTIVE:
-        return hint
-    if _expires_soon(registration):
-        return f"{hint} " + _("Its secret expires soon, or has: renew it.")
-    if registration.has_drift:
-        return f"{hint} " + _(
+        return
+    try:
+        registration.check_authentication()
+    except DCRError as exc:
+        yield str(exc)
+    date = display_for_value(registration.secret_expiry, NOTHING)
+    if _has_expired(registration):
+        yield _("Its secret expired on %(date)s: renew it.") % {"date": date}
+    elif _expires_soon(registration):
+        yield _("Its secret expires on %(date)s: renew it.") % {"date": date}
+    elif registration.has_drift:
+        yield _(
             "What it granted differs from what is asked for: update it at the server, or change "
             "what is asked for."
         )
-    return hint
+
+
+def _has_expired(registration: ClientRegistration) -> bool:
+    return registration.client_secret is not None and registration.secret_has_expired
 
 
 def _expires_soon(registration: ClientRegistration) -> bool:
-    expiry = registration.secret_expiry
-    return expiry is not None and expiry - datetime.now(tz=timezone.utc) < _SOON
+    """Whether the site itself would renew the secret now."""
+    is_due = registration.secret_expires_within(conf.DCR_RENEW_BEFORE)
+    has_secret = registration.client_secret is not None
+    return has_secret and is_due and not registration.seconds_until_renewal
 
 
 def expiry(registration: ClientRegistration) -> str:
@@ -216,6 +240,8 @@ class Member(NamedTuple):
     asked: list[str]
     granted: list[str]
     differs: bool
+    #: Whether what was asked was chosen by this app, for lack of a wish.
+    is_chosen: bool
 
 
 def comparison(registration: ClientRegistration) -> tuple[list[Member], int]:
@@ -224,13 +250,20 @@ def comparison(registration: ClientRegistration) -> tuple[list[Member], int]:
     Raises NotAllowedError where the requested members are not client metadata.
     """
     # Language tags are compared without regard to case (RFC 7591 section 2.2).
-    asked = {name.lower(): value for name, value in registration.asked.items()}
+    chosen = {name.lower(): value for name, value in registration.chosen.items()}
+    asked = {name.lower(): value for name, value in registration.asked.items()} | chosen
     looked_at = _first_members(registration)
     granted = {name.lower(): value for name, value in looked_at.items()}
     drift = {name.lower() for name in registration.drift_from(looked_at)}
     names = sorted(asked.keys() | granted.keys(), key=lambda name: (name not in drift, name))
     members = [
-        Member(clean(name, 100), _lines(asked.get(name)), _lines(granted.get(name)), name in drift)
+        Member(
+            clean(name, 100),
+            _lines(asked.get(name)),
+            _lines(granted.get(name)),
+            differs=name in drift,
+            is_chosen=name in chosen,
+        )
         for name in names[:_MAX_SHOWN]
     ]
     return members, len(names) - len(members) + len(registration.metadata) - len(looked_at)
@@ -254,9 +287,12 @@ def offer(server: AuthorizationServer) -> list[tuple[str, list[str]]]:
     grants = server.offered("grant_types_supported") or ["authorization_code", "implicit"]
     endpoints = [name for name in metadata if name.endswith("_endpoint")]
     # No number of others hides those that matter.
-    endpoints = sorted(endpoints, key=lambda name: (name not in _ENDPOINTS, name))[:_MAX_SHOWN]
+    endpoints.sort(key=lambda name: (name not in _ENDPOINTS, name))
+    shown = sorted(endpoints[:_MAX_SHOWN])
+    more = _more(len(endpoints) - len(shown))
     return [
-        *((clean(name, 100), _lines(metadata[name])) for name in sorted(endpoints)),
+        *((clean(name, 100), _lines(metadata[name])) for name in shown),
+        *([(_("Further endpoints"), more)] if more else []),
         # What is left out means this (RFC 8414 section 2).
         (_("Client authentication"), _lines(methods)),
         (_("Grant types"), _lines(grants)),
@@ -264,7 +300,6 @@ def offer(server: AuthorizationServer) -> list[tuple[str, list[str]]]:
         (_("Scopes"), _lines(metadata.get("scopes_supported"))),
         (_("PKCE with S256"), [_("yes") if server.supports_pkce else _("no")]),
         *terms(server),
-        *untrusted(server),
     ]
 
 
@@ -272,14 +307,31 @@ def registration(server: AuthorizationServer) -> str:
     """Return whether, and on what terms, a server registers clients."""
     if not server.metadata:
         return _("unknown")
-    if "registration_endpoint" not in server.metadata:
-        return _("Not at all: its metadata names no registration endpoint.")
+    problems = " ".join(obstacles(server))
+    if problems:
+        return problems
     if server.initial_access_token is not None:
         return _("Yes; the initial access token that is stored here is shown to it.")
     return _(
         "Yes, openly as far as can be told: a server that wants an initial access token says so "
         "only when a client is registered."
     )
+
+
+def obstacles(server: AuthorizationServer) -> Iterator[str]:
+    """Yield what keeps this site from registering, or from logging in, at a server."""
+    if "registration_endpoint" not in server.metadata:
+        yield _(
+            "It offers no registration: its metadata names no registration endpoint. Ask its "
+            "operator to turn that on."
+        )
+    origins = server.untrusted_origins
+    if origins:
+        text = _(
+            "Some of its endpoints are on other origins, and are not used until “Trusted origins” "
+            "lists these: %(origins)s."
+        )
+        yield text % {"origins": clean(json.dumps(origins[:_MAX_SHOWN]), 500)}
 
 
 def freshness(server: AuthorizationServer) -> str:
@@ -304,16 +356,19 @@ def terms(server: AuthorizationServer) -> Iterator[tuple[str, list[str]]]:
             yield label, _lines(server.metadata[name])
 
 
-def untrusted(server: AuthorizationServer) -> Iterator[tuple[str, list[str]]]:
-    """Yield the origins of endpoints that cannot be used until an operator trusts them."""
-    if origins := untrusted_origins(server):
-        advice = _("If you trust them, add them to the trusted origins above.")
-        yield _("Endpoints elsewhere"), [*map(clean, origins), advice]
-
-
 def _lines(value: Any) -> list[str]:
     if value is None:
         return []
     if isinstance(value, list) and all(isinstance(item, str) for item in value):
-        return [clean(item, 200) for item in value[:_MAX_SHOWN]]
+        return first_lines(value, 200)
     return [clean(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False), 500)]
+
+
+def first_lines(texts: list[str], limit: int) -> list[str]:
+    """Return the first texts, cleaned, and a line with the number of the others."""
+    shown = [clean(text, limit) for text in texts[:_MAX_SHOWN]]
+    return [*shown, *_more(len(texts) - len(shown))]
+
+
+def _more(count: int) -> list[str]:
+    return [_("and %(count)d more") % {"count": count}] if count > 0 else []

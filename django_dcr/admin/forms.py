@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Iterator
 from copy import copy
 from typing import TYPE_CHECKING, Any
 
 from django import forms
+from django.contrib.admin.widgets import AdminTextInputWidget
 from django.core.exceptions import ValidationError
 from django.core.validators import RegexValidator
 from django.forms.fields import InvalidJSONInput
-from django.utils.html import format_html_join
+from django.utils.html import format_html, format_html_join
+from django.utils.safestring import SafeString
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 from django.views.decorators.debug import sensitive_variables
 
-from django_dcr.exceptions import NotAllowedError
-from django_dcr.models import AuthorizationServer, ClientRegistration
+from django_dcr.exceptions import DCRError, NotAllowedError
+from django_dcr.models import AuthorizationServer, ClientRegistration, check_issuer
 from django_dcr.text import clean
 
 if TYPE_CHECKING:
@@ -31,6 +36,19 @@ def primary_key(value: object) -> int:
     return int(text) if text.isascii() and text.isdecimal() and len(text) <= 18 else 0
 
 
+def _place_of_mistake(text: str) -> Iterator[str]:
+    try:
+        json.loads(text)
+    except json.JSONDecodeError as exc:
+        near = text[exc.pos :].strip()
+        place = {"line": exc.lineno, "column": exc.colno, "near": clean(near, 20)}
+        yield (
+            gettext("It goes wrong in line %(line)d, column %(column)d, at “%(near)s”.") % place
+            if near
+            else gettext("It ends too early.")
+        )
+
+
 class IndentedJSONField(forms.JSONField):
     """JSON for people: indented, what was typed is shown again as it was, blank means empty."""
 
@@ -39,6 +57,8 @@ class IndentedJSONField(forms.JSONField):
             result = super().to_python(value)
         except RecursionError as exc:
             raise ValidationError(self.error_messages["invalid"], code="invalid") from exc
+        except ValidationError as exc:
+            raise ValidationError([exc, *_place_of_mistake(value)]) from exc
         return self.initial() if result is None else result
 
     def bound_data(self, data: Any, initial: Any) -> Any:
@@ -50,7 +70,45 @@ class IndentedJSONField(forms.JSONField):
         return json.dumps(value, ensure_ascii=False, indent=2)
 
 
-class AuthorizationServerForm(_ModelForm):
+#: The form field of the button that takes over the issuer that was probably meant.
+USE_ISSUER = "_issuer"
+
+
+def issuer_button(error: DCRError) -> SafeString:
+    """Return a button that stores the issuer that an error suggests, or "" where it has none."""
+    issuer = error.suggested_issuer
+    try:
+        check_issuer(issuer)
+    except NotAllowedError:
+        return SafeString()
+    label = gettext("Use %(issuer)s") % {"issuer": clean(issuer, 200)}
+    return format_html(
+        '<button type="submit" class="button" form="authorizationserver_form" '
+        'name="{}" value="{}">{}</button>',
+        USE_ISSUER,
+        issuer,
+        label,
+    )
+
+
+class IssuerInput(AdminTextInputWidget):
+    """What the button says wins over what was typed."""
+
+    def value_from_datadict(self, data: Any, files: Any, name: str) -> Any:
+        return data.get(USE_ISSUER) or super().value_from_datadict(data, files, name)
+
+
+class OneErrorEach(_ModelForm):
+    """The model looks at all values, and repeats what was said of a field already."""
+
+    def add_error(self, field: str | None, error: Any) -> None:
+        errors = getattr(error, "error_dict", {})
+        for name in errors.keys() & self.errors.keys():
+            del errors[name]
+        super().add_error(field, error)
+
+
+class AuthorizationServerForm(OneErrorEach):
     """Takes an initial access token and never shows one, not even after a mistake elsewhere."""
 
     initial_access_token = forms.CharField(
@@ -68,11 +126,23 @@ class AuthorizationServerForm(_ModelForm):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.initial["initial_access_token"] = ""
+        if "issuer" in self.fields:
+            self.fields["issuer"].widget = IssuerInput(attrs=self.fields["issuer"].widget.attrs)
         self.fields["initial_access_token"].help_text = (
             _("One is stored, encrypted. Leave this empty to keep it.")
             if self.instance.initial_access_token
             else _("None is stored. Some servers want one from whoever registers a client.")
         )
+
+    def clean_issuer(self) -> str:
+        issuer: str = self.cleaned_data["issuer"]
+        if issuer != self.instance.issuer:
+            try:
+                check_issuer(issuer)
+            except NotAllowedError as exc:
+                said = format_html("{} {}", str(exc), issuer_button(exc))
+                raise ValidationError(said) from exc
+        return issuer
 
     @sensitive_variables()
     def clean(self) -> dict[str, Any]:
@@ -83,8 +153,18 @@ class AuthorizationServerForm(_ModelForm):
                 self.add_error("initial_access_token", _("Write a new one or remove the old one."))
             self.changed_data.append("initial_access_token")
             kept = None
+        elif kept is not None and not token and not self._stays():
+            # It is for the server that it was stored for.
+            self.changed_data.append("initial_access_token")
+            kept = None
         values["initial_access_token"] = token or kept
         return values
+
+    def _stays(self) -> bool:
+        """Whether the issuer stays, or is changed to one on the same origin."""
+        issuer = self.cleaned_data.get("issuer", self.instance.issuer)
+        is_same: bool = issuer == self.instance.issuer or self.instance.shares_origin(issuer)
+        return is_same
 
 
 class LinesField(forms.CharField):
@@ -102,7 +182,7 @@ class LinesField(forms.CharField):
         return bool((initial or []) != self.to_python(data))
 
 
-class ClientRegistrationForm(_ModelForm):
+class ClientRegistrationForm(OneErrorEach):
     """The common client metadata in fields, the rest as JSON; blank is what is not asked for.
 
     What a field has no form for, such as null, stays in the JSON.
@@ -166,16 +246,21 @@ class ClientRegistrationForm(_ModelForm):
 
     def _offer(self, server: AuthorizationServer) -> None:
         """Let people choose from what the server offers, and tell what else would be asked."""
-        methods = _offered(server, "token_endpoint_auth_methods_supported", _METHODS)
+        methods = _offered(server, "token_endpoint_auth_methods_supported", [*USABLE])
         methods.append(self.initial.get("token_endpoint_auth_method", ""))
         grants = _offered(server, "grant_types_supported", _GRANTS)
         grants += self.initial.get("grant_types", [])
         fields: dict[str, Any] = self.fields
         choose = ("", _("Let the site choose"))
-        fields["token_endpoint_auth_method"].choices = [choose, *_choices(methods)]
+        fields["token_endpoint_auth_method"].choices = [choose, *_marked(_choices(methods))]
         fields["grant_types"].choices = _choices(grants)
-        self.fields["redirect_uris"].help_text = _("One a line.")
-        self.fields["scope"].help_text = _("Words with spaces between them.")
+        self.fields["client_name"].help_text = _("What the server shows to people, such as “Shop”.")
+        self.fields["redirect_uris"].help_text = _(
+            "One a line, such as https://shop.example/callback."
+        )
+        self.fields["scope"].help_text = _(
+            "Words with blanks between them, such as “openid profile”."
+        )
         scopes = server.offered("scopes_supported")
         if scopes:
             text = _("The server names: %(scopes)s.")
@@ -189,6 +274,20 @@ class ClientRegistrationForm(_ModelForm):
         # Django prints help texts as HTML, and a server or an owner may have said this one.
         parts = filter(None, [self.fields[name].help_text, text])
         self.fields[name].help_text = format_html_join(" ", "{}", ((part,) for part in parts))
+
+    def add_error(self, field: str | None, error: Any) -> None:
+        """Put what the model says of a member at the member's own field."""
+        errors = getattr(error, "error_dict", {})
+        if "requested_metadata" in errors and "requested_metadata" not in self.errors:
+            for fault in errors.pop("requested_metadata"):
+                super().add_error(self._place(fault.message), fault)
+        super().add_error(field, error)
+
+    def _place(self, fault: str) -> str:
+        """Return the field that a sentence is about: the first member of a field that it names."""
+        named = [name for name in re.findall(r"\w+", fault) if name in self.members]
+        rest = self.data.get("requested_metadata", "")
+        return named[0] if named and f'"{named[0]}"' not in rest else "requested_metadata"
 
     def clean(self) -> dict[str, Any]:
         values: dict[str, Any] = super().clean() or self.cleaned_data
@@ -205,8 +304,8 @@ class ClientRegistrationForm(_ModelForm):
 
 _MAX_CHOICES = 100
 
+USABLE = ClientRegistration.AUTHENTICATION_METHODS
 # What most servers take, for one that does not say what it offers.
-_METHODS = ["client_secret_basic", "client_secret_post", "none"]
 _GRANTS = ["authorization_code", "refresh_token", "client_credentials"]
 
 
@@ -218,6 +317,14 @@ def _offered(server: AuthorizationServer, member: str, usual: list[str]) -> list
 
 def _choices(names: list[str]) -> list[tuple[str, str]]:
     return [(name, clean(name, 100)) for name in dict.fromkeys(names) if name]
+
+
+def _marked(methods: list[tuple[str, str]]) -> list[tuple[str, Any]]:
+    """Mark what this app cannot authenticate by, which stands last."""
+    text = _("%(method)s (only with code of your own)")
+    usable = [choice for choice in methods if choice[0] in USABLE]
+    others = [(name, text % {"method": shown}) for name, shown in methods if name not in USABLE]
+    return [*usable, *others]
 
 
 def _fits(value: object, kind: type) -> bool:

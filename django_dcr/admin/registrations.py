@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timezone
 from typing import Any
 
 from django.contrib import admin, messages
@@ -11,7 +11,7 @@ from django.contrib.admin import helpers
 from django.contrib.admin.utils import display_for_value, quote, unquote
 from django.core.exceptions import PermissionDenied
 from django.db import models, transaction
-from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed
+from django.http import HttpRequest, HttpResponse
 from django.template.loader import render_to_string
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path
@@ -24,10 +24,11 @@ from django.views.decorators.debug import sensitive_variables
 from django_dcr import tasks
 from django_dcr.admin import display
 from django_dcr.admin.actions import FROM_PAGE, Outcome, ServiceAdminMixin
+from django_dcr.admin.filters import ExpiryFilter, ServerFilter
 from django_dcr.admin.forms import ClientRegistrationForm, primary_key
 from django_dcr.exceptions import DecryptionError, NetworkError, NotAllowedError
 from django_dcr.lifecycle import ACTIONS, DELETABLE, EVENTS, Action
-from django_dcr.models import AuthorizationServer, ClientRegistration, actor
+from django_dcr.models import ClientRegistration, actor
 from django_dcr.text import clean
 
 _TEMPLATES = "admin/django_dcr/clientregistration"
@@ -42,41 +43,6 @@ _NOT_REVEALED = {
 }
 
 
-class ServerFilter(admin.SimpleListFilter):
-    """By server, where a site has a few of them; the search finds the others."""
-
-    title = _("authorization server")
-    parameter_name = "server"
-    max_choices = 30
-
-    def lookups(self, request: HttpRequest, model_admin: Any) -> Iterable[tuple[str, str]]:
-        servers = AuthorizationServer.objects.values_list("pk", "name", "issuer")
-        for pk, name, issuer in servers.order_by("name", "issuer")[: self.max_choices]:
-            yield str(pk), clean(name or issuer, 60)
-
-    def queryset(self, request: HttpRequest, queryset: Any) -> Any:
-        value = self.value() or ""
-        return queryset.filter(server=primary_key(value)) if value.isdecimal() else queryset
-
-
-class ExpiryFilter(admin.SimpleListFilter):
-    """Active registrations by the time that their secret has left."""
-
-    title = _("secret expires")
-    parameter_name = "expires"
-
-    def lookups(self, request: HttpRequest, model_admin: Any) -> Iterable[tuple[str, str]]:
-        yield "0", gettext("Has expired")
-        yield "7", gettext("Within 7 days")
-        yield "30", gettext("Within 30 days")
-
-    def queryset(self, request: HttpRequest, queryset: Any) -> Any:
-        days = {"0": 0, "7": 7, "30": 30}.get(self.value() or "")
-        if days is None:
-            return queryset
-        return queryset.expiring(datetime.now(tz=timezone.utc) + timedelta(days=days))
-
-
 class ClientRegistrationAdminMixin(ServiceAdminMixin):
     """A registration: what was asked and granted, its state, and the work at its server."""
 
@@ -87,7 +53,8 @@ class ClientRegistrationAdminMixin(ServiceAdminMixin):
     form = ClientRegistrationForm
     actions = list(ACTIONS)
     autocomplete_fields = ["server"]
-    list_display = ["issuer", "whose", "state", "expiry", "drifted"]
+    list_display = ["number", "issuer", "whose", "client_name", "place", "expiry", "drifted"]
+    list_display_links = ["number", "issuer"]
     list_filter = ["status", ExpiryFilter, "has_drift", ServerFilter]
     list_select_related = ["server"]
     search_fields = ["owner", "server__issuer", "server__name", "client_id"]
@@ -95,6 +62,7 @@ class ClientRegistrationAdminMixin(ServiceAdminMixin):
         "state",
         "next_step",
         "error",
+        "remarks",
         "terms",
         "comparison",
         "shown_deviations",
@@ -119,6 +87,7 @@ class ClientRegistrationAdminMixin(ServiceAdminMixin):
         credentials += ["access_token", "endpoint"]
         standing = ["server", "whose", "state", "next_step"]
         standing += ["error"] if obj.last_error else []
+        standing += ["remarks"] if obj.warnings else []
         standing += ["terms"] if list(display.terms(obj.server)) else []
         told = ["comparison", "shown_deviations"] if obj.deviations else ["comparison"]
         return [
@@ -147,15 +116,38 @@ class ClientRegistrationAdminMixin(ServiceAdminMixin):
     def edited_columns(self, form: Any) -> set[str]:
         # In a stored row nothing else is edited.
         changed = form.instance.requested_metadata != form.wishes
-        return {"requested_metadata", "has_drift"} if changed else set()
+        return set(ClientRegistration.REQUEST_FIELDS) if changed else set()
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
-        obj.has_drift = bool(obj.drift)
+        obj.request_metadata(obj.requested_metadata)
         super().save_model(request, obj, form, change)
+        obj.was_edited = bool(self.edited_columns(form) or not change)
+
+    def response_add(
+        self, request: HttpRequest, obj: Any, post_url_continue: str | None = None
+    ) -> HttpResponse:
+        response = super().response_add(request, obj, post_url_continue)
+        self._tell_next_step(request, obj)
+        return response
+
+    def response_change(self, request: HttpRequest, obj: Any) -> HttpResponse:
+        response = super().response_change(request, obj)
+        self._tell_next_step(request, obj)
+        return response
+
+    def _tell_next_step(self, request: HttpRequest, obj: Any) -> None:
+        """Say, after Django's own message, what storing alone has not done."""
+        if not obj.was_edited:
+            return
+        for warning in obj.warnings:
+            self.message_user(request, warning, messages.WARNING)
         asking = [name for name in ("register", "update") if obj.status in ACTIONS[name].statuses]
-        if asking and (self.edited_columns(form) or not change):
-            hint = gettext("The server was not asked yet: press “%(action)s” for that.")
-            self.message_user(request, hint % {"action": self.label(asking[0])}, messages.INFO)
+        for name in asking:
+            self.hint_at(request, obj, name, gettext("The server was not asked yet."))
+
+    def get_queryset(self, request: HttpRequest) -> Any:
+        rows: Any = super().get_queryset(request)
+        return rows.with_places()
 
     # -- actions -------------------------------------------------------------------------------
 
@@ -164,6 +156,9 @@ class ClientRegistrationAdminMixin(ServiceAdminMixin):
 
     def label(self, name: str) -> str:
         return str(EVENTS[name])
+
+    def is_final(self, name: str) -> bool:
+        return ACTIONS[name].asks
 
     def render_change_form(
         self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any
@@ -234,7 +229,9 @@ class ClientRegistrationAdminMixin(ServiceAdminMixin):
         service: Callable[[Any], Any],
         done: str,
     ) -> Outcome:
+        before = row.replaced_by
         outcome = super().attempt(request, row, name, service, done)
+        outcome = self._placed(outcome, row, before)
         closed = outcome.level != messages.ERROR and row.status in DELETABLE
         if _THEN_DELETE not in request.POST or not closed:
             return outcome
@@ -242,6 +239,17 @@ class ClientRegistrationAdminMixin(ServiceAdminMixin):
         self.log_deletions(request, rows)
         self.delete_queryset(request, rows)
         return outcome._replace(text=f"{outcome.text} " + gettext("The row was deleted."))
+
+    def _placed(self, outcome: Outcome, row: ClientRegistration, before: int | None) -> Outcome:
+        """Go to the row that took the place of the one that was acted on, and say so."""
+        rows = ClientRegistration.objects.with_places().select_related("server")
+        now = rows.filter(pk=row.pk).first()
+        successor = rows.filter(pk=now.replaced_by or 0).first() if now else None
+        if successor is None or successor.pk == before:
+            return outcome
+        told = gettext("Registration %(old)d was replaced by %(new)d.")
+        text = f"{outcome.text} {told % {'old': row.pk, 'new': successor.pk}}"
+        return outcome._replace(row=successor, text=text)
 
     def _question(self, request: HttpRequest, rows: Sequence[Any], name: str) -> HttpResponse:
         """Say what would happen at which server, and ask."""
@@ -256,6 +264,8 @@ class ClientRegistrationAdminMixin(ServiceAdminMixin):
             action_checkbox_name=helpers.ACTION_CHECKBOX_NAME,
             markers=[_CONFIRMED, *marks],
             then_delete=_THEN_DELETE in marks,
+            is_final=name != "reveal" and self.is_final(name),
+            original=rows[0] if page else None,
             back=self.url("change", quote(rows[0].pk)) if page else request.get_full_path(),
         )
 
@@ -271,13 +281,13 @@ class ClientRegistrationAdminMixin(ServiceAdminMixin):
     @method_decorator(transaction.non_atomic_requests)
     def reveal_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Show the client secret to who may see it, asks for it twice, and is written down."""
-        if request.method != "POST":
-            return HttpResponseNotAllowed(["POST"])
         row = self.get_object(request, unquote(object_id))
         if row is None:
             return HttpResponse(status=404)
         if not self.has_reveal_permission(request, row):
             raise PermissionDenied
+        if request.method != "POST":  # somebody came back to the address
+            return self.to_page(row)
         if _CONFIRMED not in request.POST:
             return self._question(request, [row], "reveal")
         return self._revealed(request, row)
@@ -298,7 +308,8 @@ class ClientRegistrationAdminMixin(ServiceAdminMixin):
             return self.to_page(row)
         self.log_change(request, row, gettext("%(action)s: done.") % {"action": label})
         back = self.url("change", quote(row.pk))
-        response = self._page(request, "secret", title=label, row=row, secret=secret, back=back)
+        shown = {"row": row, "original": row, "secret": secret}
+        response = self._page(request, "secret", title=label, back=back, **shown)
         response["Cache-Control"] = "no-store"
         return response
 
@@ -327,6 +338,26 @@ class ClientRegistrationAdminMixin(ServiceAdminMixin):
     def issuer(self, registration: ClientRegistration) -> str:
         return clean(registration.server.issuer, 80)
 
+    @admin.display(description=_("No."))
+    def number(self, registration: ClientRegistration) -> str:
+        return str(registration.pk)
+
+    @admin.display(description=_("Client name"))
+    def client_name(self, registration: ClientRegistration) -> str:
+        return display.client_name(registration)
+
+    @admin.display(description=_("status"), ordering="status")
+    def place(self, registration: ClientRegistration) -> str:
+        """The status, and which other row took the place."""
+        return format_html("{} {}", display.state(registration), self._neighbour(registration))
+
+    def _neighbour(self, registration: ClientRegistration) -> str:
+        other = registration.replaced_by
+        if other is None:
+            return ""
+        text = gettext("replaced by %(number)d") % {"number": other}
+        return format_html('<a href="{}">{}</a>', self.url("change", quote(other)), text)
+
     @admin.display(description=_("owner"), ordering="owner")
     def whose(self, registration: ClientRegistration) -> str:
         return clean(registration.owner, 80) or gettext("this site")
@@ -349,7 +380,14 @@ class ClientRegistrationAdminMixin(ServiceAdminMixin):
 
     @admin.display(description=_("next step"))
     def next_step(self, registration: ClientRegistration) -> str:
-        return display.next_step(registration)
+        if not registration.is_only_a_record:
+            return display.next_step(registration)
+        text = gettext("This is only a record. Go on with the registration that took its place:")
+        return format_html("{} {}.", text, self._neighbour(registration))
+
+    @admin.display(description=_("remarks"))
+    def remarks(self, registration: ClientRegistration) -> str:
+        return "\n".join(clean(warning, 300) for warning in registration.warnings)
 
     @admin.display(description=_("events"))
     def events(self, registration: ClientRegistration) -> str:
@@ -376,7 +414,7 @@ class ClientRegistrationAdminMixin(ServiceAdminMixin):
 
     @admin.display(description=_("deviations in responses"))
     def shown_deviations(self, registration: ClientRegistration) -> str:
-        lines = [clean(sentence, 300) for sentence in registration.deviations]
+        lines = display.first_lines(registration.deviations, 300)
         return "\n".join(lines) or display.NOTHING
 
     @admin.display(description=_("client ID"))

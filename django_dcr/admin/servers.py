@@ -11,14 +11,16 @@ from django.http import HttpRequest, HttpResponse
 from django.template.loader import render_to_string
 from django.urls import reverse
 from django.utils.decorators import method_decorator
+from django.utils.safestring import SafeString
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 from django.views.decorators.debug import sensitive_post_parameters
 
 from django_dcr import services
 from django_dcr.admin import display
-from django_dcr.admin.actions import ServiceAdminMixin
-from django_dcr.admin.forms import AuthorizationServerForm
+from django_dcr.admin.actions import FROM_PAGE, ServiceAdminMixin
+from django_dcr.admin.forms import USE_ISSUER, AuthorizationServerForm, issuer_button
+from django_dcr.exceptions import DCRError
 from django_dcr.models import AuthorizationServer, ClientRegistration
 from django_dcr.text import clean
 
@@ -69,21 +71,46 @@ class AuthorizationServerAdminMixin(ServiceAdminMixin):
         ]
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
-        # With another issuer, what is stored here would be sent to another server.
-        return [*self.readonly_fields, "issuer"] if obj else self.readonly_fields
+        # With another issuer, what is stored of clients would be sent to another server.
+        is_in_use = obj is not None and obj.registrations.exists()
+        return [*self.readonly_fields, "issuer"] if is_in_use else self.readonly_fields
+
+    def edited_columns(self, form: Any) -> set[str]:
+        columns = super().edited_columns(form)
+        return columns | form.instance.forget_metadata() if "issuer" in columns else columns
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
         super().save_model(request, obj, form, change)
-        if not change and self.has_discover_permission(request, obj):
-            # Asked after the commit: no transaction is held across HTTP.
-            using = router.db_for_write(self.model)
-            transaction.on_commit(partial(self._discover_new, request, obj), using=using)
+        if change and "issuer" not in form.changed_data:
+            return
+        # After the commit: no transaction is held across HTTP.
+        using = router.db_for_write(self.model)
+        transaction.on_commit(partial(self._discover_new, request, obj), using=using)
+
+    def response_change(self, request: HttpRequest, obj: Any) -> HttpResponse:
+        response = super().response_change(request, obj)
+        return self.to_page(obj) if USE_ISSUER in request.POST else response
 
     def _discover_new(self, request: HttpRequest, server: AuthorizationServer) -> None:
+        if not self.has_discover_permission(request, server):
+            why = gettext("The server was not asked what it offers.")
+            self.hint_at(request, server, "discover", why)
+            return
         done = gettext("Found out what the server offers.")
         outcome = self.attempt(request, server, "discover", services.discover, done)
         # A warning at most: the row itself was stored.
         self.message_user(request, outcome.render(500), min(outcome.level, messages.WARNING))
+
+    def remark(self, row: Any) -> str:
+        return " ".join(display.obstacles(row))
+
+    def remedy(self, request: HttpRequest, row: Any, error: DCRError) -> SafeString:
+        """Offer the issuer that the server states, on the page where it can be changed."""
+        is_on_page = FROM_PAGE in request.POST or not {"action", "_addanother"} & set(request.POST)
+        is_fixed = "issuer" in self.get_readonly_fields(request, row)
+        if not is_on_page or is_fixed or not self.has_change_permission(request, row):
+            return SafeString()
+        return issuer_button(error)
 
     def has_discover_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return self.may(request, obj, "discover")

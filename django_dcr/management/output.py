@@ -8,12 +8,10 @@ import os
 import re
 import shutil
 import sys
-import unicodedata
 from argparse import ArgumentParser
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import nullcontext
 from datetime import datetime, timezone
-from itertools import islice
 from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
@@ -23,6 +21,9 @@ from django.db import Error as DatabaseError
 from tqdm import tqdm  # type: ignore[import-untyped]
 
 from django_dcr.exceptions import DCRError, NotAllowedError
+from django_dcr.management import table
+from django_dcr.management.databases import explained
+from django_dcr.management.leases import interruption
 from django_dcr.models import ClientRegistration, actor
 from django_dcr.text import clean
 
@@ -34,8 +35,6 @@ SECRETS = ("client_secret", "registration_access_token")
 
 _EMPTY: tuple[object, ...] = (None, "", [], {})
 _SHOWN_LENGTH = 20_000  # in characters: beyond any value that is accepted from a server
-_CHUNK_ROWS = 50  # a terminal's table is aligned by so many rows, so that memory stays constant
-_NARROW = 60  # terminals with fewer columns get a line per value
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")  # what Python makes of bytes that are no text
 
 #: A registration, and what else is to be printed of it.
@@ -76,11 +75,7 @@ class DCRCommand(BaseCommand):
         except BrokenPipeError:
             discard_output()
         except KeyboardInterrupt:
-            raise CommandError(
-                "Interrupted. What was under way is recorded; settle it with: "
-                "manage.py dcr_reconcile",
-                returncode=INTERRUPTED,
-            ) from None
+            raise CommandError(f"Interrupted. {interruption()}", returncode=INTERRUPTED) from None
         except ERRORS as exc:
             raise CommandError(sentence(exc)) from exc
         # Out here the list that was cut short is gone, and its cursor closed with it.
@@ -120,6 +115,7 @@ class DCRCommand(BaseCommand):
     ) -> None:
         """Print one registration in full, its secrets only where they are handed in."""
         document = described(registration)
+        document["warnings"] = registration.warnings
         if not self.as_json:
             document["client_id_issued_at"] = _moment(registration.client_id_issued_at)
             times = [_moment(registration.client_secret_expires_at), _expiry(registration)]
@@ -135,12 +131,14 @@ class DCRCommand(BaseCommand):
             return
         cells = ({**_cells(row), **_texts(extra)} for row, extra in rows)
         if not self.stdout.isatty():
-            lines = _tabbed(cells)
+            lines = table.tabbed(cells)
         else:
-            width = shutil.get_terminal_size().columns
-            lines = _stacked(cells, width) if width < _NARROW else _aligned(cells, width)
+            lines = table.fitted(cells, shutil.get_terminal_size().columns)
+        line = ""
         for line in lines:
             self.write(line)
+        if not line and self.stdout.isatty():
+            self.write("No registrations.")
 
     def _write_array(self, elements: Iterable[Mapping[str, Any]]) -> None:
         separator, is_known = "[", True
@@ -158,17 +156,18 @@ class DCRCommand(BaseCommand):
 
 def sentence(exc: Exception) -> str:
     """Return what to tell a person about one of ``ERRORS``."""
-    if isinstance(exc, DatabaseError):
-        # Further lines may quote the row.
-        reason = clean(str(exc).partition("\n")[0])
-        return f"The database refused ({reason}). Where tables are missing: manage.py migrate"
-    return str(exc)
+    return explained(exc) if isinstance(exc, DatabaseError) else str(exc)
 
 
 def discard_output() -> None:
     """Send what is still to be printed nowhere, after the reader of a pipe has left."""
     # The way of docs.python.org/3/library/signal.html#note-on-sigpipe.
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def moment(at: datetime | None) -> str:
+    """Return a moment as text, "" for none."""
+    return "" if at is None else at.isoformat(timespec="seconds")
 
 
 def described(registration: ClientRegistration) -> dict[str, Any]:
@@ -178,6 +177,8 @@ def described(registration: ClientRegistration) -> dict[str, Any]:
         "issuer": registration.server.issuer,
         "owner": registration.owner,
         "status": str(registration.status),
+        "replaced_by": registration.replaced_by,
+        "replaces": registration.replaces,
         "client_id": registration.client_id,
         "client_id_issued_at": registration.client_id_issued_at,
         "client_secret_expires_at": registration.client_secret_expires_at,
@@ -238,48 +239,3 @@ def _details(document: Mapping[str, Any]) -> Iterator[str]:
         else:
             text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
             yield f"{clean(name)}: {clean(text, _SHOWN_LENGTH)}"
-
-
-def _tabbed(rows: Iterator[dict[str, str]]) -> Iterator[str]:
-    """Lines for a pipe or a file: whole values between tabs."""
-    for number, row in enumerate(rows):
-        if number == 0:
-            yield "\t".join(row)
-        yield "\t".join(row.values())
-
-
-def _stacked(rows: Iterator[dict[str, str]], width: int) -> Iterator[str]:
-    """Lines for a narrow terminal: one for each value, and an empty one after each row."""
-    for row in rows:
-        yield from (_cut(f"{name}: {text}", width) for name, text in row.items() if text)
-        yield ""
-
-
-def _aligned(rows: Iterator[dict[str, str]], width: int) -> Iterator[str]:
-    """Lines for a terminal: columns, the widest of which give way until a line fits."""
-    while chunk := list(islice(rows, _CHUNK_ROWS)):
-        table = [list(chunk[0]), *(list(row.values()) for row in chunk)]
-        widths = [min(width, max(map(_columns, column))) for column in zip(*table, strict=True)]
-        while sum(widths) + 2 * (len(widths) - 1) > width:
-            widths[widths.index(max(widths))] -= 1
-        for line in table:
-            cells = zip(line, widths, strict=True)
-            yield "  ".join(_padded(text, columns) for text, columns in cells).rstrip()
-
-
-def _padded(text: str, columns: int) -> str:
-    text = _cut(text, columns)
-    return text + " " * (columns - _columns(text))
-
-
-def _cut(text: str, columns: int) -> str:
-    if _columns(text) <= columns:
-        return text
-    while _columns(text) >= columns:
-        text = text[:-1]
-    return f"{text}…"
-
-
-def _columns(text: str) -> int:
-    """How many columns of a terminal ``text`` takes: East Asian letters take two."""
-    return sum(2 if unicodedata.east_asian_width(letter) in "WF" else 1 for letter in text)

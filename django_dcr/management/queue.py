@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from django.core.management import CommandError
 
@@ -30,17 +31,45 @@ class QueueCommand(RegistrationsCommand):
             action="store_true",
             help="do not wait: hand one job a registration to DCR_TASK_RUNNER",
         )
+        parser.add_argument(
+            "--dry-run",
+            action="store_true",
+            help="print the registrations that are meant; send and store nothing",
+        )
+
+    def carry_out(
+        self,
+        rows: ClientRegistrationQuerySet,
+        options: Mapping[str, Any],
+        *,
+        action: str,
+        service: Callable[[ClientRegistration], ClientRegistration],
+        done: str,
+        wish: Callable[[ClientRegistration], ClientRegistration] | None = None,
+    ) -> None:
+        """Call ``service`` on each row, hand that over as ``action``, or only print the rows.
+
+        ``wish`` changes what a row requests, and is called first in each case.
+        """
+        if options["dry_run"]:
+            self.work(rows, wish or _unchanged, done=f"would be {done}; nothing was sent or stored")
+        elif options["queue"]:
+            self.enqueue(rows, action, wish=wish)
+        elif wish is None:
+            self.work(rows, service, done=done)
+        else:
+            self.work(rows, lambda registration: service(wish(registration)), done=done)
 
     def enqueue(
         self,
         rows: ClientRegistrationQuerySet,
         action: str,
         *,
-        prepare: Callable[[ClientRegistration], object] | None = None,
+        wish: Callable[[ClientRegistration], ClientRegistration] | None = None,
     ) -> None:
         """Hand the jobs over, print the registrations as they are now, and sum up.
 
-        ``prepare`` stores what a job needs on its row, since nothing but its key travels.
+        What ``wish`` changes is stored on the row, since nothing but its key travels.
         CommandError where there is no queue, or it cannot be reached.
         """
         if tasks.runner() is None:
@@ -50,8 +79,9 @@ class QueueCommand(RegistrationsCommand):
             )
 
         def act(registration: ClientRegistration) -> ClientRegistration:
-            if prepare is not None:
-                prepare(registration)
+            if wish is not None:
+                fields = [*registration.REQUEST_FIELDS, "updated_at"]
+                wish(registration).save(update_fields=fields)
             try:
                 tasks.enqueue(action, registration.pk)
             except NetworkError as exc:  # so it would be for all that follow
@@ -59,3 +89,7 @@ class QueueCommand(RegistrationsCommand):
             return registration
 
         self.work(rows, act, done="queued")
+
+
+def _unchanged(registration: ClientRegistration) -> ClientRegistration:
+    return registration

@@ -192,7 +192,7 @@ class _Outcome(NamedTuple):
 
 
 def _attempt(act: Callable[[ClientRegistration], ClientRegistration], pk: int) -> _Outcome:
-    rows = ClientRegistration.objects.select_related("server")
+    rows = ClientRegistration.objects.select_related("server").with_places()
     try:
         return _Outcome(pk, act(rows.get(pk=pk)), None)
     except ClientRegistration.DoesNotExist:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from django.core.exceptions import ValidationError
 from django.core.validators import MinValueValidator
@@ -16,6 +17,7 @@ from django_dcr.conf import conf
 from django_dcr.exceptions import DCRError, NotAllowedError
 from django_dcr.fields import DigestField, SecretField, SecretQuerySet, digest
 from django_dcr.models.leases import DatabaseNow
+from django_dcr.text import clean
 
 # So many requests may follow each other at once: discovery, and a read before an update.
 _BURST = 3
@@ -51,6 +53,13 @@ def _may_use_http(issuer: str) -> bool:
         return conf.is_internal(uris.parse(issuer))
     except ValueError:
         return False
+
+
+if TYPE_CHECKING:
+    _AuthorizationServers = models.Manager["AuthorizationServer"]
+
+    class AuthorizationServerManager(AuthorizationServerQuerySet, _AuthorizationServers):  # type: ignore[misc]
+        """What ``objects`` is, for type checkers that do not know ``as_manager()``."""
 
 
 class AuthorizationServer(models.Model):
@@ -105,7 +114,9 @@ class AuthorizationServer(models.Model):
         ),
     )
     paced_until = models.DateTimeField(null=True, editable=False)
-    metadata = models.JSONField(_("metadata"), default=dict, blank=True, editable=False)
+    metadata: models.JSONField[dict[str, Any], dict[str, Any]] = models.JSONField(
+        _("metadata"), default=dict, blank=True, editable=False
+    )
     metadata_url = models.TextField(_("metadata URL"), blank=True, editable=False)
     etag = models.TextField(blank=True, editable=False)
     fetched_at = models.DateTimeField(_("fetched"), null=True, editable=False)
@@ -114,7 +125,7 @@ class AuthorizationServer(models.Model):
     created_at = models.DateTimeField(_("created"), auto_now_add=True)
     updated_at = models.DateTimeField(_("updated"), auto_now=True)
 
-    objects = AuthorizationServerQuerySet.as_manager()
+    objects: ClassVar[AuthorizationServerManager] = AuthorizationServerQuerySet.as_manager()  # type: ignore[assignment]
 
     class Meta:
         verbose_name = _("authorization server")
@@ -133,12 +144,31 @@ class AuthorizationServer(models.Model):
             self._check_new_issuer()
         try:
             defaults = protocol.client_metadata(self.client_metadata)
-            protocol.check_client_metadata(defaults, complete=False)
+            faults = protocol.client_metadata_faults(defaults, complete=False)
         except NotAllowedError as exc:
-            raise ValidationError({"client_metadata": str(exc)}) from exc
+            faults = [str(exc)]
+        if faults:
+            raise ValidationError({"client_metadata": faults})
         _check_origins(self.trusted_origins)
 
+    def shares_origin(self, issuer: str) -> bool:
+        """Whether another issuer is on the same origin, so that it may see the same tokens."""
+        try:
+            return uris.origin(issuer) == uris.origin(self.issuer)
+        except ValueError:  # an earlier release took what is no URL
+            return False
+
+    def forget_metadata(self) -> set[str]:
+        """Forget what was found out of the server under another issuer; return the columns."""
+        self.metadata, self.metadata_url, self.etag, self.last_error = {}, "", "", ""
+        self.fetched_at = self.fresh_until = None
+        names = {"metadata", "metadata_url", "etag", "last_error", "fetched_at", "fresh_until"}
+        return {*names, "issuer", "issuer_digest"}
+
     def _check_new_issuer(self) -> None:
+        if self.pk and self.registrations.exists():
+            message = _("It has registrations, whose credentials must go to no other server.")
+            raise ValidationError({"issuer": message})
         try:
             check_issuer(self.issuer)
         except NotAllowedError as exc:
@@ -166,6 +196,13 @@ class AuthorizationServer(models.Model):
     def is_fresh(self) -> bool:
         """Whether ``metadata`` can be used without asking the server."""
         return bool(self.has_metadata and self.fresh_until and timezone.now() < self.fresh_until)
+
+    @property
+    def untrusted_origins(self) -> list[str]:
+        """The origins of endpoints that are not used until ``trusted_origins`` lists them."""
+        return protocol.foreign_origins(
+            self.metadata, issuer=self.issuer, trusted_origins=self.trusted_origins
+        )
 
     @property
     def supports_pkce(self) -> bool:
@@ -224,12 +261,19 @@ class AuthorizationServer(models.Model):
 
 
 def _check_origins(origins: object) -> None:
-    for origin in origins if isinstance(origins, list) else [None]:
-        try:
-            well_formed = uris.parse(origin).origin == origin
-        except ValueError:
-            well_formed = False
-        if not well_formed:
-            raise ValidationError(
-                {"trusted_origins": _('Write a list of origins, such as ["https://example.com"].')}
-            )
+    entries = origins if isinstance(origins, list) else [origins]
+    wrong = [entry for entry in entries if entries is not origins or not _is_origin(entry)]
+    if wrong:
+        text = _(
+            '%(entry)s is not an origin. Write a list of origins, such as ["https://example.com"].'
+        )
+        shown = [clean(json.dumps(entry, ensure_ascii=False), 100) for entry in wrong]
+        errors = [ValidationError(text, params={"entry": entry}) for entry in shown]
+        raise ValidationError({"trusted_origins": errors})
+
+
+def _is_origin(entry: object) -> bool:
+    try:
+        return isinstance(entry, str) and uris.parse(entry).origin == entry
+    except ValueError:
+        return False

@@ -6,16 +6,23 @@ import operator
 from datetime import datetime, timedelta
 from datetime import timezone as tz
 from functools import partial, reduce
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from django.core.exceptions import ImproperlyConfigured, ValidationError
 from django.db import Error, IntegrityError, models, transaction
 from django.utils import timezone
+from django.utils.functional import cached_property
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from django_dcr import protocol, text
 from django_dcr.conf import conf
-from django_dcr.exceptions import DecryptionError, NotAllowedError, NotStoredError
+from django_dcr.exceptions import (
+    DecryptionError,
+    NotAllowedError,
+    NotStoredError,
+    UnsupportedError,
+)
 from django_dcr.fields import (
     DigestField,
     Secret,
@@ -25,7 +32,7 @@ from django_dcr.fields import (
     digest,
 )
 from django_dcr.lifecycle import Status
-from django_dcr.models.authorizationserver import AuthorizationServer
+from django_dcr.models.authorizationserver import AuthorizationServer, check_issuer
 from django_dcr.models.leases import (
     LEASE_IS_FREE,
     WAS_INTERRUPTED,
@@ -47,9 +54,37 @@ class ClientRegistrationQuerySet(SecretQuerySet["ClientRegistration"]):
         """The registrations, live and past, of ``owner`` at ``issuer``."""
         return self.filter(key_digest=digest(issuer, owner))
 
+    def live_or_new(self, issuer: str, owner: str = "") -> ClientRegistration:
+        """The live registration of ``owner`` at ``issuer``, or a new one that is not saved.
+
+        Nor is the server saved where there is none. Raises NotAllowedError for an issuer or an
+        owner that the site does not allow.
+        """
+        check_issuer(issuer)
+        check_owner(owner)
+        live = self.for_key(issuer, owner).live().select_related("server").first()
+        if live is not None:
+            return live
+        servers = AuthorizationServer.objects.filter(issuer_digest=digest(issuer))
+        server = servers.first() or AuthorizationServer(issuer=issuer)
+        return self.model(server=server, owner=owner)
+
     def live(self) -> ClientRegistrationQuerySet:
         """At most one per server and owner: the one that is, or may become, usable."""
         return self.filter(live=True)
+
+    def with_places(self) -> ClientRegistrationQuerySet:
+        """With ``replaced_by`` and ``replaces``, else a query for each of them and each row."""
+        rows = self.model._default_manager.filter(key_digest=models.OuterRef("key_digest"))
+        later = rows.filter(pk__gt=models.OuterRef("pk")).order_by("pk").values("pk")
+        earlier = rows.filter(pk__lt=models.OuterRef("pk")).order_by("-pk")
+        # One that is live still was not replaced, but is beside a client that came too late.
+        replaced = earlier.annotate(past=_if_past("pk")).values("past")
+        places: dict[str, Any] = {
+            "replaced_by": _if_past(models.Subquery(later[:1])),
+            "replaces": models.Subquery(replaced[:1]),
+        }
+        return self.annotate(**places)
 
     def active(self) -> ClientRegistrationQuerySet:
         return self.filter(status=Status.ACTIVE)
@@ -70,6 +105,12 @@ class ClientRegistrationQuerySet(SecretQuerySet["ClientRegistration"]):
             .filter(ends__lt=latest)
         )
 
+    def leases(self) -> list[tuple[int, float]]:
+        """The rows that a process holds, or held when it ended, with the seconds that are left."""
+        rows = self.filter(lease_until__gte=DatabaseNow()).order_by("pk")
+        left = rows.values_list("pk", "lease_until", DatabaseNow())
+        return [(pk, (until - now).total_seconds()) for pk, until, now in left]
+
     def needs_reconciliation(self) -> ClientRegistrationQuerySet:
         """Rows that a crash or a lost answer left behind, and nobody works on."""
         waiting = models.Q(status__in=[Status.REGISTERING, Status.REVOKING]) & LEASE_IS_FREE
@@ -87,10 +128,21 @@ class ClientRegistrationQuerySet(SecretQuerySet["ClientRegistration"]):
         return self.filter(reduce(operator.or_, keys))
 
 
+def _if_past(value: Any) -> models.Case:
+    return models.Case(models.When(live__isnull=True, then=value))
+
+
 def check_owner(owner: str) -> None:
     """Raise NotAllowedError for text that not every database stores."""
     if protocol.storable(owner) != owner:
         raise NotAllowedError("Null characters and lone surrogates are not allowed in an owner.")
+
+
+if TYPE_CHECKING:
+    _ClientRegistrations = models.Manager["ClientRegistration"]
+
+    class ClientRegistrationManager(ClientRegistrationQuerySet, _ClientRegistrations):  # type: ignore[misc]
+        """What ``objects`` is, for type checkers that do not know ``as_manager()``."""
 
 
 class ClientRegistration(LeasedModel):
@@ -101,12 +153,16 @@ class ClientRegistration(LeasedModel):
     """
 
     Status = Status
+    #: The methods by which ``client_authentication()`` authenticates.
+    AUTHENTICATION_METHODS = protocol.AUTHENTICATION_METHODS
+    #: The columns that ``request_metadata()`` changes.
+    REQUEST_FIELDS = ("requested_metadata", "has_drift")
     # The owner as it is stored, which may be edited as long as the issuer stays.
     _saved_owner: str | None = None
     # What the caller wishes is not what another process may have stored.
     kept_on_reload = ("id", "server", "owner", "requested_metadata")
 
-    server = models.ForeignKey(
+    server: models.ForeignKey[AuthorizationServer, AuthorizationServer] = models.ForeignKey(
         AuthorizationServer,
         on_delete=models.PROTECT,
         related_name="registrations",
@@ -130,7 +186,9 @@ class ClientRegistration(LeasedModel):
         blank=True,
         help_text=_("Client metadata to ask for, as RFC 7591 members; null removes a default."),
     )
-    metadata = models.JSONField(_("granted metadata"), default=dict, blank=True, editable=False)
+    metadata: models.JSONField[dict[str, Any], dict[str, Any]] = models.JSONField(
+        _("granted metadata"), default=dict, blank=True, editable=False
+    )
     deviations = models.JSONField(_("deviations"), default=list, blank=True, editable=False)
     client_id = models.TextField(_("client ID"), blank=True, default="", editable=False)
     client_digest = DigestField(source="_client_parts", null=True, unique=True)
@@ -156,7 +214,7 @@ class ClientRegistration(LeasedModel):
     has_drift = models.BooleanField(_("drift"), default=False, editable=False)
     created_at = models.DateTimeField(_("created"), auto_now_add=True)
 
-    objects = ClientRegistrationQuerySet.as_manager()
+    objects: ClassVar[ClientRegistrationManager] = ClientRegistrationQuerySet.as_manager()  # type: ignore[assignment]
 
     class Meta:
         verbose_name = _("client registration")
@@ -178,7 +236,8 @@ class ClientRegistration(LeasedModel):
         ]
 
     def __str__(self) -> str:
-        return f"{text.clean(self.owner) or 'this site'} at {self.server.issuer}"
+        owner = text.clean(self.owner) or gettext("this site")
+        return gettext("%(owner)s at %(issuer)s") % {"owner": owner, "issuer": self.server.issuer}
 
     def save(self, *args: Any, **kwargs: Any) -> None:
         """Save; raises NotAllowedError where the server's issuer is not the client's any more."""
@@ -224,9 +283,11 @@ class ClientRegistration(LeasedModel):
         except NotAllowedError as exc:
             raise ValidationError({"owner": str(exc)}) from exc
         try:
-            protocol.check_client_metadata(self.asked)
+            faults = protocol.client_metadata_faults(self.asked)
         except NotAllowedError as exc:
-            raise ValidationError({"requested_metadata": str(exc)}) from exc
+            faults = [str(exc)]
+        if faults:
+            raise ValidationError({"requested_metadata": faults})
         if self.live and self.rivals().exists():
             raise ValidationError(_("This owner already has a registration at this server."))
 
@@ -234,6 +295,24 @@ class ClientRegistration(LeasedModel):
         """The other live registration of this owner at this server, if there is one."""
         rows = type(self).objects.primary().for_key(self.server.issuer, self.owner)
         return rows.live().exclude(pk=self.pk)
+
+    @cached_property
+    def replaced_by(self) -> int | None:
+        """The number of the registration that took the place of this one, if there is one."""
+        row = type(self).objects.with_places().filter(pk=self.pk).first()
+        return row.replaced_by if row else None
+
+    @cached_property
+    def replaces(self) -> int | None:
+        """The number of the registration whose place this one took, if there was one."""
+        row = type(self).objects.with_places().filter(pk=self.pk).first()
+        return row.replaces if row else None
+
+    @property
+    def is_only_a_record(self) -> bool:
+        """Whether another registration has taken its place, and nothing is left to do here."""
+        is_to_be_deleted = self.is_manageable and self.status in (Status.UNKNOWN, Status.REVOKING)
+        return not self.live and not is_to_be_deleted and self.replaced_by is not None
 
     @property
     def asked(self) -> dict[str, Any]:
@@ -246,6 +325,32 @@ class ClientRegistration(LeasedModel):
         )
 
     @property
+    def chosen(self) -> dict[str, Any]:
+        """The members that a request states for lack of a wish, such as how to authenticate."""
+        try:
+            asked = self.asked
+            request = protocol.registration_request(asked, self.server.metadata)
+        except (NotAllowedError, UnsupportedError):
+            return {}
+        return {name: value for name, value in request.items() if name not in asked}
+
+    @property
+    def warnings(self) -> list[str]:
+        """Sentences on what is asked for, may be sent, and yet is better changed."""
+        try:
+            asked = self.asked
+            sentences = protocol.warnings(asked, self.server.metadata)
+        except NotAllowedError:
+            return []  # what is asked is refused, with reasons of its own
+        method = asked.get("token_endpoint_auth_method", "none")
+        if method not in self.AUTHENTICATION_METHODS:
+            sentences.append(
+                f"This app cannot authenticate by {text.clean(method, 100)}, so logins have to be "
+                "the site's own code."
+            )
+        return sentences
+
+    @property
     def drift(self) -> dict[str, dict[str, Any]]:
         """The members whose granted value is not the asked one, with both values."""
         return self.drift_from(self.metadata)
@@ -256,6 +361,16 @@ class ClientRegistration(LeasedModel):
             return {}
         offer = self.server.metadata
         return protocol.differences(self.asked, granted, server_metadata=offer)
+
+    def request_metadata(self, metadata: dict[str, Any]) -> None:
+        """Set the client metadata to request, and whether what was granted differs from it.
+
+        Saves nothing; ``REQUEST_FIELDS`` are the columns that change. Raises NotAllowedError for
+        metadata that must not be sent.
+        """
+        self.requested_metadata = metadata
+        protocol.check_client_metadata(self.asked)
+        self.has_drift = self._drifts(self.metadata)
 
     def _drifts(self, granted: dict[str, Any]) -> bool:
         try:
@@ -309,6 +424,18 @@ class ClientRegistration(LeasedModel):
         # A moment in the future was written by a clock that has been set back since.
         return _RENEWAL_PAUSE - age if 0 <= age < _RENEWAL_PAUSE else 0.0
 
+    @property
+    def authentication_method(self) -> str:
+        """The method that was registered, by default client_secret_basic (RFC 7591 section 2)."""
+        return str(self.metadata.get("token_endpoint_auth_method") or "client_secret_basic")
+
+    def check_authentication(self) -> None:
+        """Raise UnsupportedError where ``client_authentication()`` would; decrypts nothing."""
+        protocol.check_authentication_method(
+            self.authentication_method,
+            has_secret=self.client_secret is not None,
+        )
+
     def client_authentication(self) -> tuple[dict[str, str], dict[str, str]]:
         """Headers and form parameters that authenticate this client at the token endpoint.
 
@@ -316,8 +443,7 @@ class ClientRegistration(LeasedModel):
         UnsupportedError for a method that needs more than a secret.
         """
         secret = None if self.client_secret is None else self.client_secret.reveal()
-        method = self.metadata.get("token_endpoint_auth_method", "client_secret_basic")
-        return protocol.client_authentication(self.client_id, secret, method)
+        return protocol.client_authentication(self.client_id, secret, self.authentication_method)
 
     # -- changes of state ------------------------------------------------------------------
 
@@ -469,7 +595,7 @@ class ClientRegistration(LeasedModel):
         if status == Status.GONE:
             values |= {"live": None, "client_digest": None}
             # Who slept too long may have stored a newer token than the one that was refused.
-            token = self.registration_access_token
+            token: Any = self.registration_access_token  # or there was nothing to refuse
             fence = self.owned_by_me() & ciphertext_is("registration_access_token", token)
         if status in (Status.DRAFT, Status.REJECTED):
             values |= _NO_CREDENTIALS

@@ -6,7 +6,11 @@ untrusted until a function of this package has checked it.
 
 from __future__ import annotations
 
-from django_dcr.protocol.authentication import client_authentication
+from django_dcr.protocol.authentication import (
+    AUTHENTICATION_METHODS,
+    check_authentication_method,
+    client_authentication,
+)
 from django_dcr.protocol.authorization import (
     check_id_token,
     check_plain_requests,
@@ -20,7 +24,7 @@ from django_dcr.protocol.authorization import (
 from django_dcr.protocol.errors import Reply, check_status
 from django_dcr.protocol.json import encode, parse_object, storable
 from django_dcr.protocol.members import METADATA_MEMBERS, merge_metadata, names_secret
-from django_dcr.protocol.policy import check_client_metadata
+from django_dcr.protocol.policy import check_client_metadata, client_metadata_faults
 from django_dcr.protocol.registration_requests import (
     client_metadata,
     differences,
@@ -47,10 +51,12 @@ from django_dcr.protocol.server_metadata import (
 )
 
 __all__ = [
+    "AUTHENTICATION_METHODS",
     "MAX_CLOCK_OFFSET",
     "METADATA_MEMBERS",
     "ClientInformation",
     "Reply",
+    "check_authentication_method",
     "check_client_metadata",
     "check_id_token",
     "check_issuer",
@@ -64,6 +70,7 @@ __all__ = [
     "client_authentication",
     "client_information",
     "client_metadata",
+    "client_metadata_faults",
     "code_challenge_method",
     "differences",
     "encode",

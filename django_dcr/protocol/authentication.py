@@ -8,8 +8,25 @@ from urllib.parse import quote_plus
 from django_dcr.exceptions import UnsupportedError
 from django_dcr.text import SensitiveText, clean, hides_variables
 
-#: The methods by which ``client_authentication`` can authenticate.
-USABLE_METHODS = ("client_secret_basic", "client_secret_post", "none")
+#: The methods that this app can authenticate by.
+AUTHENTICATION_METHODS = ("client_secret_basic", "client_secret_post", "none")
+
+
+def check_authentication_method(method: str, *, has_secret: bool) -> None:
+    """Raise UnsupportedError for a method that this app cannot authenticate by.
+
+    That is one that is not in ``AUTHENTICATION_METHODS``, or needs a secret that is not there.
+    """
+    if method not in AUTHENTICATION_METHODS:
+        raise UnsupportedError(
+            f'This app cannot authenticate by "{clean(method, 100)}". Request another '
+            "token_endpoint_auth_method, or authenticate in the site's own code."
+        )
+    if method != "none" and not has_secret:
+        raise UnsupportedError(
+            f"The method {method} needs a client secret, and this registration has none. "
+            "Renew it, or register again."
+        )
 
 
 @hides_variables
@@ -22,17 +39,9 @@ def client_authentication(
     UnsupportedError for a method other than client_secret_basic, client_secret_post and none,
     and where the method needs a secret and there is none.
     """
-    if method == "none":
+    check_authentication_method(method, has_secret=client_secret is not None)
+    if method == "none" or client_secret is None:
         return {}, {"client_id": client_id}
-    if method not in USABLE_METHODS:
-        raise UnsupportedError(
-            f'This app cannot authenticate by "{clean(method, 100)}". Do so in the site itself.'
-        )
-    if client_secret is None:
-        raise UnsupportedError(
-            f"The method {method} needs a client secret, and this registration has none. "
-            "Renew it, or register again."
-        )
     if method == "client_secret_post":
         return {}, {"client_id": client_id, "client_secret": client_secret}
     # Each part is form-urlencoded first, else a colon in the id would end it.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -85,6 +86,19 @@ _SECRET_NAME = re.compile(
 def type_of(name: str) -> type | None:
     """Return the type that a member must have, language tag or not; None for an unknown one."""
     return METADATA_MEMBERS.get(name.partition("#")[0])
+
+
+def probable_member(name: str) -> str:
+    """Return the member that an unknown name is probably a misspelling of, or ""."""
+    base = name.partition("#")[0]
+    if base in METADATA_MEMBERS or base in ASSIGNED_MEMBERS:
+        return ""
+    letters = re.sub("[^a-z]", "", base.lower())
+    for known in METADATA_MEMBERS:
+        if letters == known.replace("_", ""):
+            return known
+    close = difflib.get_close_matches(base[:100], METADATA_MEMBERS, n=1, cutoff=0.85)
+    return close[0] if close else ""
 
 
 def normalize_name(name: str) -> str:

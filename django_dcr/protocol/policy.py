@@ -54,13 +54,26 @@ def check_client_metadata(metadata: Mapping[str, Any], *, complete: bool = True)
     What a software statement claims counts as stated. RFC 7591 sections 2 and 5, OpenID Connect
     Registration section 2, RFC 9700 sections 2.4, 2.6.
     """
-    for rule in _RULES:
-        for fault in rule(metadata):
-            raise NotAllowedError(fault)
-    whole = {**metadata, **claimed(metadata)}
-    for rule in (*_RULES, *_RULES_OF_THE_WHOLE) if complete else ():
-        for fault in rule(whole):
-            raise NotAllowedError(fault)
+    for fault in client_metadata_faults(metadata, complete=complete):
+        raise NotAllowedError(fault)
+
+
+def client_metadata_faults(metadata: Mapping[str, Any], *, complete: bool = True) -> list[str]:
+    """Return a sentence for each reason why metadata must not be sent; see above."""
+    faults = _faults(metadata, _RULES)
+    if complete and not faults:
+        whole = {**metadata, **claimed(metadata)}
+        faults = _faults(whole, _RULES) or _faults(whole, _RULES_OF_THE_WHOLE)
+    return faults
+
+
+def _faults(metadata: Mapping[str, Any], rules: _Rules) -> list[str]:
+    faults: list[str] = []
+    for rule in rules:
+        faults += rule(metadata)
+        if faults and rule in (_json, _types):
+            return faults  # on which the later rules rely
+    return faults
 
 
 def application_type(metadata: Mapping[str, Any]) -> str:
@@ -161,6 +174,8 @@ def _redirect_fault(uri: str) -> str:
     """RFC 7591 section 5, RFC 6749 section 3.1.2, RFC 8252 section 7."""
     if "#" in uri:
         return "has a fragment; leave it out"
+    if ":" not in uri:
+        return "is not an absolute URL; write it in full, such as https://app.example/callback"
     if not _is_web(uri):
         match = _PRIVATE_USE_URI.fullmatch(uri.lower())
         usable = match and not _FOREIGN_SCHEME.fullmatch(match[1])

@@ -10,6 +10,7 @@ from types import MappingProxyType
 from typing import Any
 
 from django_dcr.exceptions import UnsupportedError
+from django_dcr.protocol.authentication import AUTHENTICATION_METHODS
 from django_dcr.protocol.members import (
     ASSIGNED_MEMBERS,
     NEVER_GRANTED,
@@ -17,13 +18,13 @@ from django_dcr.protocol.members import (
     merge_metadata,
     normalize_name,
     parse_metadata,
+    probable_member,
     strings,
 )
 from django_dcr.protocol.policy import application_type, check_client_metadata, grant_types
 from django_dcr.protocol.statements import claimed, claims
 from django_dcr.text import clean
 
-_METHODS = ("client_secret_basic", "client_secret_post", "none")
 _SIGNING_ALGORITHMS = {
     "private_key_jwt": ("RS256", "ES256", "PS256", "EdDSA"),
     "client_secret_jwt": ("HS256", "HS384", "HS512"),
@@ -123,7 +124,7 @@ def _authentication_method(request: Mapping[str, Any], server_metadata: Mapping[
             raise _not_offered(name, stated, offered)
         return str(stated)
     # The default of RFC 8414 section 2.
-    for method in _METHODS:
+    for method in AUTHENTICATION_METHODS:
         if method in (offered or ["client_secret_basic"]):
             return method
     raise UnsupportedError(
@@ -229,6 +230,13 @@ def warnings(metadata: Mapping[str, Any], server_metadata: Mapping[str, Any]) ->
     algorithms = "token_endpoint_auth_signing_alg_values_supported"
     if method in _SIGNING_ALGORITHMS and not strings(server_metadata, algorithms):
         sentences.append(f"The server does not state {algorithms}; agree on one with its operator.")
+    for name in metadata:
+        meant = probable_member(name)
+        if meant:
+            sentences.append(
+                f"No specification has the member {clean(name, 100)}; if {meant} is meant, write "
+                "it so."
+            )
     names = {name.partition("#")[0] for name in metadata if "#" in name}
     sentences += [
         f"The member {clean(name, 100)} is sent in some languages only; state it without a tag "

@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import Any
 
 from django_dcr import uris
-from django_dcr.protocol.authentication import USABLE_METHODS
+from django_dcr.protocol.authentication import AUTHENTICATION_METHODS
 from django_dcr.protocol.json import http_date
 from django_dcr.protocol.members import SECRET_METHODS, merge_metadata, parse_metadata
 from django_dcr.protocol.statements import claimed
@@ -243,7 +243,7 @@ class _Reader:
                 f"client_secret is missing, which {method} needs; if this server registers public "
                 'clients, ask for token_endpoint_auth_method "none"'
             )
-        if method not in (*USABLE_METHODS, requested.get("token_endpoint_auth_method")):
+        if method not in (*AUTHENTICATION_METHODS, requested.get("token_endpoint_auth_method")):
             self.deviations.append(
                 f"The client was registered with the method {clean(method, 100)}, by which this "
                 "app cannot log anybody in."

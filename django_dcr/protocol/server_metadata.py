@@ -44,9 +44,24 @@ def check_issuer(issuer: str, *, allow_http: bool = False) -> None:
     fragment and userinfo.
     """
     fault = _issuer_fault(issuer, allow_http)
+    meant = "" if fault else issuer_of_document(issuer)
+    if meant:
+        fault = f'is the address of a metadata document; the issuer is probably "{clean(meant)}"'
     if fault:
         # The issuer itself is not repeated: what stands before its @ may be a password.
-        raise NotAllowedError(f"The issuer {fault}. An issuer looks like {EXAMPLE_ISSUER}.")
+        error = NotAllowedError(f"The issuer {fault}. An issuer looks like {EXAMPLE_ISSUER}.")
+        error.suggested_issuer = meant
+        raise error
+
+
+def issuer_of_document(text: str) -> str:
+    """Return whose metadata document is at the URL ``text``, or "" where that is no such URL.
+
+    The inverse of ``well_known_urls()``.
+    """
+    before, mark, after = text.partition("/.well-known/")
+    _name, slash, path = after.partition("/")
+    return f"{before}{slash}{path}" if mark else ""
 
 
 def _issuer_fault(issuer: str, allow_http: bool) -> str:
@@ -62,10 +77,6 @@ def _issuer_fault(issuer: str, allow_http: bool) -> str:
         url = uris.parse(issuer)
     except ValueError as exc:
         return f"{exc}{_spelling(text)}"
-    before, well_known, after = text.partition("/.well-known/")
-    if well_known:
-        probable = before + "".join(after.partition("/")[1:])
-        return f"is the address of a document; the issuer is probably {probable}"
     if url.scheme == "http" and not allow_http:
         return "is not https; add its origin to DCR_INTERNAL_ORIGINS if it has no TLS"
     return ""
@@ -112,7 +123,10 @@ def check_server_metadata(document: dict[str, Any], *, issuer: str) -> dict[str,
     """
     stated = document.get("issuer")
     if stated != issuer:
-        raise InvalidResponseError(_mismatch(stated, issuer))
+        error = InvalidResponseError(_mismatch(stated, issuer))
+        if isinstance(stated, str) and stated and not _issuer_fault(stated, allow_http=True):
+            error.suggested_issuer = stated
+        raise error
     members: dict[str, Any] = storable(document)
     for name in members:
         if name.endswith(_URL_MEMBERS):

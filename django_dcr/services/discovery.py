@@ -61,13 +61,6 @@ def _discover(server: AuthorizationServer, refresh: bool) -> AuthorizationServer
     return server
 
 
-def untrusted_origins(server: AuthorizationServer) -> list[str]:
-    """Return the origins of endpoints that an operator has to trust before they can be used."""
-    return protocol.foreign_origins(
-        server.metadata, issuer=server.issuer, trusted_origins=server.trusted_origins
-    )
-
-
 def _fetch(server: AuthorizationServer) -> DCRError | None:
     """Ask each well-known place in turn, store one document, or return why there is none."""
     tried: list[tuple[str, DCRError]] = []
@@ -156,10 +149,22 @@ def _no_document(tried: list[tuple[str, DCRError]]) -> DCRError:
     if worst is not None and worst.status in (None, 200):
         return worst
     attempts = "; ".join(f"{url} {outcome}" for url, outcome in error.attempts)
-    error.args = (
-        f"No metadata was found. Check that the issuer is spelt as the server does. {attempts}.",
-    )
+    error.args = (f"No metadata was found. {_advice(worst)} {attempts}.",)
     return error
+
+
+def _advice(worst: DCRError | None) -> str:
+    """What to do where no place has a document, by the answer that says most about why."""
+    status = 404 if worst is None or worst.status is None else worst.status
+    if status >= 500:
+        return "The server is in trouble: try again later, or ask its operator."
+    if 300 <= status < 400:
+        return "It redirects elsewhere: ask its operator for the issuer that answers itself."
+    if status in (401, 403):
+        return "It does not let this site read that: ask its operator."
+    if status == 429:
+        return "It was asked too often: try again later."
+    return "Check that the issuer is spelt as the server does."
 
 
 def _is_absence(exc: DCRError) -> bool:

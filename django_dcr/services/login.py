@@ -59,6 +59,7 @@ def for_login(
     """
     registration = get_or_register(issuer, owner, metadata=metadata)
     with errors_at(issuer, STEP):
+        registration.check_authentication()
         _check_endpoints(registration, discover(registration.server))
         _check_plain_requests(registration)
     return registration

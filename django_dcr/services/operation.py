@@ -36,6 +36,7 @@ from django_dcr.exceptions import (
 )
 from django_dcr.lifecycle import STATES, Status
 from django_dcr.models import AuthorizationServer, ClientRegistration
+from django_dcr.text import clean
 
 logger = logging.getLogger("django_dcr")
 
@@ -223,5 +224,33 @@ def attempts() -> Iterator[None]:
 
 
 def announce(signal: Signal, registration: ClientRegistration, **extra: Any) -> None:
+    if signal in _DONE:
+        log(_DONE[signal], registration, **extra)
     # A receiver's error must not undo or hide what has happened at the server.
     signal.send_robust(sender=ClientRegistration, registration=registration, **extra)
+
+
+def log(
+    done: str, registration: ClientRegistration, *, replaced: ClientRegistration | None = None
+) -> None:
+    """Write one line, without a secret, about what has happened to a client."""
+    instead = f", in place of registration {replaced.pk}" if replaced else ""
+    logger.info(
+        '%s: registration %s, owner "%s", issuer %s, client "%s"%s.',
+        done,
+        registration.pk,
+        clean(registration.owner),
+        clean(registration.server.issuer),
+        clean(registration.client_id),
+        instead,
+    )
+
+
+# A secret that has changed is a part of one of these.
+_DONE = {
+    signals.registered: "Registered",
+    signals.updated: "Updated",
+    signals.renewed: "Renewed",
+    signals.revoked: "Revoked",
+    signals.gone: "Lost",
+}

@@ -9,6 +9,7 @@ from datetime import timedelta
 from typing import Any
 
 from django.utils import timezone
+from django.views.decorators.debug import sensitive_variables
 
 from django_dcr import protocol
 from django_dcr.conf import conf
@@ -19,6 +20,7 @@ from django_dcr.exceptions import (
     RegistrationGoneError,
     errors_at,
 )
+from django_dcr.lifecycle import ACTIONS
 from django_dcr.models import (
     AuthorizationServer,
     ClientRegistration,
@@ -62,9 +64,37 @@ def _usable(issuer: str, owner: str, metadata: dict[str, Any] | None) -> ClientR
     if registration.secret_has_expired:
         registration = _renewed(registration)
     if metadata is not None and registration.requested_metadata != metadata:
-        registration.requested_metadata = metadata
+        registration.request_metadata(metadata)
         update(registration)
     return registration
+
+
+@sensitive_variables()
+def register_named(
+    registration: ClientRegistration,
+    *,
+    initial_access_token: str | None = None,
+    if_missing: bool = False,
+) -> ClientRegistration:
+    """Register a client for the issuer and the owner that somebody named, as ``live_or_new()``.
+
+    With ``if_missing`` a registration that is there already is made usable instead, and updated
+    to what this one requests. Raises ConflictError where there is one and ``if_missing`` is not
+    given, before anything is sent, and what ``register()`` and ``get_or_register()`` raise.
+    """
+    issuer, owner = registration.server.issuer, registration.owner
+    unsent = ACTIONS["register"].statuses
+    with errors_at(issuer, STEP):
+        if not if_missing:
+            check_state(registration, *unsent)
+        if registration.status in unsent:
+            registration.server = AuthorizationServer.objects.for_issuer(issuer)
+            try:
+                return register(registration, initial_access_token=initial_access_token)
+            except ConflictError:
+                if not if_missing:
+                    raise  # another process was faster
+        return get_or_register(issuer, owner, metadata=registration.requested_metadata)
 
 
 def _as_stored(metadata: Mapping[str, Any]) -> dict[str, Any]:
@@ -91,7 +121,7 @@ def _registered(
     if registration is None:
         registration = _draft(issuer, owner, metadata)
     elif metadata is not None:
-        registration.requested_metadata = metadata
+        registration.request_metadata(metadata)
     try:
         return register(registration)
     except ConflictError:

@@ -9,7 +9,13 @@ from django.db import IntegrityError
 from django_dcr.exceptions import DCRError, errors_at
 from django_dcr.models import ClientRegistration, Status
 from django_dcr.services.configuration import recover, revoke, revoke_replaced
-from django_dcr.services.operation import check_state, conflict, operation, refuse_inside_atomic
+from django_dcr.services.operation import (
+    check_state,
+    conflict,
+    log,
+    operation,
+    refuse_inside_atomic,
+)
 from django_dcr.services.registration import STEP, register
 from django_dcr.services.renewal import finish_renewal
 
@@ -81,6 +87,7 @@ def retry(registration: ClientRegistration) -> ClientRegistration:
         except IntegrityError as exc:
             what = "cannot be tried again: its owner has another registration at this server"
             raise conflict(registration, what) from exc
+        log("Replaced", draft, replaced=registration)
         return register(draft)
 
 

@@ -183,7 +183,7 @@ def _connect(found: list[Any], exchange: Exchange) -> socket.socket:
             connection.close()
             raise
     exchange.seconds_left()  # raises where it was the time that ran out
-    raise NetworkError(UNREACHABLE)
+    raise NetworkError(exchange.unreachable)
 
 
 @functools.lru_cache(maxsize=4)

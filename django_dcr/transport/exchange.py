@@ -10,6 +10,7 @@ import requests
 import urllib3
 
 from django_dcr import uris
+from django_dcr.conf import conf
 
 HEAD_BYTES = 64 * 1024
 
@@ -19,17 +20,43 @@ UNREACHABLE = (
     "The server cannot be reached: check its name and address; one that is inside your network "
     "must be listed in DCR_INTERNAL_ORIGINS."
 )
-TIMED_OUT = "The server did not complete its answer within DCR_TIMEOUT."
+UNREACHABLE_INSIDE = (
+    "The server cannot be reached, although DCR_INTERNAL_ORIGINS lists it: check that it runs, and "
+    "its name and port."
+)
+UNREACHABLE_BEHIND = (
+    "The proxy of DCR_PROXY, or the server behind it, cannot be reached: check that both run, and "
+    "that the proxy lets this site through to the server."
+)
+TIMED_OUT = (
+    "The server did not complete its answer within DCR_TIMEOUT (%g s). If that repeats, ask its "
+    "operator, or raise DCR_TIMEOUT."
+)
 TLS_FAILED = (
     "No secure connection: the server's certificate or TLS version is not accepted. "
     "Authorities of your own are named in DCR_CA_BUNDLE."
 )
-NO_AUTHORITIES = "DCR_CA_BUNDLE does not name a readable file of certificates."
-TOO_LARGE = "The answer is larger than DCR_MAX_RESPONSE_BYTES, or its head than 64 KiB."
-BROKEN_OFF = "The connection broke off before the whole answer had arrived."
-MALFORMED = "The answer is not well-formed HTTP."
-UNDECODABLE = "The answer's content coding is unknown, or the answer does not decode."
-UNSENDABLE = "The token or a header holds characters that no HTTP header may hold."
+NO_AUTHORITIES = (
+    "DCR_CA_BUNDLE does not name a readable file of certificates. Correct the setting, or leave "
+    "it out."
+)
+TOO_LARGE = (
+    "The answer is larger than DCR_MAX_RESPONSE_BYTES, or its head than 64 KiB. Ask the server's "
+    "operator what it is, or raise the limit."
+)
+BROKEN_OFF = (
+    "The connection broke off before the whole answer had arrived. If that repeats, ask the "
+    "server's operator."
+)
+MALFORMED = "The answer is not well-formed HTTP. Report this to the server's operator."
+UNDECODABLE = (
+    "The answer's content coding is unknown, or the answer does not decode. Report this to the "
+    "server's operator."
+)
+UNSENDABLE = (
+    "The token or a header holds characters that no HTTP header may hold. Store the token again, "
+    "exactly as it was issued."
+)
 
 
 @dataclass
@@ -55,13 +82,20 @@ class Exchange:
             raise TimeoutError
         return seconds
 
+    @property
+    def unreachable(self) -> str:
+        """Our text for a server that does not let itself be connected to."""
+        if conf.DCR_PROXY:
+            return UNREACHABLE_BEHIND
+        return UNREACHABLE_INSIDE if self.internal else UNREACHABLE
+
     def reason(self, error: Exception) -> str:
         """Return our text for an error of the libraries below."""
         if time.monotonic() > self.deadline - 0.01:  # clocks of the kernel and ours differ
-            return TIMED_OUT
+            return TIMED_OUT % conf.DCR_TIMEOUT
         if isinstance(error, (requests.exceptions.SSLError, urllib3.exceptions.SSLError)):
             return TLS_FAILED
-        return BROKEN_OFF if self.sent else UNREACHABLE
+        return BROKEN_OFF if self.sent else self.unreachable
 
 
 class _Thread(threading.local):

@@ -25,6 +25,14 @@ oauth = OAuth()
 #: Where this session keeps who has logged in, apart from Django's own users: on this site those
 #: belong to the server.
 PERSON = "person"
+#: What codes of errors mean to people: of RFC 6749 section 4.1.2.1, and of Authlib.
+_REASONS = {
+    "access_denied": "You said no at the server.",
+    "mismatching_state": (
+        "This answer belongs to no login of this browser, or to one that is long over. Log in "
+        "again."
+    ),
+}
 FAILURES = (DCRError, AuthlibBaseError, JoseError, RequestException)
 
 
@@ -100,7 +108,7 @@ def userinfo(client: RegisteredApp, token: dict[str, Any]) -> dict[str, Any]:
 
 
 def failed(request: HttpRequest, failure: Exception) -> HttpResponse:
-    said_no = getattr(failure, "error", "") == "access_denied"  # RFC 6749 section 4.1.2.1
-    reason = "You said no at the server." if said_no else clean(failure, 500).rstrip(": ")
+    code = getattr(failure, "error", "")
+    reason = _REASONS.get(code) or clean(failure, 500).rstrip(": ")
     messages.error(request, f"Not logged in. {reason}")
     return redirect("home")

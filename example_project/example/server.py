@@ -5,16 +5,26 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.urls import reverse
 from oauth2_provider.decorators import protected_resource
 from oauth2_provider.views import OAuthServerMetadataView
+
+#: The path of the issuer, under which django-oauth-toolkit is mounted.
+PATH = "o"
+
+
+def no_metadata(request: HttpRequest) -> HttpResponse:
+    """Answer that no server of that issuer is here."""
+    raise Http404("This is not the place of a metadata document.")
 
 
 class MetadataView(OAuthServerMetadataView):  # type: ignore[misc]
     """The server's metadata (RFC 8414), which names that place."""
 
     def get(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        if kwargs.get("issuer_path") != PATH:
+            return no_metadata(request)
         answer: HttpResponse = super().get(request, *args, **kwargs)
         place = request.build_absolute_uri(reverse("userinfo"))
         answer.content = json.dumps({**json.loads(answer.content), "userinfo_endpoint": place})

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from django.contrib import admin
 from django.contrib.auth.views import LoginView
-from django.urls import include, path
+from django.urls import include, path, re_path
 from oauth2_provider.urls import metadata_urlpatterns
 
 from example import login, server
@@ -18,12 +18,14 @@ urlpatterns = [
     # The server
     path("o/login/", LoginView.as_view(template_name="example/server_login.html"), name="login"),
     path("o/whoami/", server.userinfo, name="userinfo"),
-    path("o/", include("oauth2_provider.urls")),
     # RFC 8414 section 3.1 inserts the well-known part between host and path: outside of /o/.
     path(
         ".well-known/oauth-authorization-server/<path:issuer_path>",
         server.MetadataView.as_view(),
         name="oauth-server-metadata-issuer",
     ),
+    # The patterns below would answer at other places, too, as if there were other issuers.
+    re_path(r"^(?:o/)?\.well-known/oauth-authorization-server", server.no_metadata),
+    path("o/", include("oauth2_provider.urls")),
     path("", include(metadata_urlpatterns)),
 ]

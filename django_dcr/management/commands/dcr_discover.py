@@ -1,13 +1,12 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser
-from datetime import datetime
 from typing import Any
 
-from django_dcr.management.output import DCRCommand
+from django_dcr.management.output import DCRCommand, moment
 from django_dcr.models import AuthorizationServer
 from django_dcr.services import discover
-from django_dcr.services.discovery import untrusted_origins
+from django_dcr.text import clean
 
 
 class Command(DCRCommand):
@@ -19,26 +18,26 @@ class Command(DCRCommand):
 
     def handle(self, *, issuer: str, **options: Any) -> None:
         server = discover(AuthorizationServer.objects.for_issuer(issuer), refresh=True)
-        untrusted = untrusted_origins(server)
+        if "registration_endpoint" not in server.metadata:
+            self.note(
+                "Warning: this server offers no registration: its metadata names no "
+                "registration_endpoint. Ask its operator to turn it on."
+            )
+        if server.untrusted_origins:
+            self.note(
+                "Warning: some endpoints are on other origins, and are not used until the "
+                "server's trusted_origins list these: "
+                f"{clean(', '.join(server.untrusted_origins), 400)}"
+            )
         self.write_document(
             {
                 "issuer": server.issuer,
                 "metadata_url": server.metadata_url,
-                "fetched_at": _text(server.fetched_at),
-                "fresh_until": _text(server.fresh_until),
+                "fetched_at": moment(server.fetched_at),
+                "fresh_until": moment(server.fresh_until),
                 "supports_registration": "registration_endpoint" in server.metadata,
+                "untrusted_origins": server.untrusted_origins,
                 "supports_pkce": server.supports_pkce,
-                "untrusted_origins": untrusted,
                 "metadata": server.metadata,
             }
         )
-        if untrusted:
-            self.note(
-                f"The server has endpoints at {', '.join(untrusted)}, which are not the issuer's "
-                "origin, and those are not used. If you trust them, add them to the server's "
-                "trusted_origins in the admin."
-            )
-
-
-def _text(moment: datetime | None) -> str:
-    return "" if moment is None else moment.isoformat(timespec="seconds")

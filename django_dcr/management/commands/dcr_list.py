@@ -25,4 +25,4 @@ class Command(RegistrationsCommand):
         rows = self.select(options)
         if expiring is not None:
             rows = rows.expiring(timezone.now() + expiring)
-        self.write_registrations((row, {}) for row in rows.iterator(chunk_size=1000))
+        self.write_registrations((row, {}) for row in rows.with_places().iterator(chunk_size=1000))

@@ -10,9 +10,6 @@ from django_dcr.services import read
 class Command(QueueCommand):
     help = "Ask the servers what they hold of registrations now, and store it (RFC 7592)."
 
-    def handle(self, *, queue: bool, **options: Any) -> None:
+    def handle(self, **options: Any) -> None:
         rows = self.choose(options, Status.ACTIVE)
-        if queue:
-            self.enqueue(rows, "read")
-        else:
-            self.work(rows, read, done="read")
+        self.carry_out(rows, options, action="read", service=read, done="read")

@@ -5,8 +5,9 @@ from typing import Any
 
 from django.core.management import CommandError
 
+from django_dcr.management.leases import under_way
 from django_dcr.management.selection import WorkCommand, among
-from django_dcr.models import ClientRegistration, Status
+from django_dcr.models import ClientRegistration, ClientRegistrationQuerySet, Status
 from django_dcr.services import reconcile, retry, revoke
 
 
@@ -34,14 +35,33 @@ class Command(WorkCommand):
             metavar="ID",
             help="close this registration here, whatever its server holds",
         )
+        parser.add_argument(
+            "--dry-run",
+            action="store_true",
+            help="print the registrations that are to be settled; send and store nothing",
+        )
 
-    def handle(self, *, retried: list[str], forgotten: list[str], **options: Any) -> None:
+    def handle(
+        self, *, retried: list[str], forgotten: list[str], dry_run: bool, **options: Any
+    ) -> None:
         if retried or forgotten:
-            self._decide(retried, forgotten)
+            self._decide(retried, forgotten, dry_run=dry_run)
+        elif dry_run:
+            self._preview(ClientRegistration.objects.needs_reconciliation(), "settled")
         else:
             self._settle()
 
-    def _decide(self, retried: list[str], forgotten: list[str]) -> None:
+    def _preview(self, rows: ClientRegistrationQuerySet, done: str) -> None:
+        done = f"would be {done}; nothing was sent or stored"
+        self.work(rows, lambda registration: registration, done=done)
+        self._note_leases()
+
+    def _note_leases(self) -> None:
+        held = under_way()
+        if held:
+            self.note(f"{held} Then run this again.")
+
+    def _decide(self, retried: list[str], forgotten: list[str], *, dry_run: bool) -> None:
         every = ClientRegistration.objects.all()
         again = set(among(every, retried).values_list("pk", flat=True))
         if not again.isdisjoint(among(every, forgotten).values_list("pk", flat=True)):
@@ -50,11 +70,19 @@ class Command(WorkCommand):
         def act(registration: ClientRegistration) -> ClientRegistration:
             if registration.pk not in again:
                 return revoke(registration, forget=True)
-            successor = retry(registration)
-            self.note(f"Registration {registration.pk} was replaced by {successor.pk}.")
-            return successor
+            try:
+                return retry(registration)
+            finally:
+                # Whether the new one was registered or not: from here on it is the one to look at.
+                row = ClientRegistration.objects.with_places().get(pk=registration.pk)
+                if row.replaced_by:
+                    self.note(f"Registration {row.pk} was replaced by {row.replaced_by}.")
 
-        self.work(among(every, [*retried, *forgotten]), act, done="decided")
+        rows = among(every, [*retried, *forgotten])
+        if dry_run:
+            self._preview(rows, "decided")
+        else:
+            self.work(rows, act, done="decided")
 
     def _settle(self) -> None:
         rows = reconcile()
@@ -66,6 +94,7 @@ class Command(WorkCommand):
             advice = "Decide on the unknown ones with: manage.py dcr_reconcile --retry ID, or "
             raise CommandError("\n".join([f"{text} Not settled:", *lines, f"{advice}--forget ID"]))
         self.note(text)
+        self._note_leases()
 
 
 def _open(registration: ClientRegistration) -> str | None:

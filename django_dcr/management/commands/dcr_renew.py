@@ -31,7 +31,7 @@ class Command(QueueCommand):
             "registrations are named: DCR_RENEW_BEFORE)",
         )
 
-    def handle(self, *, within: timedelta | None, queue: bool, **options: Any) -> None:
+    def handle(self, *, within: timedelta | None, **options: Any) -> None:
         action, service = "renew", renew
         if names_some(options):
             rows = self.choose(options, Status.ACTIVE)
@@ -42,10 +42,8 @@ class Command(QueueCommand):
                 action, service = "renew_if_due", renew_if_due
         if within is not None:
             rows = rows.expiring(timezone.now() + within)
-        if queue:
-            self.enqueue(rows, action)
-        else:
-            self.work(rows, partial(self._renew, service), done="renewed")
+        renewing = partial(self._renew, service)
+        self.carry_out(rows, options, action=action, service=renewing, done="renewed")
 
     def _renew(
         self,

@@ -1,12 +1,19 @@
 from __future__ import annotations
 
+import sys
 from argparse import ArgumentParser
 from functools import partial
 from typing import Any
 
+from django.core.management import CommandError
+from django.db.models import Count
+
 from django_dcr.management.queue import QueueCommand
-from django_dcr.models import Status
+from django_dcr.models import ClientRegistrationQuerySet, Status
 from django_dcr.services import revoke
+from django_dcr.text import clean
+
+_MAX_SERVERS = 10
 
 
 class Command(QueueCommand):
@@ -19,11 +26,42 @@ class Command(QueueCommand):
             action="store_true",
             help="close them here even where the server cannot be asked or refuses",
         )
+        parser.add_argument(
+            "--noinput",
+            "--no-input",
+            action="store_false",
+            dest="interactive",
+            help="do not ask, which is done on a terminal for all that is not named by its id",
+        )
 
-    def handle(self, *, forget: bool, queue: bool, **options: Any) -> None:
+    def handle(self, *, forget: bool, interactive: bool, **options: Any) -> None:
         unclosed = [status for status in Status if status != Status.REVOKED]
         rows = self.choose(options, *unclosed)
-        if queue:
-            self.enqueue(rows, "forget" if forget else "revoke")
-        else:
-            self.work(rows, partial(revoke, forget=forget), done="revoked")
+        asks = interactive and not options["ids"] and not options["dry_run"]
+        if asks and sys.stdin is not None and sys.stdin.isatty():
+            self._confirm(rows, forget=forget)
+        action, service = "forget" if forget else "revoke", partial(revoke, forget=forget)
+        self.carry_out(rows, options, action=action, service=service, done="revoked")
+
+    def _confirm(self, rows: ClientRegistrationQuerySet, *, forget: bool) -> None:
+        """Say how much is meant at which servers, and ask; CommandError for anything but yes."""
+        servers = rows.order_by().values_list("server__issuer").annotate(count=Count("pk"))
+        counts = list(servers.order_by("-count", "server__issuer"))
+        if not counts:
+            return
+        total = sum(count for _issuer, count in counts)
+        registrations = "1 registration" if total == 1 else f"{total} registrations"
+        self.note(
+            f"This closes {registrations} here, whatever the server says, and wipes the "
+            "credentials:"
+            if forget
+            else f"This deletes {registrations} at the server and wipes the credentials:"
+        )
+        for issuer, count in counts[:_MAX_SERVERS]:
+            self.note(f"  {count} at {clean(issuer)}")
+        if len(counts) > _MAX_SERVERS:
+            self.note(f"  and more at {len(counts) - _MAX_SERVERS} other servers")
+        self.stderr.write("This cannot be undone. Continue? [y/N] ", str, ending="")
+        self.stderr.flush()
+        if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+            raise CommandError("Nothing was revoked.")

@@ -8,6 +8,8 @@ from django.core.management import CommandError
 from django_dcr.management.output import DCRCommand
 from django_dcr.models import AuthorizationServer, ClientRegistration
 
+_MAX_NAMED = 10
+
 
 class Command(DCRCommand):
     help = "Encrypt every stored secret with the first of DCR_ENCRYPTION_KEYS."
@@ -35,11 +37,14 @@ class Command(DCRCommand):
             {
                 "current": sum(rotation.current for rotation in found.values()),
                 "to_rotate" if check else "rotated": old,
-                "unreadable": unreadable,
+                "unreadable": unreadable if self.as_json else len(unreadable) or None,
             }
         )
         if unreadable:
-            places = ", ".join("{model} {id} {column}".format(**each) for each in unreadable)
+            first = unreadable[:_MAX_NAMED]
+            places = ", ".join("{model} {id} {column}".format(**each) for each in first)
+            if len(unreadable) > len(first):
+                places += f" and {len(unreadable) - len(first)} more"
             raise CommandError(
                 f"No key opens {len(unreadable)} stored values; put their key back into "
                 f"DCR_ENCRYPTION_KEYS, or register again: {places}."

@@ -3,7 +3,6 @@ from __future__ import annotations
 from argparse import ArgumentParser
 from typing import Any
 
-from django_dcr import protocol
 from django_dcr.management import client_metadata
 from django_dcr.management.queue import QueueCommand
 from django_dcr.models import ClientRegistration, Status
@@ -20,25 +19,14 @@ class Command(QueueCommand):
         super().add_arguments(parser)
         client_metadata.add_arguments(parser)
 
-    def handle(
-        self, *, metadata: str | None, changes: list[str], queue: bool, **options: Any
-    ) -> None:
+    def handle(self, *, metadata: str | None, changes: list[str], **options: Any) -> None:
         members = client_metadata.read_changes(changes)
         document = client_metadata.read_document(metadata)
 
         def wish(registration: ClientRegistration) -> ClientRegistration:
             stored = registration.requested_metadata
-            registration.requested_metadata = client_metadata.requested(stored, document, members)
-            protocol.check_client_metadata(registration.asked)
+            registration.request_metadata(client_metadata.requested(stored, document, members))
             return registration
 
-        def store(registration: ClientRegistration) -> None:
-            registration.has_drift = bool(wish(registration).drift)
-            fields = ["requested_metadata", "has_drift", "updated_at"]
-            registration.save(update_fields=fields)
-
         rows = self.choose(options, Status.ACTIVE)
-        if queue:
-            self.enqueue(rows, "update", prepare=store)
-        else:
-            self.work(rows, lambda registration: update(wish(registration)), done="updated")
+        self.carry_out(rows, options, action="update", service=update, done="updated", wish=wish)
