@@ -101,6 +101,7 @@ def _is_list_of_texts(value: object) -> bool:
 _TYPES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "DCR_ALLOWED_ISSUERS": (_is_list_of_texts, "a list of issuers"),
     "DCR_AUTO_REGISTER": (lambda value: isinstance(value, bool), "True or False"),
+    "DCR_BACKOFF": (_is_number, "a number of seconds, 0 or more"),
     "DCR_CA_BUNDLE": (lambda value: isinstance(value, (str, os.PathLike)), "the path of a file"),
     "DCR_INTERNAL_ORIGINS": (_is_list_of_texts, "a list of origins"),
     "DCR_LEASE": (_is_positive, "a number of seconds above 0"),
@@ -108,6 +109,7 @@ _TYPES: dict[str, tuple[Callable[[Any], bool], str]] = {
         lambda value: isinstance(value, int) and _is_positive(value),
         "a whole number of bytes above 0",
     ),
+    "DCR_METADATA_MIN_TTL": (_is_number, "a number of seconds, 0 or more"),
     "DCR_METADATA_TTL": (_is_number, "a number of seconds, 0 or more"),
     "DCR_PROXY": (lambda value: isinstance(value, str), "a URL, or empty"),
     "DCR_RENEW_BEFORE": (_is_duration, "a timedelta or a number of seconds, 0 or more"),

@@ -47,6 +47,16 @@ class Settings:
         return _setting("DCR_METADATA_TTL", 3600.0)
 
     @property
+    def DCR_METADATA_MIN_TTL(self) -> float:
+        """How long it counts as fresh at least, whatever the server says (default 300 seconds)."""
+        return _setting("DCR_METADATA_MIN_TTL", 300.0)
+
+    @property
+    def DCR_BACKOFF(self) -> float:
+        """The first pause after a failure, in seconds (default 30); each next is twice as long."""
+        return _setting("DCR_BACKOFF", 30.0)
+
+    @property
     def DCR_TIMEOUT(self) -> float:
         """The longest one exchange with a server may take as a whole, in seconds (default 10)."""
         return _setting("DCR_TIMEOUT", 10.0)

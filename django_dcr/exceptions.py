@@ -96,8 +96,12 @@ class errors_at:  # noqa: N801 - a context manager, as contextlib names its own
 
     def __exit__(self, kind: object, error: BaseException | None, _traceback: object) -> None:
         if isinstance(error, DCRError):
-            error.issuer = error.issuer or self.issuer
-            error.step = error.step or self.step
+            self.locate(error)
+
+    def locate(self, error: DCRError) -> None:
+        """Say it of an error that is not raised, or not yet."""
+        error.issuer = error.issuer or self.issuer
+        error.step = error.step or self.step
 
 
 class NotAllowedError(DCRError):

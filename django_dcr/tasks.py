@@ -21,6 +21,7 @@ from django_dcr.conf import conf
 from django_dcr.exceptions import DCRError, NetworkError
 from django_dcr.lifecycle import ACTIONS, Status
 from django_dcr.models import ClientRegistration, actor
+from django_dcr.services.calm import admitted
 
 logger = logging.getLogger("django_dcr")
 
@@ -41,6 +42,10 @@ MAX_TRIES = 20
 # The first pause and the longest, in seconds. Each is twice the one before.
 _FIRST_PAUSE = 5.0
 _LONGEST_PAUSE = 1800.0
+
+
+# What a row remembers a failure as, where that is not the name of the action.
+_TASKS = {"forget": "revoke", "renew_if_due": "renew"}
 
 
 def service(action: str) -> Service:
@@ -90,14 +95,15 @@ def perform(action: str, pk: int, tries: int = 0) -> float | None:
 
     For those who run jobs. ``tries`` is how often this one was tried before; with ``MAX_TRIES``
     no other try is asked for. Does nothing where there is nothing left to do, as in a job that
-    is delivered again after its worker was killed. Raises the DCRError that ends a job, which
+    is delivered again after its worker was killed. What failed a moment ago is left for later,
+    nothing being sent. Raises the DCRError that ends a job, which
     the row then has as its ``last_error``.
     """
     registration = _open(action, pk)
     if registration is None:
         return None
     try:
-        with actor("background"):
+        with actor("background"), admitted(registration, _TASKS.get(action, action)):
             service(action)(registration)
     except DCRError as exc:
         if tries < MAX_TRIES and _may_pass(exc):

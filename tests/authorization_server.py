@@ -14,6 +14,8 @@ from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+REFUSAL = {"error": "invalid_client_metadata", "error_description": "not on the list"}
+
 
 class AuthorizationServer(ThreadingHTTPServer):
     """A server on a free port, started and stopped by ``with``."""
@@ -35,6 +37,8 @@ class AuthorizationServer(ThreadingHTTPServer):
         self.turns_secrets = False
         #: The answer's client_secret_expires_at.
         self.secret_expires_at = 0
+        #: Whether every registration is refused.
+        self.refuses = False
         self.lock = threading.Lock()
         self._numbers = itertools.count(1)
 
@@ -100,6 +104,8 @@ class _Handler(BaseHTTPRequestHandler):
         token = self.headers.get("Authorization", "").removeprefix("Bearer ")
         if self.path.startswith("/.well-known/"):
             status, document = 200, server.metadata()
+        elif method == "POST" and server.refuses:
+            status, document = 400, REFUSAL
         elif method == "POST":
             status, document = 201, server.register(wishes)
         else:

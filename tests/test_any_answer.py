@@ -248,7 +248,8 @@ def test_any_metadata_is_refused_or_saves(stub: Stub, body: bytes) -> None:
     """Faults 58 to 69, step D."""
     stub.body = body
     server = AuthorizationServer.objects.first() or make_server()
-    server = set_back(server, {"metadata": {}, "fresh_until": None, "etag": ""})
+    unasked = {"metadata": {}, "fresh_until": None, "etag": "", "failure": None, "retry_at": None}
+    server = set_back(server, unasked)
     if succeeds(discover, server):
         row = AuthorizationServer.objects.get(pk=server.pk)
         assert row.metadata == server.metadata

@@ -19,6 +19,7 @@ from django.utils import timezone
 
 from django_dcr import services
 from django_dcr.admin.actions import FirstPages
+from django_dcr.exceptions import NetworkError, RequestRejectedError
 from django_dcr.models import ClientRegistration
 from tests.authorization_server import AuthorizationServer
 from tests.factories import WISHES, make_registration, make_registration_at, make_server
@@ -80,6 +81,41 @@ def test_a_miss_looks_for_the_row_the_server_and_past_rows(
         authorization_server, lambda: services.get_or_register(issuer, "new", metadata=WISHES)
     )
     assert (statements, requests) == (["SELECT"] * 3 + ["INSERT", *STORE, *EVENT], ["POST"])
+
+
+def test_a_remembered_refusal_costs_one_query(authorization_server: AuthorizationServer) -> None:
+    issuer = registered(authorization_server).server.issuer
+    authorization_server.refuses = True
+    for expected in ((["SELECT"] * 3 + ["INSERT", "UPDATE", *EVENT], ["POST"]), (["SELECT"], [])):
+
+        def ask() -> None:
+            with pytest.raises(RequestRejectedError):
+                services.get_or_register(issuer, "new", metadata=WISHES)
+
+        assert costs(authorization_server, ask) == expected
+
+
+def test_a_remembered_outage_costs_a_look_for_the_row_and_one_for_the_server(
+    authorization_server: AuthorizationServer,
+) -> None:
+    server = registered(authorization_server).server
+    server.fail_to_answer(NetworkError("no answer"), "register")
+
+    def ask() -> None:
+        with pytest.raises(NetworkError):
+            services.get_or_register(server.issuer, "new", metadata=WISHES)
+
+    assert costs(authorization_server, ask) == (["SELECT", "SELECT"], [])
+
+
+def test_refreshing_the_metadata_costs_a_claim_and_an_update(
+    authorization_server: AuthorizationServer,
+) -> None:
+    server = registered(authorization_server).server
+    type(server).objects.update(fresh_until=None)
+    server.refresh_from_db()
+    found = costs(authorization_server, lambda: services.discover(server))
+    assert found == (["SELECT", "UPDATE", "UPDATE"], ["GET"])
 
 
 @pytest.mark.parametrize(

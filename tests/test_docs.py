@@ -37,6 +37,7 @@ DOCUMENTS = {
         "docs/dependencies.md",
         "docs/login.md",
         "docs/monitoring.md",
+        "docs/retries.md",
         "docs/servers.md",
     )
 }

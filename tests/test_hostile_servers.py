@@ -434,7 +434,7 @@ def test_what_was_never_sent_leaves_everything_as_it_was(
     assert connected == [(PUBLIC, 443)] * connects
     after = type(row).objects.filter(pk=row.pk).values().get()
     changed = {name for name in after if after[name] != before[name]}
-    assert changed <= {"last_error", "updated_at", "fresh_until"}
+    assert changed <= {"last_error", "updated_at", "failure", "retry_at"}
 
 
 @pytest.mark.parametrize("service", [register, read])

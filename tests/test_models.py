@@ -16,6 +16,8 @@ from django.utils.timezone import now
 
 from django_dcr.exceptions import (
     DecryptionError,
+    InvalidResponseError,
+    NetworkError,
     NotAllowedError,
     NotStoredError,
     UnsupportedError,
@@ -173,12 +175,12 @@ def test_metadata_is_stored_with_its_lifetime() -> None:
 def test_a_failed_refresh_is_recorded_and_keeps_the_document() -> None:
     server = make_server(fresh_until=None)
     server.name = "not saved"
-    server.postpone("no answer", seconds=60)
+    server.fail(NetworkError("no answer"), silent=True)
     server.refresh_from_db()
     assert (server.last_error, server.metadata, server.name) == ("no answer", server_metadata(), "")
-    assert server.is_fresh
-    server.postpone("no answer", seconds=0)
-    assert not server.is_fresh
+    assert server.serves_on
+    server.fail(InvalidResponseError("an impostor"), silent=False, distrusted=True)
+    assert not server.serves_on
 
 
 @pytest.mark.parametrize(

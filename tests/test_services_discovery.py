@@ -111,7 +111,7 @@ def test_a_document_is_fresh_as_long_as_the_server_and_the_site_allow(
     headers: dict[str, str], lifetime: int, mocked_responses: Stubs, settings: Any
 ) -> None:
     """Fault 100."""
-    settings.DCR_METADATA_TTL = 600
+    settings.DCR_METADATA_TTL, settings.DCR_METADATA_MIN_TTL = 600, 0
     mocked_responses.get(WELL_KNOWN, json=server_metadata(), headers=headers)
     server = discover(unknown())
     assert server.fresh_until - server.fetched_at == timedelta(seconds=lifetime)

@@ -336,8 +336,9 @@ def test_other_metadata_is_updated_first(mocked_responses: Stubs) -> None:
 
 
 @database
-def test_an_update_that_failed_is_tried_again(mocked_responses: Stubs) -> None:
+def test_an_update_that_failed_is_tried_again(mocked_responses: Stubs, settings: Any) -> None:
     """What was refused must not look like what was asked for."""
+    settings.DCR_BACKOFF = 0
     row = make_registration()
     mocked_responses.get(URI, json=client_information())
     mocked_responses.put(URI, status=403)
@@ -431,8 +432,8 @@ def test_who_comes_second_to_the_row_registers_nothing(
 ) -> None:
     """Fault L8: another process was first, while this one asked for the metadata."""
     settings.DCR_TIMEOUT = -1.9
-    row = make_registration(status="draft")
-    row.server.postpone("", seconds=0)
+    make_registration(status="draft")
+    AuthorizationServer.objects.update(fresh_until=None)
 
     def overtake(_: Any) -> Any:
         ClientRegistration.objects.update(status=status, lease_until=now().replace(year=9999))

@@ -188,7 +188,8 @@ def test_the_same_client_may_come_again(mocked_responses: Stubs) -> None:
 
 
 @database
-def test_a_retry_may_be_refused_in_turn(mocked_responses: Stubs) -> None:
+def test_a_retry_may_be_refused_in_turn(mocked_responses: Stubs, settings: Any) -> None:
+    settings.DCR_BACKOFF = 0
     row = make_draft(status="unknown")
     mocked_responses.post(ENDPOINT, status=400, json={"error": "x"})
     mocked_responses.post(ENDPOINT, body=requests.ReadTimeout())

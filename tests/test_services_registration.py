@@ -347,7 +347,7 @@ def test_only_a_status_that_surely_says_no_lets_a_registration_be_sent_again(
     status: int, mocked_responses: Stubs, settings: Any
 ) -> None:
     """As the README's table says; whatever it does not name is in doubt."""
-    settings.DCR_CLIENT_METADATA = WISHES
+    settings.DCR_CLIENT_METADATA, settings.DCR_BACKOFF = WISHES, 0
     make_server()
     mocked_responses.post(ENDPOINT, status=status)
     expected = status_table().get(status, "unknown")

@@ -182,8 +182,12 @@ def test_a_registration_that_was_interrupted_is_not_sent_again() -> None:
     ids=["429 with time", "429", "503 with time", "no answer"],
 )
 def test_what_may_pass_is_tried_again_and_not_before_the_server_said(
-    mocked_responses: responses.RequestsMock, answer: dict[str, Any], least: int
+    mocked_responses: responses.RequestsMock,
+    answer: dict[str, Any],
+    least: int,
+    settings: Settings,
 ) -> None:
+    settings.DCR_BACKOFF = 0
     row = make_registration()
     mocked_responses.get(URI, **answer)
     pauses = [perform("read", row.pk) or 0 for _ in range(20)]
@@ -318,7 +322,7 @@ def test_an_action_that_is_none_is_not_handed_over(settings: Settings) -> None:
 @pytest.fixture
 def eager(settings: Settings) -> Iterator[None]:
     """Celery that does each task at once, and its retries as well."""
-    settings.DCR_TASK_RUNNER = "celery"
+    settings.DCR_TASK_RUNNER, settings.DCR_BACKOFF = "celery", 0
     current_app.conf.task_always_eager = True
     yield
     current_app.conf.task_always_eager = False

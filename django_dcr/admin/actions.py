@@ -29,6 +29,7 @@ from django.utils.translation import gettext as _
 from django_dcr.admin.forms import IndentedJSONField, primary_key
 from django_dcr.exceptions import DCRError
 from django_dcr.models import actor
+from django_dcr.services.runs import Run, one_run
 from django_dcr.text import clean
 
 if TYPE_CHECKING:
@@ -209,11 +210,16 @@ class ServiceAdminMixin(_ModelAdmin):
         rows = self.selected(request, queryset, name)
         deadline = time.monotonic() + self.action_max_seconds
         outcomes: list[Outcome] = []
-        for row in rows:
-            if outcomes and time.monotonic() > deadline:
-                break
-            outcomes.append(self.attempt(request, row, name, service, done))
-        self._report(request, outcomes, rows[len(outcomes) :])
+        left: list[Any] = []
+        with one_run() as run:
+            for row in rows:
+                if outcomes and time.monotonic() > deadline:
+                    break
+                if self.leaves(run, row, name):
+                    left.append(row)
+                else:
+                    outcomes.append(self.attempt(request, row, name, service, done))
+        self._report(request, outcomes, left, rows[len(outcomes) + len(left) :])
         if outcomes and FROM_PAGE in request.POST:
             return self.to_page(outcomes[0].row)
         return None  # Django goes back to the list, with its filters
@@ -239,6 +245,10 @@ class ServiceAdminMixin(_ModelAdmin):
             if not all(has_permission(request, row) for row in rows):
                 raise PermissionDenied
         return rows
+
+    def leaves(self, run: Run, row: Any, name: str) -> bool:
+        """Whether to leave a row for later because its server has not answered in this run."""
+        return False
 
     def limit(self, request: HttpRequest) -> int:
         """Return the number of rows that the action of this request may take on."""
@@ -285,7 +295,11 @@ class ServiceAdminMixin(_ModelAdmin):
         self.log_change(request, row, _("%(action)s: failed (%(error)s).") % values)
 
     def _report(
-        self, request: HttpRequest, outcomes: Sequence[Outcome], left: Sequence[models.Model]
+        self,
+        request: HttpRequest,
+        outcomes: Sequence[Outcome],
+        left: Sequence[models.Model],
+        unbegun: Sequence[models.Model],
     ) -> None:
         """Tell the worst first: one message a row for some, and the rest by their numbers."""
         outcomes = sorted(outcomes, key=lambda outcome: -outcome.level)
@@ -300,10 +314,12 @@ class ServiceAdminMixin(_ModelAdmin):
             self.message_user(request, message, outcome.level)
         failed = [outcome.row for outcome in more if outcome.level == messages.ERROR]
         done = [outcome.row for outcome in more if outcome.level != messages.ERROR]
-        unbegun = _("The time was up before these were begun; select them again: %(ids)s.")
+        silent = _("Left for later, since their server did not answer: %(ids)s.")
+        late = _("The time was up before these were begun; select them again: %(ids)s.")
         self._list(request, _("Failed as well: %(ids)s."), failed, messages.ERROR)
         self._list(request, _("Done as well: %(ids)s."), done, messages.SUCCESS)
-        self._list(request, unbegun, left, messages.WARNING)
+        self._list(request, silent, left, messages.WARNING)
+        self._list(request, late, unbegun, messages.WARNING)
 
     def _list(
         self, request: HttpRequest, text: str, rows: Sequence[models.Model], level: int

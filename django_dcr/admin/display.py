@@ -341,7 +341,14 @@ def freshness(server: AuthorizationServer) -> str:
     at = display_for_value(server.fresh_until, NOTHING)
     if not server.is_fresh:
         return _("%(at)s: the server is asked again at the next use") % {"at": at}
-    left = timeuntil(server.fresh_until, depth=1)
+    return _("%(at)s, in %(time)s") % {"at": at, "time": timeuntil(server.fresh_until, depth=1)}
+
+
+def next_attempt(row: AuthorizationServer | ClientRegistration) -> str:
+    """Return when the site tries by itself what failed; a person may at any time."""
+    if row.rests_until is None:
+        return NOTHING
+    at, left = display_for_value(row.rests_until, NOTHING), timeuntil(row.rests_until, depth=1)
     return _("%(at)s, in %(time)s") % {"at": at, "time": left}
 
 

@@ -29,6 +29,7 @@ from django_dcr.admin.forms import ClientRegistrationForm, primary_key
 from django_dcr.exceptions import DecryptionError, NetworkError, NotAllowedError
 from django_dcr.lifecycle import ACTIONS, DELETABLE, EVENTS, Action
 from django_dcr.models import ClientRegistration, actor
+from django_dcr.services.runs import Run
 from django_dcr.text import clean
 
 _TEMPLATES = "admin/django_dcr/clientregistration"
@@ -63,6 +64,7 @@ class ClientRegistrationAdminMixin(ServiceAdminMixin):
         "next_step",
         "error",
         "remarks",
+        "next_attempt",
         "terms",
         "comparison",
         "shown_deviations",
@@ -88,6 +90,7 @@ class ClientRegistrationAdminMixin(ServiceAdminMixin):
         standing = ["server", "whose", "state", "next_step"]
         standing += ["error"] if obj.last_error else []
         standing += ["remarks"] if obj.warnings else []
+        standing += ["next_attempt"] if obj.rests_until else []
         standing += ["terms"] if list(display.terms(obj.server)) else []
         told = ["comparison", "shown_deviations"] if obj.deviations else ["comparison"]
         return [
@@ -168,6 +171,9 @@ class ClientRegistrationAdminMixin(ServiceAdminMixin):
             context["reveal_url"] = self.url("reveal", quote(row.pk))
             context["reveal_label"] = self.label("reveal")
         return super().render_change_form(request, context, *args, **kwargs)
+
+    def leaves(self, run: Run, row: ClientRegistration, name: str) -> bool:
+        return name != "forget" and run.is_silent(row.server_id)  # which needs no answer
 
     def has_reveal_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return self.may(request, obj, "reveal")
@@ -393,6 +399,10 @@ class ClientRegistrationAdminMixin(ServiceAdminMixin):
     def events(self, registration: ClientRegistration) -> str:
         events = display.events(registration)
         return render_to_string(f"{_TEMPLATES}/events.html", {"events": events})
+
+    @admin.display(description=_("next attempt"))
+    def next_attempt(self, registration: ClientRegistration) -> str:
+        return display.next_attempt(registration)
 
     @admin.display(description=_("last error"))
     def error(self, registration: ClientRegistration) -> str:

@@ -43,6 +43,7 @@ class AuthorizationServerAdminMixin(ServiceAdminMixin):
         "fetched_at",
         "freshness",
         "error",
+        "next_attempt",
         "created_at",
         "updated_at",
     ]
@@ -63,6 +64,7 @@ class AuthorizationServerAdminMixin(ServiceAdminMixin):
             edited.append("remove_initial_access_token")
         document = ["registration", "offer"]
         document += ["metadata_url", "fetched_at", "freshness"] if obj.metadata else []
+        document = ["next_attempt", *document] if obj.rests_until else document
         document = ["error", *document] if obj.last_error else document
         return [
             (None, {"fields": edited}),
@@ -149,6 +151,10 @@ class AuthorizationServerAdminMixin(ServiceAdminMixin):
     @admin.display(description=_("last error"))
     def error(self, server: AuthorizationServer) -> str:
         return clean(server.last_error, 500) or display.NOTHING
+
+    @admin.display(description=_("next attempt"))
+    def next_attempt(self, server: AuthorizationServer) -> str:
+        return display.next_attempt(server)
 
     @admin.display(description=_("initial access token"))
     def token(self, server: AuthorizationServer) -> str:

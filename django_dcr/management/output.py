@@ -172,6 +172,7 @@ def moment(at: datetime | None) -> str:
 
 def described(registration: ClientRegistration) -> dict[str, Any]:
     """Return a registration for JSON: what was asked and granted, and no secret."""
+    until = registration.rests_until
     return {
         "id": registration.pk,
         "issuer": registration.server.issuer,
@@ -188,6 +189,7 @@ def described(registration: ClientRegistration) -> dict[str, Any]:
         "drift": _drift(registration),
         "deviations": registration.deviations,
         "last_error": registration.last_error,
+        "retry_at": until.isoformat(timespec="seconds") if until else None,
     }
 
 

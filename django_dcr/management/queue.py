@@ -56,7 +56,8 @@ class QueueCommand(RegistrationsCommand):
         elif options["queue"]:
             self.enqueue(rows, action, wish=wish)
         elif wish is None:
-            self.work(rows, service, done=done)
+            # Those that are forgotten need no answer.
+            self.work(rows, service, done=done, leaves_silent=action != "forget")
         else:
             self.work(rows, lambda registration: service(wish(registration)), done=done)
 

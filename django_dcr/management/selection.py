@@ -14,7 +14,6 @@ from contextvars import copy_context
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
-from itertools import takewhile
 from queue import SimpleQueue
 from typing import Any, NamedTuple
 
@@ -31,7 +30,9 @@ from django_dcr.management.output import (
     discard_output,
     sentence,
 )
+from django_dcr.management.schedule import Schedule
 from django_dcr.models import ClientRegistration, ClientRegistrationQuerySet, Status
+from django_dcr.services.runs import Run, one_run
 from django_dcr.text import clean
 
 _QUIET_ROWS = 5  # up to here a progress bar says less than the rows themselves
@@ -53,16 +54,21 @@ class WorkCommand(DCRCommand):
         act: Callable[[ClientRegistration], ClientRegistration],
         *,
         done: str,
+        leaves_silent: bool = True,
     ) -> None:
         """Call ``act`` on each row, print what it returns, and sum up on standard error.
 
         A row that fails does not stop the others; CommandError names it in the end. SIGINT and
-        SIGTERM let the rows at work finish. With ``workers`` they come as they are done.
+        SIGTERM let the rows at work finish. With ``workers`` they come as they are done. Where a
+        server has not answered twice its other rows are left for later, and named as well;
+        without ``leaves_silent`` they are worked on, though nothing is sent to it.
         """
         # No cursor stays open: on SQLite it would hold a lock while servers are spoken to.
-        tally = _Tally(list(rows.order_by("pk").values_list("pk", flat=True)))
-        with _deferred_signals() as stop:
-            outcomes = self._outcomes(tally, act, stop)
+        pairs = list(rows.order_by("pk").values_list("pk", "server_id"))
+        tally = _Tally(len(pairs))
+        with _deferred_signals() as stop, one_run() as run:
+            attempt = partial(_attempt, act, run if leaves_silent else None)
+            outcomes = self._outcomes(tally, attempt, Schedule(pairs, run, stop))
             try:
                 self.write_registrations(outcomes)
                 self.stdout.flush()
@@ -74,31 +80,26 @@ class WorkCommand(DCRCommand):
     def _outcomes(
         self,
         tally: _Tally,
-        act: Callable[[ClientRegistration], ClientRegistration],
-        stop: threading.Event,
+        attempt: _Attempt,
+        schedule: Schedule,
     ) -> Iterator[Row]:
-        keys = takewhile(lambda _pk: not stop.is_set(), tally.ids)
-        attempt = partial(_attempt, act)
-        outcomes = map(attempt, keys) if self.workers == 1 else self._at_once(attempt, keys)
-        total, quiet = len(tally.ids), len(tally.ids) <= _QUIET_ROWS or not self.stderr.isatty()
-        for each in tqdm(outcomes, total=total, disable=quiet, leave=False, unit=""):
-            if each.error is None:
-                tally.done += 1
-            else:
-                tally.failures[each.pk] = each.error
+        outcomes = _one_by_one(attempt, schedule)
+        if self.workers > 1:
+            outcomes = self._at_once(attempt, schedule)
+        quiet = tally.total <= _QUIET_ROWS or not self.stderr.isatty()
+        for each in tqdm(outcomes, total=tally.total, disable=quiet, leave=False, unit=""):
+            tally.count(each)
             if each.registration is not None:
                 yield each.registration, {"error": each.error}
 
-    def _at_once(
-        self, attempt: Callable[[int], _Outcome], keys: Iterator[int]
-    ) -> Iterator[_Outcome]:
+    def _at_once(self, attempt: _Attempt, schedule: Schedule) -> Iterator[_Outcome]:
         """Attempt so many rows at once as there are workers; yield what is done first first."""
         outcomes: SimpleQueue[_Outcome | None] = SimpleQueue()
 
         def work() -> None:
             try:
-                for pk in keys:  # of which each worker takes the next
-                    outcomes.put(attempt(pk))
+                for outcome in _one_by_one(attempt, schedule):
+                    outcomes.put(outcome)
             finally:
                 connections.close_all()  # they are this thread's own
                 outcomes.put(None)
@@ -110,14 +111,17 @@ class WorkCommand(DCRCommand):
                 for _worker in workers:
                     yield from iter(outcomes.get, None)
             finally:
-                deque(keys, maxlen=0)  # whatever ended this: no further row is begun
+                schedule.close()  # whatever ended this
         for worker in workers:
             worker.result()  # raises what is no fault of a row
 
     def _sum_up(self, tally: _Tally, done: str, *, interrupted: bool) -> None:
-        text = f"{tally.done} of {len(tally.ids)} {done}."
+        text = f"{tally.done} of {tally.total} {done}."
         if tally.failures:
             lines = [f"  {pk}: {error}" for pk, error in tally.failures.items()]
+            for issuer, ids in tally.left.items():
+                named = ", ".join(map(str, ids))
+                lines.append(f"  {named}: left for later, since {issuer} did not answer.")
             text = "\n".join([f"{text} Failed:", *lines])
         if interrupted:
             raise CommandError(
@@ -180,19 +184,47 @@ class RegistrationsCommand(WorkCommand):
 
 @dataclass
 class _Tally:
-    ids: list[int]
+    total: int
     done: int = 0
     failures: dict[int, str] = field(default_factory=dict)
+    #: The ids of the rows that were left for later, by the issuer of their server.
+    left: dict[str, list[int]] = field(default_factory=dict)
+
+    def count(self, outcome: _Outcome) -> None:
+        if outcome.error is None:
+            self.done += 1
+        elif outcome.registration is not None and outcome.is_left:
+            self.left.setdefault(outcome.registration.server.issuer, []).append(outcome.pk)
+        else:
+            self.failures[outcome.pk] = outcome.error
 
 
 class _Outcome(NamedTuple):
     pk: int
     registration: ClientRegistration | None
     error: str | None
+    is_left: bool = False
 
 
-def _attempt(act: Callable[[ClientRegistration], ClientRegistration], pk: int) -> _Outcome:
+_LEFT = "Left for later, since the server did not answer."
+_Attempt = Callable[[int, int], _Outcome]
+
+
+def _one_by_one(attempt: _Attempt, schedule: Schedule) -> Iterator[_Outcome]:
+    while True:
+        with schedule.next_row() as pair:
+            if pair is None:
+                return
+            outcome = attempt(*pair)
+        yield outcome
+
+
+def _attempt(
+    act: Callable[[ClientRegistration], ClientRegistration], run: Run | None, pk: int, server: int
+) -> _Outcome:
     rows = ClientRegistration.objects.select_related("server").with_places()
+    if run is not None and run.is_silent(server):
+        return _Outcome(pk, rows.filter(pk=pk).first(), _LEFT, is_left=True)
     try:
         return _Outcome(pk, act(rows.get(pk=pk)), None)
     except ClientRegistration.DoesNotExist:

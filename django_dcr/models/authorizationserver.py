@@ -16,9 +16,19 @@ from django_dcr import protocol, uris
 from django_dcr.conf import conf
 from django_dcr.exceptions import DCRError, NotAllowedError
 from django_dcr.fields import DigestField, SecretField, SecretQuerySet, digest
+from django_dcr.models.failures import FORGOTTEN, RememberingModel, fingerprint
 from django_dcr.models.leases import DatabaseNow
 from django_dcr.text import clean
 
+# The settings that decide how an exchange ends.
+_SETTINGS = (
+    "DCR_ALLOWED_ISSUERS",
+    "DCR_CA_BUNDLE",
+    "DCR_INTERNAL_ORIGINS",
+    "DCR_MAX_RESPONSE_BYTES",
+    "DCR_PROXY",
+    "DCR_TIMEOUT",
+)
 # So many requests may follow each other at once: discovery, and a read before an update.
 _BURST = 3
 
@@ -62,7 +72,7 @@ if TYPE_CHECKING:
         """What ``objects`` is, for type checkers that do not know ``as_manager()``."""
 
 
-class AuthorizationServer(models.Model):
+class AuthorizationServer(RememberingModel):
     """An authorization server, and the last good copy of its metadata: the row is the cache."""
 
     issuer = models.TextField(
@@ -220,7 +230,11 @@ class AuthorizationServer(models.Model):
         self.fetched_at = timezone.now()
         self.fresh_until = self.fetched_at + timedelta(seconds=lifetime)
         self.last_error = ""
-        self._save("metadata", "metadata_url", "etag", "fetched_at", "fresh_until", "last_error")
+        self.failure, self.retry_at, self.may_retry = None, None, False
+        self._save(
+            *("metadata", "metadata_url", "etag", "fetched_at", "fresh_until", "last_error"),
+            *FORGOTTEN,
+        )
 
     def refused(self, error: DCRError) -> bool:
         """Whether ``error`` says for certain that this server did not carry a request out."""
@@ -250,11 +264,53 @@ class AuthorizationServer(models.Model):
             if row.filter(paced_until=until).update(paced_until=following + interval):
                 return max(wait, 0.0)
 
-    def postpone(self, error: str, *, seconds: float) -> None:
-        """Record a failed refresh, and serve the last good document for ``seconds`` more."""
-        self.last_error = error
-        self.fresh_until = timezone.now() + timedelta(seconds=seconds)
-        self._save("fresh_until", "last_error")
+    @property
+    def serves_on(self) -> bool:
+        """Whether the last good document may be used although it is not fresh."""
+        return self.has_metadata and not (self.failure and self.failure.get("distrusted"))
+
+    @property
+    def is_held_back(self) -> bool:
+        """Whether the last failure says that no other request to this server will help."""
+        failure = self.failure
+        return bool(failure and (failure["silent"] or not self.serves_on) and self.failed_at())
+
+    def conditions(self) -> str:
+        """What its answers depend on here: the columns that people edit, and some settings."""
+        columns = {
+            field.attname: getattr(self, field.attname)
+            for field in self._meta.concrete_fields
+            if field.editable and not field.primary_key
+        }
+        return fingerprint(columns, [getattr(conf, name) for name in _SETTINGS])
+
+    def fail(self, error: DCRError, *, silent: bool, distrusted: bool = False) -> None:
+        """Record a failed discovery.
+
+        ``silent`` says that the server answers nothing at present, ``distrusted`` that the
+        stored document must not serve on either.
+        """
+        values = self.remembering(error, "discover", silent=silent, distrusted=distrusted)
+        values = {"last_error": str(error), **(values or FORGOTTEN)}
+        if distrusted:
+            values["fresh_until"] = timezone.now()
+        self._note(values)
+
+    def fail_to_answer(self, error: DCRError, task: str) -> None:
+        """Remember that the server did not answer, or asked to come back later."""
+        if not (self.failure and self.failure.get("distrusted")):
+            self._note(self.remembering(error, task, silent=True))
+
+    def recover(self) -> None:
+        """Forget that the server did not answer, now that it has."""
+        if self.failure and self.failure["task"] != "discover":
+            self._note(FORGOTTEN)
+
+    def _note(self, values: dict[str, Any]) -> None:
+        for name, value in values.items():
+            setattr(self, name, value)
+        self.may_retry = False
+        self._save(*values)
 
     def _save(self, *fields: str) -> None:
         self.save(update_fields=[*fields, "updated_at"] if self.pk else None)

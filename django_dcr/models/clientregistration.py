@@ -33,6 +33,7 @@ from django_dcr.fields import (
 )
 from django_dcr.lifecycle import Status
 from django_dcr.models.authorizationserver import AuthorizationServer, check_issuer
+from django_dcr.models.failures import FORGOTTEN, RememberingModel, fingerprint
 from django_dcr.models.leases import (
     LEASE_IS_FREE,
     WAS_INTERRUPTED,
@@ -145,7 +146,7 @@ if TYPE_CHECKING:
         """What ``objects`` is, for type checkers that do not know ``as_manager()``."""
 
 
-class ClientRegistration(LeasedModel):
+class ClientRegistration(LeasedModel, RememberingModel):
     """One client of this site at one authorization server, from intent to tombstone.
 
     The columns that the server issues have the names of RFC 7591 section 3.2.1 and RFC 7592
@@ -372,6 +373,14 @@ class ClientRegistration(LeasedModel):
         protocol.check_client_metadata(self.asked)
         self.has_drift = self._drifts(self.metadata)
 
+    def conditions(self) -> str:
+        """What the server's answers depend on here: what is asked, and what its row says."""
+        try:
+            asked = self.asked
+        except (NotAllowedError, ImproperlyConfigured):
+            asked = {}
+        return fingerprint(asked, self.server.conditions())
+
     def _drifts(self, granted: dict[str, Any]) -> bool:
         try:
             return bool(self.drift_from(granted))
@@ -480,6 +489,7 @@ class ClientRegistration(LeasedModel):
             new = "client_secret" in values and self.client_secret is not None
             event = {"new_secret": new} if self.task == "renew" or new else {}
             values["event"] = {"outcome": Status.ACTIVE.value, **event}
+            values |= FORGOTTEN
             values["refused_at"] = None  # what was asked since then may explain it
             if self.task == "update":
                 # Only now, for what was refused must not look like what was requested.
@@ -587,7 +597,8 @@ class ClientRegistration(LeasedModel):
 
         Returns False, having changed nothing, where another process has taken the row over.
         """
-        values: dict[str, Any] = {"last_error": str(error)}
+        values: dict[str, Any] = {"last_error": str(error), **self.remembering(error, self.task)}
+        self.may_retry = False
         fence = None
         if status is not None:
             values["status"] = status
@@ -607,6 +618,7 @@ class ClientRegistration(LeasedModel):
     def clear(self, note: str = "") -> bool:
         """Wipe the credentials and close the row (RFC 7592 section 2.3)."""
         values = {**_NO_CREDENTIALS, "status": Status.REVOKED, "live": None, "last_error": note}
+        values |= FORGOTTEN
         self.interrupted = False
         values.pop("client_id")  # names the tombstone, and opens nothing
         return self._write(release=True, event={"outcome": Status.REVOKED.value}, **values)

@@ -20,7 +20,7 @@ from django_dcr.exceptions import (
 from django_dcr.fields import Secret
 from django_dcr.lifecycle import ACTIONS, Status
 from django_dcr.models import AuthorizationServer, ClientRegistration
-from django_dcr.services.discovery import discover
+from django_dcr.services.discovery import discover_for
 from django_dcr.services.operation import (
     Operation,
     announce,
@@ -30,6 +30,7 @@ from django_dcr.services.operation import (
     operation,
     unusable,
 )
+from django_dcr.services.outages import note_outcome
 from django_dcr.services.registration import warn
 
 # Statuses that may come with new credentials; which are right is judged once those are safe.
@@ -75,7 +76,7 @@ def update(registration: ClientRegistration) -> ClientRegistration:
     ``drift``. Raises UnsupportedError where the server offers no updates, and any DCRError.
     """
     with operation(registration, "update") as work:
-        server = discover(registration.server)
+        server = discover_for(registration)
         asked = registration.asked
         request = protocol.registration_request(asked, server.metadata)
         warn(server, request)
@@ -302,16 +303,19 @@ def _delete(work: Operation) -> ClientRegistration:
     work.acquire(*ACTIONS["revoke"].statuses, task="revoke", status=Status.REVOKING)
     before = Status(registration.claimed_as)
     try:
-        _check_deleted(_send(work, "DELETE", accepted={200, 202, 204}))
+        with work.errors():
+            _check_deleted(_send(work, "DELETE", accepted={200, 202, 204}))
     except RegistrationGoneError as exc:
         if before != Status.REVOKING and _still_known(work, exc):
             raise
         note = f"Counted as deleted: {exc}"
     except DCRError as exc:
         registration.fail(exc, _status_after(exc, registration.server, before))
+        note_outcome(work.server, exc)
         raise
     if not registration.clear(note):
         raise conflict(registration, "was taken over while this process waited")
+    note_outcome(work.server)
     announce(signals.revoked, registration)
     return registration
 

@@ -17,13 +17,12 @@ from django_dcr.exceptions import (
     UnsupportedError,
     errors_at,
 )
-from django_dcr.models import AuthorizationServer
-from django_dcr.services.operation import Exchanges
+from django_dcr.models import AuthorizationServer, ClientRegistration
+from django_dcr.services.operation import Exchanges, is_inside_atomic
+from django_dcr.services.outages import is_silence
 
 logger = logging.getLogger("django_dcr")
 
-# After a failed refresh the last good document serves this long, in seconds.
-_RETRY_AFTER = 60
 # What a server that has no document at a well-known place answers there, if not with a page.
 _ABSENT = {404, 405, 410}
 _REDIRECTS = {301, 302, 303, 307, 308}
@@ -33,9 +32,11 @@ def discover(server: AuthorizationServer, *, refresh: bool = False) -> Authoriza
     """Make sure that the row holds fresh metadata (RFC 8414 section 3, OpenID Discovery 4).
 
     A fresh row costs nothing. When the server cannot be asked, the last good document is
-    served on, unless ``refresh`` insists on a new one. Raises NotAllowedError, NetworkError,
-    InvalidResponseError, RequestRejectedError, UnsupportedError where no document exists, or
-    ConflictError where ``requests_per_minute`` does not allow to ask.
+    served on, and so it is while another process asks, unless ``refresh`` insists on a new one.
+    What failed is not asked for again until a pause has passed, except with ``refresh``.
+    Raises NotAllowedError, NetworkError, InvalidResponseError, RequestRejectedError,
+    UnsupportedError where no document exists, or ConflictError where ``requests_per_minute``
+    does not allow to ask.
     """
     with errors_at(server.issuer, "discover"):
         return _discover(server, refresh)
@@ -43,19 +44,61 @@ def discover(server: AuthorizationServer, *, refresh: bool = False) -> Authoriza
 
 def _discover(server: AuthorizationServer, refresh: bool) -> AuthorizationServer:
     server.check_allowed()
-    if server.pk and not server.is_fresh and not refresh:
-        # Another process may have asked meanwhile.
-        server.refresh_from_db(using=router.db_for_write(AuthorizationServer))
-    if server.is_fresh and not refresh:
+    if refresh:
+        return _ask_again(server, insists=True)
+    if server.is_fresh or (not server.seconds_until_retry and _was_refreshed(server)):
         return server
+    if _may_ask(server):
+        return _ask_again(server)
+    if not server.serves_on:
+        raise server.remembered(server.issuer)
+    return server
+
+
+def discover_for(registration: ClientRegistration) -> AuthorizationServer:
+    """As ``discover()`` of the registration's server, and never held back by a failure.
+
+    What somebody asks for by name is tried at once. A caller that ``is_calm`` gets ``discover()``.
+    """
+    server = registration.server
+    if registration.is_calm:
+        return discover(server)
+    server.check_allowed()
+    return server if server.is_fresh or _was_refreshed(server) else _ask_again(server)
+
+
+def _was_refreshed(server: AuthorizationServer) -> bool:
+    """Load the row again, since another process may have asked; return whether it is fresh."""
+    if not server.pk:
+        return False
+    server.refresh_from_db(using=router.db_for_write(AuthorizationServer))
+    return server.is_fresh
+
+
+def _may_ask(server: AuthorizationServer) -> bool:
+    """Whether this caller is to ask, and no other one does or has just done so in vain."""
+    if server.may_retry:
+        return True
+    if not (server.failed_at("discover") or server.serves_on):
+        return True  # nothing could be raised or served in place of an answer
+    if server.seconds_until_retry and (server.failure is None or server.failed_at()):
+        return False
+    # Inside a transaction, to reserve it would lock the row while the server is asked.
+    return is_inside_atomic() or server.claim_retry()
+
+
+def _ask_again(server: AuthorizationServer, *, insists: bool = False) -> AuthorizationServer:
+    where = errors_at(server.issuer, "discover")
     try:
-        outage = _fetch(server)
+        with where:
+            outage = _fetch(server)
     except InvalidResponseError as exc:
-        server.postpone(str(exc), seconds=0)  # an impostor is no outage: nothing is served on
+        server.fail(exc, silent=False, distrusted=True)  # an impostor is no outage
         raise
     if outage is not None:
-        server.postpone(str(outage), seconds=_RETRY_AFTER)
-        if refresh or not server.has_metadata:
+        where.locate(outage)
+        server.fail(outage, silent=is_silence(outage))
+        if insists or not server.has_metadata:
             raise outage
         logger.warning("Serving the stored metadata of %s: %s", server, outage)
     return server
@@ -91,7 +134,9 @@ def _fetch(server: AuthorizationServer) -> DCRError | None:
     if found is None:
         return _no_document(tried)
     metadata, url, reply = found
-    lifetime = protocol.freshness(reply.headers, conf.DCR_METADATA_TTL)
+    longest = conf.DCR_METADATA_TTL
+    lifetime = protocol.freshness(reply.headers, longest)
+    lifetime = max(lifetime, min(conf.DCR_METADATA_MIN_TTL, longest))
     etag = protocol.entity_tag(reply.headers)
     server.store(metadata, url=url, etag=etag, lifetime=lifetime)
     return None

@@ -30,12 +30,15 @@ from django_dcr.exceptions import (
     ConflictError,
     DCRError,
     InvalidResponseError,
+    NetworkError,
     NotStoredError,
     RegistrationGoneError,
     errors_at,
 )
 from django_dcr.lifecycle import STATES, Status
 from django_dcr.models import AuthorizationServer, ClientRegistration
+from django_dcr.services.outages import note_outcome
+from django_dcr.services.runs import current_run
 from django_dcr.text import clean
 
 logger = logging.getLogger("django_dcr")
@@ -86,12 +89,24 @@ class Exchanges:
     ) -> transport.Reply:
         """Wait for a slot, and send one request; see ``transport.send``.
 
-        Raises ConflictError, with nothing sent, where the slot is too far away.
+        Raises ConflictError, with nothing sent, where the slot is too far away, and NetworkError
+        where the server has not answered twice in one run.
         """
+        run = current_run()
+        if run is not None:
+            run.check(self.server)
         if not self._has_slot:
             self.wait_for_slot()
         self._has_slot, self.has_begun = False, True
-        return transport.send(method, url, token=token, body=body, headers=headers)
+        try:
+            reply = transport.send(method, url, token=token, body=body, headers=headers)
+        except NetworkError as exc:
+            if run is not None:
+                run.note_failure(self.server, exc)
+            raise
+        if run is not None:
+            run.note_answer(self.server)
+        return reply
 
 
 class Operation(Exchanges):
@@ -107,11 +122,15 @@ class Operation(Exchanges):
 
         ``task`` is what its history calls this, where that is not the step; ``values`` are
         written with the lease. Raises ConflictError where the row is, or comes to be, in another
-        state, or stays claimed for longer than one exchange may last.
+        state, or stays claimed for longer than one exchange may last; and the error of the
+        process that was waited for, where the caller ``is_calm``.
         """
-        registration = self.registration
+        registration, task = self.registration, task or self.step
+        seen = registration.failure
         for _ in attempts():
-            if registration.claim(*statuses, task=task or self.step, **values):
+            if registration.claim(*statuses, task=task, **values):
+                if registration.is_calm and registration.failure != seen and not values:
+                    self._leave_it_at_that(task)
                 return
             registration.reload()
             check_state(registration, *statuses)
@@ -120,6 +139,16 @@ class Operation(Exchanges):
             "is held by another process; try again later",
             retry_after=math.ceil(conf.DCR_TIMEOUT),
         )
+
+    def _leave_it_at_that(self, task: str) -> None:
+        """Raise what another process has just failed with, rather than try once more after it."""
+        if self.registration.failed_at(task):
+            self.registration.release()
+            raise self.registration.remembered(self.server.issuer)
+
+    def errors(self) -> errors_at:
+        """Let the errors of a block say where they were raised, before they are recorded."""
+        return errors_at(self.server.issuer, self.step)
 
     @contextmanager
     def lease(self, *statuses: Status, task: str = "") -> Iterator[None]:
@@ -130,7 +159,8 @@ class Operation(Exchanges):
         self.acquire(*statuses, task=task)
         registration = self.registration
         try:
-            yield
+            with self.errors():
+                yield
         except RegistrationGoneError as exc:
             mark_gone(registration, exc)
             raise
@@ -142,7 +172,10 @@ class Operation(Exchanges):
         except DCRError as exc:
             if not (isinstance(exc, ConflictError) and exc.retry_after):  # which passes
                 registration.fail(exc)
+            note_outcome(self.server, exc)
             raise
+        else:
+            note_outcome(self.server)
         finally:
             registration.release()
 
@@ -163,8 +196,8 @@ def operation(
         yield Operation(registration, step)
 
 
-def refuse_inside_atomic() -> None:
-    """Raise ConflictError inside a caller's transaction, whose rollback would lose credentials.
+def is_inside_atomic() -> bool:
+    """Whether this is inside a caller's transaction, or nothing is committed by itself.
 
     The test is Django's own for ``atomic(durable=True)``, so test cases still work.
     """
@@ -172,8 +205,14 @@ def refuse_inside_atomic() -> None:
     connection = transaction.get_connection(alias)
     if connection.in_atomic_block:
         with suppress(RuntimeError), transaction.atomic(using=alias, durable=True):
-            return
-    elif connection.get_autocommit():  # where it is off, no intent would be committed either
+            return False
+        return True
+    return not connection.get_autocommit()  # where it is off, no intent would be committed either
+
+
+def refuse_inside_atomic() -> None:
+    """Raise ConflictError inside a caller's transaction, whose rollback would lose credentials."""
+    if not is_inside_atomic():
         return
     raise ConflictError(
         "This speaks to the server and cannot run inside a transaction, whose rollback "

@@ -28,6 +28,7 @@ from django_dcr.models import (
     check_owner,
     live_registration,
 )
+from django_dcr.services.calm import admit_at, admitted
 from django_dcr.services.configuration import recover, update
 from django_dcr.services.operation import attempts, check_state, refuse_inside_atomic
 from django_dcr.services.reconciliation import settle
@@ -44,7 +45,8 @@ def get_or_register(
     and, where ``metadata`` is given, asking for just that (or updated first). A hit costs one
     query and works inside a transaction; all else speaks to the server and refuses there. Of
     any number of processes that call at once, one registers and the others wait for it.
-    Raises any DCRError; a ConflictError says what a person has to decide.
+    Raises any DCRError; a ConflictError says what a person has to decide. What failed is not
+    sent again until a pause has passed: till then its error is raised, with ``retry_after``.
     """
     with errors_at(issuer, STEP):
         return _usable(issuer, owner, None if metadata is None else _as_stored(metadata))
@@ -58,6 +60,8 @@ def _usable(issuer: str, owner: str, metadata: dict[str, Any] | None) -> ClientR
     registration.check_attached()
     if registration.status == Status.REGISTERING:
         _await_answer(registration)
+    if _has_failed(registration):
+        raise registration.remembered(issuer)
     check_state(registration, Status.ACTIVE)
     if registration.lease:
         registration = _recovered(registration)
@@ -65,7 +69,8 @@ def _usable(issuer: str, owner: str, metadata: dict[str, Any] | None) -> ClientR
         registration = _renewed(registration)
     if metadata is not None and registration.requested_metadata != metadata:
         registration.request_metadata(metadata)
-        update(registration)
+        with admitted(registration, "update"):
+            update(registration)
     return registration
 
 
@@ -117,17 +122,24 @@ def _registered(
             "There is no registration, and DCR_AUTO_REGISTER is off. Register with: "
             f"manage.py dcr_register {issuer}" + (f" --owner {owner}" if owner else "")
         )
-    refuse_inside_atomic()
     if registration is None:
+        refuse_inside_atomic()
         registration = _draft(issuer, owner, metadata)
     elif metadata is not None:
         registration.request_metadata(metadata)
+    with admitted(registration, STEP):
+        return _registered_by_one(registration)
+
+
+def _registered_by_one(registration: ClientRegistration) -> ClientRegistration:
     try:
         return register(registration)
     except ConflictError:
-        # What another process is registering, or has registered.
-        found = live_registration(issuer, owner)
-        if found is None or found.status not in (Status.REGISTERING, Status.ACTIVE):
+        # What another process is registering, has registered, or has failed to.
+        found = live_registration(registration.server.issuer, registration.owner)
+        if found is None or not (
+            found.status in (Status.REGISTERING, Status.ACTIVE) or _has_failed(found)
+        ):
             raise
         return found
 
@@ -136,6 +148,7 @@ def _draft(issuer: str, owner: str, metadata: dict[str, Any] | None) -> ClientRe
     """Return an unsaved row; the unique index lets only one process insert it."""
     check_owner(owner)
     server = AuthorizationServer.objects.for_issuer(issuer)
+    admit_at(server)
     last = ClientRegistration.objects.primary().for_key(issuer, owner).order_by("-pk").first()
     if last is not None and last.status == Status.GONE:
         raise ConflictError(
@@ -146,6 +159,8 @@ def _draft(issuer: str, owner: str, metadata: dict[str, Any] | None) -> ClientRe
 
 
 def _await_answer(registration: ClientRegistration) -> None:
+    if _has_failed(registration):
+        return  # one caller tries it again, and nobody waits for that
     for _ in attempts():
         registration.reload()
         settle(registration)
@@ -153,11 +168,20 @@ def _await_answer(registration: ClientRegistration) -> None:
             return
 
 
+def _has_failed(registration: ClientRegistration) -> bool:
+    """Whether there is no client yet, and the last attempt to register one failed."""
+    unregistered = (Status.DRAFT, Status.REJECTED, Status.REGISTERING)
+    return registration.status in unregistered and registration.failed_at(STEP)
+
+
 def _recovered(registration: ClientRegistration) -> ClientRegistration:
     """Read the client if the last process at work on its row was interrupted, but not often."""
-    resting = registration.updated_at + timedelta(seconds=conf.DCR_LEASE) > timezone.now()
-    if resting:  # or another process is at work
-        return registration
+    age = (timezone.now() - registration.updated_at).total_seconds()
+    server = registration.server
+    # A moment far in the future was written by a clock that has been set back since.
+    rests = abs(age) < conf.DCR_LEASE
+    if rests or (server.is_held_back and server.seconds_until_retry):
+        return registration  # another process is at work, or it would be in vain
     try:
         return recover(registration)
     except RegistrationGoneError:
@@ -170,7 +194,8 @@ def _renewed(registration: ClientRegistration) -> ClientRegistration:
     """Renew an expired secret, unless that has just been done and did not help."""
     wait = registration.seconds_until_renewal
     if not wait:
-        registration = _renewed_by_one(registration)
+        with admitted(registration, "renew"):
+            registration = _renewed_by_one(registration)
     if registration.secret_expires_within(timedelta()):
         raise ConflictError(
             f"The secret of registration {registration.pk} expired within an hour of its renewal, "

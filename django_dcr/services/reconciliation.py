@@ -18,6 +18,7 @@ from django_dcr.services.operation import (
 )
 from django_dcr.services.registration import STEP, register
 from django_dcr.services.renewal import finish_renewal
+from django_dcr.services.runs import one_run
 
 
 def reconcile() -> list[ClientRegistration]:
@@ -39,10 +40,11 @@ def reconcile() -> list[ClientRegistration]:
         .select_related("server")
         .order_by("pk")
     )
-    for registration in rows:
-        settle(registration)
-        with suppress(DCRError):  # the row says why
-            _settle_at_server(registration)
+    with one_run():
+        for registration in rows:
+            settle(registration)
+            with suppress(DCRError):  # the row says why
+                _settle_at_server(registration)
     return rows
 
 

@@ -21,13 +21,16 @@ from django_dcr.exceptions import (
     NotStoredError,
 )
 from django_dcr.models import AuthorizationServer, ClientRegistration, InDoubtError, Status
-from django_dcr.services.discovery import discover
+from django_dcr.services.discovery import discover_for
 from django_dcr.services.operation import Operation, announce, conflict, operation, unusable
+from django_dcr.services.outages import note_outcome
 from django_dcr.text import SensitiveText, clean
 
 logger = logging.getLogger("django_dcr")
 
 STEP = "register"
+
+_NEVER_SENT = [Status.DRAFT, Status.REJECTED]
 
 COLLISION = (
     "The server answered with a client that another registration holds already. Nothing was "
@@ -56,7 +59,7 @@ def register(
         asked = registration.asked
         if not registration.server.is_fresh:  # what cannot be sent is no reason to ask the server
             protocol.check_client_metadata(asked)
-        server = discover(registration.server)
+        server = discover_for(registration)
         asked = protocol.registration_request(asked, server.metadata)
         warn(server, asked)
         issued = _issued(work, asked, initial_access_token)
@@ -82,16 +85,19 @@ def _issued(
     work.wait_for_slot()
     _commit_intent(work)
     try:
-        reply = work.send("POST", endpoint, token=token, body=protocol.encode(asked))
-        secrets = [token] if token else []
-        protocol.check_status(reply, {200, 201}, step=STEP, secrets=secrets)
-        # No variable here has the document, whose secrets a traceback would show.
-        issued = protocol.client_information(
-            protocol.parse_object(reply.body), requested=asked, headers=reply.headers
-        )
+        with work.errors():
+            reply = work.send("POST", endpoint, token=token, body=protocol.encode(asked))
+            secrets = [token] if token else []
+            protocol.check_status(reply, {200, 201}, step=STEP, secrets=secrets)
+            # No variable here has the document, whose secrets a traceback would show.
+            issued = protocol.client_information(
+                protocol.parse_object(reply.body), requested=asked, headers=reply.headers
+            )
     except DCRError as exc:
         registration.fail(exc, _status_after(exc, server))
+        note_outcome(server, exc)
         raise
+    note_outcome(server)
     if reply.status == 200:
         deviation = "The server answered 200 instead of 201."
         issued = replace(issued, deviations=(deviation, *issued.deviations))
@@ -109,7 +115,10 @@ def _commit_intent(work: Operation) -> None:
     if registration.pk is not None:
         wishes = registration.requested_metadata
         intent = {"status": Status.REGISTERING, "requested_metadata": wishes}
-        work.acquire(Status.DRAFT, Status.REJECTED, **intent)
+        # What another caller has just failed with is not tried once more after it.
+        seen = registration.status
+        statuses = (each for each in _NEVER_SENT if not registration.is_calm or each == seen)
+        work.acquire(*statuses, **intent)
         return
     registration.server = registration.server  # which may have got its key only now
     try:

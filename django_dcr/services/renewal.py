@@ -12,7 +12,7 @@ from django_dcr.conf import conf
 from django_dcr.exceptions import InvalidResponseError, UnsupportedError
 from django_dcr.models import ClientRegistration, Status
 from django_dcr.services.configuration import recover, replace_metadata, revoke_replaced
-from django_dcr.services.discovery import discover
+from django_dcr.services.discovery import discover_for
 from django_dcr.services.operation import Operation, announce, conflict, operation
 from django_dcr.services.registration import COLLISION, register
 
@@ -29,7 +29,7 @@ def renew(registration: ClientRegistration) -> ClientRegistration:
     the old secret kept.
     """
     with operation(registration, STEP) as work:
-        discover(registration.server)
+        discover_for(registration)
         seen = registration.client_secret
         with work.lease(Status.ACTIVE, task="renew"):
             if registration.client_secret != seen:

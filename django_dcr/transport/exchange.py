@@ -11,6 +11,7 @@ import urllib3
 
 from django_dcr import uris
 from django_dcr.conf import conf
+from django_dcr.exceptions import DCRError, NetworkError
 
 HEAD_BYTES = 64 * 1024
 
@@ -57,6 +58,19 @@ UNSENDABLE = (
     "The token or a header holds characters that no HTTP header may hold. Store the token again, "
     "exactly as it was issued."
 )
+
+
+# What says that the server cannot be expected to answer another request either.
+_SILENT = {UNREACHABLE, UNREACHABLE_INSIDE, UNREACHABLE_BEHIND, TLS_FAILED, BROKEN_OFF}
+_TIMED_OUT = TIMED_OUT.partition("%")[0]
+
+
+def is_silence(exc: DCRError) -> bool:
+    """Whether ``exc`` is a time-out, or a connection that failed before there was an answer."""
+    if not isinstance(exc, NetworkError):
+        return False
+    reason: str = exc.args[0]
+    return reason.startswith(_TIMED_OUT) or (exc.status is None and reason in _SILENT)
 
 
 @dataclass

@@ -110,6 +110,8 @@ DCR_CLIENT_METADATA = env.json(
 )
 DCR_AUTO_REGISTER = env.bool("DCR_AUTO_REGISTER", default=True)
 DCR_METADATA_TTL = env.int("DCR_METADATA_TTL", default=3600)
+DCR_METADATA_MIN_TTL = env.int("DCR_METADATA_MIN_TTL", default=300)
+DCR_BACKOFF = env.int("DCR_BACKOFF", default=30)
 DCR_TIMEOUT = env.float("DCR_TIMEOUT", default=10.0)
 DCR_MAX_RESPONSE_BYTES = env.int("DCR_MAX_RESPONSE_BYTES", default=1024 * 1024)
 DCR_CA_BUNDLE = env.str("DCR_CA_BUNDLE", default="")

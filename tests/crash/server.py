@@ -14,7 +14,7 @@ from collections import Counter
 from http.server import BaseHTTPRequestHandler
 from typing import Any
 
-from tests.authorization_server import AuthorizationServer
+from tests.authorization_server import REFUSAL, AuthorizationServer
 
 #: What a faulty server does; all but the first after it has done what was asked.
 FAULTS = ("ignore", "hang up", "cut", "fail", "garbage", "wrong")
@@ -54,6 +54,8 @@ class FaultyServer(AuthorizationServer):
                 self.posts[wishes["client_name"]] += 1
         if path.startswith("/.well-known/"):
             return 200, self.metadata()
+        if method == "POST" and self.refuses:
+            return 400, REFUSAL
         if method == "POST":
             return 201, self.register(wishes)
         return self.manage(method, path.split("/")[-1], token, wishes)

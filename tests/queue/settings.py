@@ -17,6 +17,7 @@ DCR_INTERNAL_ORIGINS = [env.str("QUEUE_ISSUER")]
 # A killed worker's registration is free again, and its job with the others, within the test.
 DCR_TIMEOUT = 3
 DCR_LEASE = 10
+DCR_BACKOFF = 3
 CELERY_BROKER_TRANSPORT_OPTIONS = {"visibility_timeout": 12}
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 CELERY_BROKER_URL = env.str("QUEUE_BROKER", default="")

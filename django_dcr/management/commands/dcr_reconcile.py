@@ -82,7 +82,7 @@ class Command(WorkCommand):
         if dry_run:
             self._preview(rows, "decided")
         else:
-            self.work(rows, act, done="decided")
+            self.work(rows, act, done="decided", leaves_silent=not forgotten)
 
     def _settle(self) -> None:
         rows = reconcile()
