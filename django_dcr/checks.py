@@ -35,6 +35,7 @@ from django.db import connections
 from django_dcr import protocol, tasks, uris
 from django_dcr.conf import Settings, conf
 from django_dcr.exceptions import DecryptionError, NotAllowedError
+from django_dcr.mechanisms import AUTOMATIC
 from django_dcr.models import ClientRegistration, check_issuer
 
 _NEW_KEY = (
@@ -102,6 +103,10 @@ _TYPES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "DCR_ALLOWED_ISSUERS": (_is_list_of_texts, "a list of issuers"),
     "DCR_AUTO_REGISTER": (lambda value: isinstance(value, bool), "True or False"),
     "DCR_BACKOFF": (_is_number, "a number of seconds, 0 or more"),
+    "DCR_BASE_URL": (
+        lambda value: isinstance(value, str) and (not value or _is_origin(value.rstrip("/"))),
+        'an origin such as "https://shop.example", or empty',
+    ),
     "DCR_CA_BUNDLE": (lambda value: isinstance(value, (str, os.PathLike)), "the path of a file"),
     "DCR_INTERNAL_ORIGINS": (_is_list_of_texts, "a list of origins"),
     "DCR_LEASE": (_is_positive, "a number of seconds above 0"),
@@ -110,6 +115,10 @@ _TYPES: dict[str, tuple[Callable[[Any], bool], str]] = {
         "a whole number of bytes above 0",
     ),
     "DCR_METADATA_MIN_TTL": (_is_number, "a number of seconds, 0 or more"),
+    "DCR_MECHANISMS": (
+        lambda value: _is_list_of_texts(value) and set(value) <= {*AUTOMATIC},
+        f"a list of {' and '.join(AUTOMATIC)}",
+    ),
     "DCR_METADATA_TTL": (_is_number, "a number of seconds, 0 or more"),
     "DCR_PROXY": (lambda value: isinstance(value, str), "a URL, or empty"),
     "DCR_RENEW_BEFORE": (_is_duration, "a timedelta or a number of seconds, 0 or more"),

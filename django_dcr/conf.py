@@ -92,6 +92,16 @@ class Settings:
         """What carries work in the background: "inline" (the default) means that nothing does."""
         return _setting("DCR_TASK_RUNNER", "inline")
 
+    @property
+    def DCR_BASE_URL(self) -> str:
+        """The origin under which servers fetch this site's documents; empty (default) for none."""
+        return _setting("DCR_BASE_URL", "")
+
+    @property
+    def DCR_MECHANISMS(self) -> Sequence[str]:
+        """How new clients come about, the first that server and site both can."""
+        return _setting("DCR_MECHANISMS", ("metadata_document", "dynamic"))
+
     def is_internal(self, url: uris.URL) -> bool:
         """Whether ``DCR_INTERNAL_ORIGINS`` lists the origin of ``url``."""
         return any(_covers(entry, url) for entry in self.DCR_INTERNAL_ORIGINS)

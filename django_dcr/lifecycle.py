@@ -7,11 +7,13 @@ of ``Status`` and an entry of ``STATES``; a new action is an entry of ``ACTIONS`
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from django.db import models
 from django.utils.translation import gettext_lazy as _
+
+from django_dcr.mechanisms import MECHANISMS, refusal, way
 
 if TYPE_CHECKING:
     from django.utils.functional import _StrPromise
@@ -104,6 +106,14 @@ STATES: dict[Status, State] = {
     ),
 }
 
+
+def state_of(row: Any) -> State:
+    """Return what the row's status means for a client of its mechanism."""
+    state = STATES[Status(row.status)]
+    words = MECHANISMS[row.mechanism].words.get(row.status)
+    return replace(state, meaning=words.meaning, next_step=words.next_step) if words else state
+
+
 #: The statuses of rows that may be deleted: no server holds a client of theirs.
 DELETABLE = [status for status, state in STATES.items() if not state.may_hold_client]
 
@@ -123,8 +133,6 @@ class Action:
     prospect: Text = ""
     #: Whether the pages always ask first, because it cannot be undone.
     asks: bool = False
-    #: Whether it needs the means to manage the client that the server gave (RFC 7592).
-    needs_management: bool = False
     #: Statuses in which the pages do not offer it, although it would be accepted.
     not_offered: tuple[Status, ...] = ()
     #: The statuses in which a job that was delivered twice finds its work done.
@@ -134,11 +142,15 @@ class Action:
     #: The name of the service where it is another one, and the arguments it is called with.
     service: str = ""
     arguments: Mapping[str, Any] = field(default_factory=dict)
+    #: Its name, by which ``mechanisms.MECHANISMS`` says what it is for each of them.
+    name: str = ""
 
     def allows(self, row: Any) -> bool:
         """Whether the service accepts the row as it is."""
-        manageable = row.is_manageable or not self.needs_management
-        return row.status in self.statuses and manageable and self.condition(row)
+        if row.status not in self.statuses or refusal(row, self.name):
+            return False
+        manageable = row.is_manageable or not way(row, self.name).managed
+        return manageable and self.condition(row)
 
     def is_offered(self, row: Any) -> bool:
         """Whether the pages offer it for the row as it is."""
@@ -166,7 +178,6 @@ ACTIONS: dict[str, Action] = {
         prospect=_(
             "%(issuer)s is asked about the client %(client)s, and its answer is stored here."
         ),
-        needs_management=True,
         # One that was replaced must not come back to life beside its successor.
         condition=lambda row: row.live or row.status != Status.REVOKING,
     ),
@@ -179,7 +190,6 @@ ACTIONS: dict[str, Action] = {
             "The client %(client)s at %(issuer)s is changed to what is asked for here. These "
             "members differ now: %(members)s."
         ),
-        needs_management=True,
     ),
     "renew": Action(
         label=_("Renew the secret"),
@@ -191,6 +201,20 @@ ACTIONS: dict[str, Action] = {
             "and the old one expires, a new client is registered there and the old one revoked."
         ),
         finished=(Status.REVOKING, Status.REVOKED),  # replaced
+    ),
+    "replace": Action(
+        label=_("Replace"),
+        permission="renew",
+        statuses=(Status.ACTIVE, Status.GONE),
+        done=_("A new client took its place."),
+        prospect=_(
+            "A new client is registered at %(issuer)s and takes the place of the client "
+            "%(client)s, which is then deleted there."
+        ),
+        asks=True,
+        finished=(Status.REVOKING, Status.REVOKED),
+        condition=lambda row: row.live or row.status == Status.GONE,
+        not_offered=(Status.GONE,),  # where "Try again" says the same
     ),
     "retry": Action(
         label=_("Try again"),
@@ -209,7 +233,6 @@ ACTIONS: dict[str, Action] = {
         statuses=_MANAGED,
         done=_("Revoked: the server no longer has this client."),
         asks=True,
-        needs_management=True,
         not_offered=(Status.GONE,),
         finished=(Status.REVOKED,),
     ),
@@ -226,9 +249,12 @@ ACTIONS: dict[str, Action] = {
     ),
 }
 
+ACTIONS = {name: replace(action, name=name) for name, action in ACTIONS.items()}
+
 #: What an event is called on the pages: an action, or something else that happens to a row.
 EVENTS: dict[str, Text] = {
     **{name: action.label for name, action in ACTIONS.items()},
+    "adopt": _("Adopt"),
     "reveal": _("Reveal the secret"),
     "reconcile": _("Settle"),
     "login": _("Login refused"),

@@ -410,6 +410,7 @@ def test_a_server_leads_to_its_registrations_and_to_a_new_one(staff: Client) -> 
     links = re.findall(r'<a href="([^"]*)" class="button">(.*?)</a>', text)
     assert links == [
         (f"{REGISTRATIONS}add/?server={server.pk}", "Register a client here"),
+        (f"{REGISTRATIONS}adopt/?server={server.pk}", "Enter a client of its console"),
         (f"{REGISTRATIONS}?server={server.pk}", "Registrations here"),
     ]
     assert "Register a client here" not in change_page(browser(["view", "discover"]), server)
@@ -799,8 +800,8 @@ def test_the_prospect_depends_on_the_row(values: dict[str, str], revoke: str, fo
     [
         ({"status": "draft"}, ["register"]),
         ({"status": "registering"}, []),
-        ({"status": "active"}, ["read", "update", "renew", "revoke", "forget"]),
-        ({"registration_client_uri": ""}, ["renew", "forget"]),
+        ({"status": "active"}, ["read", "update", "renew", "replace", "revoke", "forget"]),
+        ({"registration_client_uri": ""}, ["renew", "replace", "forget"]),
         ({"status": "unknown"}, ["retry", "revoke", "forget"]),
         ({"status": "revoking"}, ["read", "revoke", "forget"]),
         ({"status": "revoked"}, []),

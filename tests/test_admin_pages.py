@@ -335,7 +335,7 @@ def test_buttons_of_what_cannot_be_undone_look_it(staff: Client) -> None:
     row = make_registration()
     text = change_page(staff, row)
     final = re.findall('value="(\\w+)" class="button dcr-final"', text)
-    assert final == ["revoke", "forget"]
+    assert final == ["replace", "revoke", "forget"]
     question = act(staff, "revoke", row).content.decode()
     assert 'class="button dcr-final" value="Revoke"' in question
     question = act(staff, "update", row, _confirmed="").content.decode()

@@ -24,6 +24,8 @@ DEFAULTS = {
     "DCR_LEASE": 60.0,
     "DCR_RENEW_BEFORE": timedelta(days=7),
     "DCR_TASK_RUNNER": "inline",
+    "DCR_BASE_URL": "",
+    "DCR_MECHANISMS": ("metadata_document", "dynamic"),
 }
 
 

@@ -36,6 +36,7 @@ DOCUMENTS = {
         "docs/background.md",
         "docs/dependencies.md",
         "docs/login.md",
+        "docs/mechanisms.md",
         "docs/monitoring.md",
         "docs/retries.md",
         "docs/servers.md",
@@ -44,6 +45,12 @@ DOCUMENTS = {
 README = DOCUMENTS["README.md"]
 SETTINGS = [name for name in vars(Settings) if name.startswith("DCR_")]
 COMMANDS = sorted(path.stem for path in (PACKAGE / "management/commands").glob("dcr_*.py"))
+#: What commands take from the environment, for which the command line is no place.
+VARIABLES = [
+    "DCR_INITIAL_ACCESS_TOKEN",
+    "DCR_CLIENT_SECRET",
+    "DCR_REGISTRATION_ACCESS_TOKEN",
+]
 ISSUER = "https://login.example.com/realms/shop"
 CALLBACK = "https://shop.example/callback"
 
@@ -195,7 +202,7 @@ def test_every_file_that_is_named_exists(name: str) -> None:
 def test_every_setting_that_is_named_exists(name: str) -> None:
     named = set(re.findall("DCR_[A-Z_]+", DOCUMENTS[name]))
     # Some names are settings of django-oauth-toolkit, whose registration settings start alike.
-    assert named <= {*SETTINGS, "DCR_INITIAL_ACCESS_TOKEN", *DEFAULTS}
+    assert named <= {*SETTINGS, *VARIABLES, *DEFAULTS}
 
 
 def test_the_versions_are_the_packages_own() -> None:

@@ -25,6 +25,7 @@ from django_dcr.exceptions import (
 )
 from django_dcr.models import ClientRegistration
 from django_dcr.services import (
+    adopt,
     get_or_register,
     read,
     reconcile,
@@ -176,6 +177,34 @@ def test_a_mark_survives_the_release_that_follows(mocked_responses: Stubs) -> No
     assert reconcile() == [row]
     assert credentials(row) == ("s2", "t2")
     assert stored(row).lease == ""
+
+
+@on_file
+@pytest.mark.usefixtures("slept")
+def test_the_token_of_an_adopted_client_that_cannot_be_stored_is_found_later(
+    mocked_responses: Stubs,
+) -> None:
+    mocked_responses.get(URI, json=client_information(**NEW))
+
+    def cut(execute: Any, sql: str, *arguments: Any) -> Any:
+        if '"registration_access_token" =' in sql:
+            raise OperationalError("away")
+        return execute(sql, *arguments)
+
+    with connection.execute_wrapper(cut), pytest.raises(NotStoredError):
+        adopt(
+            ISSUER,
+            client_id="c1",
+            client_secret="s1",
+            registration_client_uri=URI,
+            registration_access_token="t1",
+        )
+    row = ClientRegistration.objects.get()
+    assert (row.status, row.lease != "", credentials(row)) == ("active", True, ("s1", "t1"))
+    ClientRegistration.objects.update(lease_until="2020-01-01T00:00Z")  # it expires
+    mocked_responses.get(URI, json=client_information(**NEW))
+    assert reconcile() == [row]
+    assert credentials(stored(row)) == ("s2", "t2")
 
 
 @on_file

@@ -10,6 +10,7 @@ import pytest
 from django.core.checks import Tags, run_checks
 from django.db import connection
 from django.db.migrations import (
+    AddConstraint,
     AddField,
     AddIndex,
     AlterField,
@@ -129,7 +130,7 @@ def test_the_old_version_can_go_on_while_the_new_one_migrates() -> None:
     """L32: after the first migration, nothing is taken away or renamed."""
     migrations = MigrationLoader(connection).disk_migrations
     ours = [m for (app, _name), m in migrations.items() if app == "django_dcr"]
-    additive = (AddField, AddIndex, AlterField, CreateModel, RunPython)
+    additive = (AddConstraint, AddField, AddIndex, AlterField, CreateModel, RunPython)
     assert len(ours) >= 1
     later = [step for migration in ours if not migration.initial for step in migration.operations]
     for step in later:

@@ -103,8 +103,18 @@ R-139  whether the server supports PKCE is known
 R-140  the password grant is refused
 R-141  authentication by a key is preferred to a secret
 R-142  the server's metadata configures the client
+R-149  a client that exists comes before a document, and that before a registration
 R-150  the application_type is always stated
 R-153  no refresh token is counted on
+R-157  a document is at an https URL, which is its client_id, and has a name and redirect_uris
+R-173  which URLs a document may have
+R-174  a document is served directly, and has no shared secret
+R-176  a document is short, says how long it may be kept, and goes only where it is announced
+R-177  a document is the same for every server
+R-178  a document is served with 200 and its type, without cookie or redirect, until it is closed
+R-179  a document's method is one that the server takes
+R-193  a document states its method, and keeps its URL
+R-194  what breaks a document in the field is found before its first use
 B1     a token is lost because the answer lacks something else
 B2     an update deletes the members that it leaves out
 B3     another client_id is taken over

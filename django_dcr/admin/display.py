@@ -16,7 +16,8 @@ from django.utils.translation import gettext_lazy
 
 from django_dcr.conf import conf
 from django_dcr.exceptions import DCRError, NotAllowedError
-from django_dcr.lifecycle import ACTIONS, EVENTS, STATES, Status
+from django_dcr.lifecycle import ACTIONS, EVENTS, STATES, Status, state_of
+from django_dcr.mechanisms import MECHANISMS, refusal, way
 from django_dcr.models import AuthorizationServer, ClientRegistration, RegistrationEvent
 from django_dcr.text import clean
 
@@ -69,8 +70,7 @@ def client_name(registration: ClientRegistration) -> str:
 
 def next_step(registration: ClientRegistration) -> str:
     """Return what the status means, and what to do about it."""
-    hint = str(STATES[Status(registration.status)].meaning)
-    return " ".join([hint, *_needs(registration)])
+    return " ".join([str(state_of(registration).meaning), *_needs(registration)])
 
 
 def _needs(registration: ClientRegistration) -> Iterator[str]:
@@ -81,11 +81,11 @@ def _needs(registration: ClientRegistration) -> Iterator[str]:
         registration.check_authentication()
     except DCRError as exc:
         yield str(exc)
-    date = display_for_value(registration.secret_expiry, NOTHING)
-    if _has_expired(registration):
-        yield _("Its secret expired on %(date)s: renew it.") % {"date": date}
-    elif _expires_soon(registration):
-        yield _("Its secret expires on %(date)s: renew it.") % {"date": date}
+    if _has_expired(registration) or _expires_soon(registration):
+        yield _expiry_advice(registration)
+    told = MECHANISMS[registration.mechanism].drift
+    if registration.has_drift and told and not registration.is_manageable:
+        yield str(told)
     elif registration.has_drift:
         yield _(
             "What it granted differs from what is asked for: update it at the server, or change "
@@ -95,6 +95,36 @@ def _needs(registration: ClientRegistration) -> Iterator[str]:
 
 def _has_expired(registration: ClientRegistration) -> bool:
     return registration.client_secret is not None and registration.secret_has_expired
+
+
+def mechanism(registration: ClientRegistration) -> str:
+    """Return how the client came about."""
+    meaning = str(MECHANISMS[registration.mechanism].meaning)
+    return f"{registration.get_mechanism_display()}: {meaning}"
+
+
+_EXPIRES = gettext_lazy("Its secret expires on %(date)s.")
+
+
+def _expiry_advice(registration: ClientRegistration) -> str:
+    """Return when the secret expires or has expired, and what to do about it."""
+    date = display_for_value(registration.secret_expiry, NOTHING)
+    expired, refused = _has_expired(registration), refusal(registration, "renew")
+    if refused:
+        told = _("Its secret expired on %(date)s.") if expired else _EXPIRES
+        return f"{told % {'date': date}} " + clean(f"{registration.pk} {refused}.", 400)
+    if expired:
+        return _("Its secret expired on %(date)s: renew it.") % {"date": date}
+    return _("Its secret expires on %(date)s: renew it.") % {"date": date}
+
+
+def document(registration: ClientRegistration) -> str:
+    """Return the metadata document as it is served, for people."""
+    members = {"client_id": registration.client_id, **registration.metadata}
+    if not registration.client_id:
+        return NOTHING
+    shown = clean(json.dumps(members, ensure_ascii=False), 5000)
+    return format_html("<code>{}</code>", shown)
 
 
 def _expires_soon(registration: ClientRegistration) -> bool:
@@ -156,6 +186,8 @@ def events(registration: ClientRegistration) -> list[Event]:
 
 def _outcome(event: RegistrationEvent) -> str:
     label = str(Status(event.outcome).label)
+    if event.note:
+        return f"{label} ({clean(event.note)})"
     if event.new_secret is not None:
         return f"{label} ({_('new secret') if event.new_secret else _('no new secret')})"
     return f"{label} ({event.error})" if event.error else label
@@ -174,6 +206,12 @@ def prospect(registration: ClientRegistration, action: str) -> str:
         "client": clean(registration.client_id, 100) or _("of unknown ID"),
         "members": _drifting(registration),
     }
+    refused = refusal(registration, action)
+    if refused:
+        return clean(f"{registration.pk} {refused}", 400)
+    told = way(registration, action).prospect
+    if told and registration.status in ACTIONS[action].statuses:
+        return str(told) % values
     if action in ("revoke", "forget"):
         return _fate(registration, forget=action == "forget") % values
     if action == "reveal":
@@ -310,6 +348,14 @@ def registration(server: AuthorizationServer) -> str:
     problems = " ".join(obstacles(server))
     if problems:
         return problems
+    terms = _terms_of_registration(server)
+    if not server.takes_documents:
+        return terms
+    taken = _("It takes metadata documents that sites serve.")
+    return f"{taken} {terms}" if "registration_endpoint" in server.metadata else taken
+
+
+def _terms_of_registration(server: AuthorizationServer) -> str:
     if server.initial_access_token is not None:
         return _("Yes; the initial access token that is stored here is shown to it.")
     return _(
@@ -320,7 +366,7 @@ def registration(server: AuthorizationServer) -> str:
 
 def obstacles(server: AuthorizationServer) -> Iterator[str]:
     """Yield what keeps this site from registering, or from logging in, at a server."""
-    if "registration_endpoint" not in server.metadata:
+    if "registration_endpoint" not in server.metadata and not server.takes_documents:
         yield _(
             "It offers no registration: its metadata names no registration endpoint. Ask its "
             "operator to turn that on."
@@ -336,6 +382,8 @@ def obstacles(server: AuthorizationServer) -> Iterator[str]:
 
 def freshness(server: AuthorizationServer) -> str:
     """Return until when the metadata is used without asking again."""
+    if server.metadata_by_hand:
+        return _("Entered by hand; the server is never asked.")
     if server.fresh_until is None:
         return NOTHING
     at = display_for_value(server.fresh_until, NOTHING)

@@ -119,6 +119,13 @@ class AuthorizationServerForm(OneErrorEach):
             attrs={"autocomplete": "new-password", "class": "vTextField dcr-wide"}
         ),
     )
+    entered_metadata = IndentedJSONField(
+        label=_("Metadata document"),
+        required=False,
+        initial=dict,
+        help_text=_("As RFC 8414 has it, for a server whose metadata is entered by hand."),
+        widget=forms.Textarea(attrs={"rows": 5, "spellcheck": "false"}),
+    )
     remove_initial_access_token = forms.BooleanField(
         label=_("Remove the stored initial access token"), required=False
     )
@@ -128,6 +135,8 @@ class AuthorizationServerForm(OneErrorEach):
         self.initial["initial_access_token"] = ""
         if "issuer" in self.fields:
             self.fields["issuer"].widget = IssuerInput(attrs=self.fields["issuer"].widget.attrs)
+        if self.instance.metadata_by_hand:
+            self.initial["entered_metadata"] = self.instance.metadata
         self.fields["initial_access_token"].help_text = (
             _("One is stored, encrypted. Leave this empty to keep it.")
             if self.instance.initial_access_token
@@ -158,6 +167,7 @@ class AuthorizationServerForm(OneErrorEach):
             self.changed_data.append("initial_access_token")
             kept = None
         values["initial_access_token"] = token or kept
+        self._check_entered(values)
         return values
 
     def _stays(self) -> bool:
@@ -165,6 +175,20 @@ class AuthorizationServerForm(OneErrorEach):
         issuer = self.cleaned_data.get("issuer", self.instance.issuer)
         is_same: bool = issuer == self.instance.issuer or self.instance.shares_origin(issuer)
         return is_same
+
+    def _check_entered(self, values: dict[str, Any]) -> None:
+        """Check the metadata that was entered by hand, and that it is meant to be used."""
+        document = values.get("entered_metadata")
+        if not document:
+            return
+        if not values.get("metadata_by_hand"):
+            self.add_error("metadata_by_hand", _("Check this to use the document below."))
+            return
+        issuer = values.get("issuer", self.instance.issuer)
+        try:
+            AuthorizationServer(issuer=issuer).checked_metadata(document)
+        except DCRError as exc:
+            self.add_error("entered_metadata", str(exc))
 
 
 class LinesField(forms.CharField):

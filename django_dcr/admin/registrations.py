@@ -23,11 +23,13 @@ from django.views.decorators.debug import sensitive_variables
 
 from django_dcr import tasks
 from django_dcr.admin import display
-from django_dcr.admin.actions import FROM_PAGE, Outcome, ServiceAdminMixin
+from django_dcr.admin.actions import FROM_PAGE, Outcome
+from django_dcr.admin.adopting import AdoptionAdminMixin
 from django_dcr.admin.filters import ExpiryFilter, ServerFilter
 from django_dcr.admin.forms import ClientRegistrationForm, primary_key
 from django_dcr.exceptions import DecryptionError, NetworkError, NotAllowedError
 from django_dcr.lifecycle import ACTIONS, DELETABLE, EVENTS, Action
+from django_dcr.mechanisms import Mechanism, refusal, way
 from django_dcr.models import ClientRegistration, actor
 from django_dcr.services.runs import Run
 from django_dcr.text import clean
@@ -44,7 +46,7 @@ _NOT_REVEALED = {
 }
 
 
-class ClientRegistrationAdminMixin(ServiceAdminMixin):
+class ClientRegistrationAdminMixin(AdoptionAdminMixin):
     """A registration: what was asked and granted, its state, and the work at its server."""
 
     #: How many rows one request may hand to DCR_TASK_RUNNER. Each is a field of the question's
@@ -56,11 +58,12 @@ class ClientRegistrationAdminMixin(ServiceAdminMixin):
     autocomplete_fields = ["server"]
     list_display = ["number", "issuer", "whose", "client_name", "place", "expiry", "drifted"]
     list_display_links = ["number", "issuer"]
-    list_filter = ["status", ExpiryFilter, "has_drift", ServerFilter]
+    list_filter = ["status", "mechanism", ExpiryFilter, "has_drift", ServerFilter]
     list_select_related = ["server"]
     search_fields = ["owner", "server__issuer", "server__name", "client_id"]
     readonly_fields = [
         "state",
+        "how",
         "next_step",
         "error",
         "remarks",
@@ -69,6 +72,7 @@ class ClientRegistrationAdminMixin(ServiceAdminMixin):
         "comparison",
         "shown_deviations",
         "shown_client_id",
+        "document",
         "secret",
         "expiry_date",
         "issued",
@@ -87,7 +91,9 @@ class ClientRegistrationAdminMixin(ServiceAdminMixin):
             wishes = ["requested_metadata"]
         credentials = ["shown_client_id", "secret", "expiry_date", "issued"]
         credentials += ["access_token", "endpoint"]
-        standing = ["server", "whose", "state", "next_step"]
+        if obj.mechanism == Mechanism.METADATA_DOCUMENT:
+            credentials = ["shown_client_id", "document"]
+        standing = ["server", "whose", "how", "state", "next_step"]
         standing += ["error"] if obj.last_error else []
         standing += ["remarks"] if obj.warnings else []
         standing += ["next_attempt"] if obj.rests_until else []
@@ -146,7 +152,8 @@ class ClientRegistrationAdminMixin(ServiceAdminMixin):
             self.message_user(request, warning, messages.WARNING)
         asking = [name for name in ("register", "update") if obj.status in ACTIONS[name].statuses]
         for name in asking:
-            self.hint_at(request, obj, name, gettext("The server was not asked yet."))
+            if not refusal(obj, name):
+                self.hint_at(request, obj, name, gettext("The server was not asked yet."))
 
     def get_queryset(self, request: HttpRequest) -> Any:
         rows: Any = super().get_queryset(request)
@@ -236,6 +243,7 @@ class ClientRegistrationAdminMixin(ServiceAdminMixin):
         done: str,
     ) -> Outcome:
         before = row.replaced_by
+        done = str(way(row, name).done) or done
         outcome = super().attempt(request, row, name, service, done)
         outcome = self._placed(outcome, row, before)
         closed = outcome.level != messages.ERROR and row.status in DELETABLE
@@ -380,6 +388,10 @@ class ClientRegistrationAdminMixin(ServiceAdminMixin):
     def drifted(self, registration: ClientRegistration) -> str:
         return display.drift(registration)
 
+    @admin.display(description=_("mechanism"), ordering="mechanism")
+    def how(self, registration: ClientRegistration) -> str:
+        return display.mechanism(registration)
+
     @admin.display(description=_("status"), ordering="status")
     def state(self, registration: ClientRegistration) -> str:
         return display.state(registration)
@@ -430,6 +442,10 @@ class ClientRegistrationAdminMixin(ServiceAdminMixin):
     @admin.display(description=_("client ID"))
     def shown_client_id(self, registration: ClientRegistration) -> str:
         return clean(registration.client_id, 500) or display.NOTHING
+
+    @admin.display(description=_("metadata document"))
+    def document(self, registration: ClientRegistration) -> str:
+        return display.document(registration)
 
     @admin.display(description=_("client secret"))
     def secret(self, registration: ClientRegistration) -> str:

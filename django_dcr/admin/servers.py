@@ -55,6 +55,9 @@ class AuthorizationServerAdminMixin(ServiceAdminMixin):
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
         edited = ["issuer", "name", "enabled", "client_metadata", "trusted_origins"]
         edited += ["send_client_secret", "rejects_with_503", "requests_per_minute"]
+        edited += ["mechanisms", "shared", "discovery_url", "metadata_by_hand"]
+        if obj is None or self.has_change_permission(request, obj):
+            edited += ["entered_metadata"]
         edited += ["initial_access_token"]
         if obj is None:
             return [(None, {"fields": edited})]
@@ -83,6 +86,9 @@ class AuthorizationServerAdminMixin(ServiceAdminMixin):
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
         super().save_model(request, obj, form, change)
+        entered = form.cleaned_data.get("entered_metadata")
+        if obj.metadata_by_hand and entered:
+            obj.enter_metadata(entered)
         if change and "issuer" not in form.changed_data:
             return
         # After the commit: no transaction is held across HTTP.
@@ -125,6 +131,9 @@ class AuthorizationServerAdminMixin(ServiceAdminMixin):
         views = {}
         if registrations.has_add_permission(request):
             views["add"] = gettext("Register a client here")
+        may_adopt = getattr(registrations, "may_adopt", None)
+        if may_adopt is not None and may_adopt(request):
+            views["adopt"] = gettext("Enter a client of its console")
         if registrations.has_view_or_change_permission(request):
             views["changelist"] = gettext("Registrations here")
         name, site = "admin:django_dcr_clientregistration", self.admin_site.name
@@ -142,7 +151,9 @@ class AuthorizationServerAdminMixin(ServiceAdminMixin):
 
     @admin.display(description=_("registers"), boolean=True)
     def registers(self, server: AuthorizationServer) -> bool | None:
-        return "registration_endpoint" in server.metadata if server.metadata else None
+        if not server.metadata:
+            return None
+        return server.takes_documents or "registration_endpoint" in server.metadata
 
     @admin.display(description=_("last error"))
     def short_error(self, server: AuthorizationServer) -> str:

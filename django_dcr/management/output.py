@@ -181,6 +181,7 @@ def described(registration: ClientRegistration) -> dict[str, Any]:
         "replaced_by": registration.replaced_by,
         "replaces": registration.replaces,
         "client_id": registration.client_id,
+        "mechanism": str(registration.mechanism),
         "client_id_issued_at": registration.client_id_issued_at,
         "client_secret_expires_at": registration.client_secret_expires_at,
         "registration_client_uri": registration.registration_client_uri,

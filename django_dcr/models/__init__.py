@@ -6,6 +6,7 @@ import warnings
 from typing import Any
 
 from django_dcr.lifecycle import Status
+from django_dcr.mechanisms import Mechanism
 from django_dcr.models.authorizationserver import (
     AuthorizationServer,
     AuthorizationServerQuerySet,
@@ -28,6 +29,7 @@ __all__ = [
     "ClientRegistration",
     "ClientRegistrationQuerySet",
     "InDoubtError",
+    "Mechanism",
     "RegistrationEvent",
     "Status",
     "actor",

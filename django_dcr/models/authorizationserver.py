@@ -16,6 +16,7 @@ from django_dcr import protocol, uris
 from django_dcr.conf import conf
 from django_dcr.exceptions import DCRError, NotAllowedError
 from django_dcr.fields import DigestField, SecretField, SecretQuerySet, digest
+from django_dcr.mechanisms import AUTOMATIC
 from django_dcr.models.failures import FORGOTTEN, RememberingModel, fingerprint
 from django_dcr.models.leases import DatabaseNow
 from django_dcr.text import clean
@@ -123,6 +124,40 @@ class AuthorizationServer(RememberingModel):
             "a proxy says 503 as well when its server broke off half-way."
         ),
     )
+    discovery_url = models.TextField(
+        _("discovery URL"),
+        blank=True,
+        default="",
+        db_default="",
+        help_text=_(
+            "Where the server's metadata is, if it is at no well-known place. The document must "
+            "still name the issuer above."
+        ),
+    )
+    metadata_by_hand = models.BooleanField(
+        _("metadata entered by hand"),
+        default=False,
+        db_default=False,
+        help_text=_("Check this for a server without a metadata document; it is never asked."),
+    )
+    mechanisms = models.JSONField(
+        _("mechanisms"),
+        default=list,
+        db_default=models.Value([], models.JSONField()),
+        blank=True,
+        help_text=_(
+            "How clients come about at this server, the first that is possible, such as "
+            '["dynamic"]; empty for DCR_MECHANISMS.'
+        ),
+    )
+    shared = models.BooleanField(
+        _("shared client"),
+        default=False,
+        db_default=False,
+        help_text=_(
+            "Check this to let the site's own client serve every owner who has none of their own."
+        ),
+    )
     paced_until = models.DateTimeField(null=True, editable=False)
     metadata: models.JSONField[dict[str, Any], dict[str, Any]] = models.JSONField(
         _("metadata"), default=dict, blank=True, editable=False
@@ -160,6 +195,8 @@ class AuthorizationServer(RememberingModel):
         if faults:
             raise ValidationError({"client_metadata": faults})
         _check_origins(self.trusted_origins)
+        _check_mechanisms(self.mechanisms)
+        _check_discovery_url(self.discovery_url)
 
     def shares_origin(self, issuer: str) -> bool:
         """Whether another issuer is on the same origin, so that it may see the same tokens."""
@@ -205,7 +242,20 @@ class AuthorizationServer(RememberingModel):
     @property
     def is_fresh(self) -> bool:
         """Whether ``metadata`` can be used without asking the server."""
-        return bool(self.has_metadata and self.fresh_until and timezone.now() < self.fresh_until)
+        if not self.has_metadata or self.metadata_by_hand:
+            return self.has_metadata
+        is_from_there = self.discovery_url in ("", self.metadata_url)
+        return bool(is_from_there and self.fresh_until and timezone.now() < self.fresh_until)
+
+    @property
+    def metadata_places(self) -> list[str]:
+        """The URLs at which the metadata may be, in the order to ask them."""
+        return [self.discovery_url] if self.discovery_url else protocol.well_known_urls(self.issuer)
+
+    @property
+    def takes_documents(self) -> bool:
+        """Whether the server announces Client ID Metadata Documents."""
+        return self.metadata.get("client_id_metadata_document_supported") is True
 
     @property
     def untrusted_origins(self) -> list[str]:
@@ -234,6 +284,28 @@ class AuthorizationServer(RememberingModel):
         self._save(
             *("metadata", "metadata_url", "etag", "fetched_at", "fresh_until", "last_error"),
             *FORGOTTEN,
+        )
+
+    def checked_metadata(self, document: dict[str, Any]) -> dict[str, Any]:
+        """Return the document as it may be stored; raise InvalidResponseError for another's."""
+        return protocol.check_server_metadata(document, issuer=self.issuer)
+
+    def enter_metadata(self, document: dict[str, Any]) -> None:
+        """Save a document that a person wrote, for a server that publishes none.
+
+        Raises InvalidResponseError where it is another issuer's.
+        """
+        self.metadata = self.checked_metadata(document)
+        self.metadata_url, self.etag, self.last_error = "", "", ""
+        self.fetched_at, self.fresh_until, self.metadata_by_hand = None, None, True
+        self._save(
+            "metadata",
+            "metadata_url",
+            "etag",
+            "last_error",
+            "fetched_at",
+            "fresh_until",
+            "metadata_by_hand",
         )
 
     def refused(self, error: DCRError) -> bool:
@@ -314,6 +386,25 @@ class AuthorizationServer(RememberingModel):
 
     def _save(self, *fields: str) -> None:
         self.save(update_fields=[*fields, "updated_at"] if self.pk else None)
+
+
+def _check_mechanisms(mechanisms: object) -> None:
+    names = mechanisms if isinstance(mechanisms, list) else [None]
+    if not all(name in AUTOMATIC for name in names):
+        raise ValidationError(
+            {"mechanisms": _('Write a list of "metadata_document" and "dynamic", or none of them.')}
+        )
+
+
+def _check_discovery_url(url: str) -> None:
+    try:
+        is_allowed = not url or uris.parse(url).scheme == "https" or _may_use_http(url)
+    except ValueError:
+        is_allowed = False
+    if not is_allowed:
+        raise ValidationError(
+            {"discovery_url": _("Write the https URL of the server's metadata document.")}
+        )
 
 
 def _check_origins(origins: object) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from datetime import timezone as tz
 from functools import partial, reduce
@@ -32,6 +33,7 @@ from django_dcr.fields import (
     digest,
 )
 from django_dcr.lifecycle import Status
+from django_dcr.mechanisms import Mechanism
 from django_dcr.models.authorizationserver import AuthorizationServer, check_issuer
 from django_dcr.models.failures import FORGOTTEN, RememberingModel, fingerprint
 from django_dcr.models.leases import (
@@ -48,6 +50,28 @@ EXPIRY_MARGIN = timedelta(seconds=60)
 # How long a renewed secret is left alone, in seconds: a server whose secrets expire at once must
 # not get a new client with every login.
 _RENEWAL_PAUSE = 3600.0
+
+
+# What each mechanism may have: one constraint, since MariaDB and SQLite copy the table for each.
+_IS_DOCUMENT = models.Q(mechanism=Mechanism.METADATA_DOCUMENT)
+_HAS_NO_SECRET = models.Q(
+    client_secret__isnull=True,
+    client_secret_expires_at__isnull=True,
+    registration_access_token__isnull=True,
+    registration_client_uri="",
+)
+_IS_ITS_URL = models.Q(client_id="") | ~models.Q(document_slug="") & models.Q(
+    client_id__startswith="https://", client_id__endswith=models.F("document_slug")
+)
+_IS_ADOPTED = models.Q(mechanism=Mechanism.PRE_REGISTERED)
+_EXISTS = ~models.Q(client_id="") & models.Q(
+    status__in=[Status.ACTIVE, Status.REVOKING, Status.REVOKED, Status.GONE]
+)
+_INVARIANTS = (
+    (_IS_DOCUMENT & _HAS_NO_SECRET & _IS_ITS_URL)
+    | (_IS_ADOPTED & _EXISTS & models.Q(document_slug=""))
+    | models.Q(mechanism=Mechanism.DYNAMIC, document_slug="")
+)
 
 
 class ClientRegistrationQuerySet(SecretQuerySet["ClientRegistration"]):
@@ -158,6 +182,8 @@ class ClientRegistration(LeasedModel, RememberingModel):
     AUTHENTICATION_METHODS = protocol.AUTHENTICATION_METHODS
     #: The columns that ``request_metadata()`` changes.
     REQUEST_FIELDS = ("requested_metadata", "has_drift")
+    #: Why it is registered by this mechanism, for the history.
+    reason = ""
     # The owner as it is stored, which may be edited as long as the issuer stays.
     _saved_owner: str | None = None
     # What the caller wishes is not what another process may have stored.
@@ -180,6 +206,20 @@ class ClientRegistration(LeasedModel, RememberingModel):
     live = models.BooleanField(null=True, default=True, editable=False)
     status = models.CharField(
         _("status"), max_length=16, choices=Status.choices, default=Status.DRAFT, editable=False
+    )
+    #: How the client came about; see ``mechanisms.py``. The row of an earlier release is "dynamic",
+    #: and so is one that a process of that release still writes, hence the database's default.
+    mechanism = models.CharField(
+        _("mechanism"),
+        max_length=20,
+        choices=Mechanism.choices,
+        default=Mechanism.DYNAMIC,
+        db_default=Mechanism.DYNAMIC.value,
+        editable=False,
+    )
+    #: The last part of a metadata document's URL, which is the client ID.
+    document_slug = models.CharField(
+        max_length=16, blank=True, default="", db_default="", editable=False, db_index=True
     )
     requested_metadata = models.JSONField(
         _("requested metadata"),
@@ -228,7 +268,8 @@ class ClientRegistration(LeasedModel, RememberingModel):
             ("reveal_clientregistration", "Can see client secrets"),
         ]
         constraints = [
-            models.UniqueConstraint(fields=["key_digest", "live"], name="dcr_one_live_per_key")
+            models.UniqueConstraint(fields=["key_digest", "live"], name="dcr_one_live_per_key"),
+            models.CheckConstraint(name="dcr_mechanism", condition=_INVARIANTS),
         ]
         indexes = [
             models.Index(fields=["status", "client_secret_expires_at"], name="dcr_expiry"),
@@ -284,7 +325,7 @@ class ClientRegistration(LeasedModel, RememberingModel):
         except NotAllowedError as exc:
             raise ValidationError({"owner": str(exc)}) from exc
         try:
-            faults = protocol.client_metadata_faults(self.asked)
+            faults = protocol.client_metadata_faults(self.asked, complete=self._states_all)
         except NotAllowedError as exc:
             faults = [str(exc)]
         if faults:
@@ -360,8 +401,12 @@ class ClientRegistration(LeasedModel, RememberingModel):
         """The members of which ``granted`` has another value than the requested one."""
         if not granted:
             return {}
-        offer = self.server.metadata
-        return protocol.differences(self.asked, granted, server_metadata=offer)
+        offer, asked = self.server.metadata, self.asked
+        method = granted.get("token_endpoint_auth_method")
+        if self.mechanism != Mechanism.DYNAMIC and method:
+            # It is what the site itself or a person has stated, for lack of a wish.
+            asked = {"token_endpoint_auth_method": method, **asked}
+        return protocol.differences(asked, granted, server_metadata=offer)
 
     def request_metadata(self, metadata: dict[str, Any]) -> None:
         """Set the client metadata to request, and whether what was granted differs from it.
@@ -370,8 +415,13 @@ class ClientRegistration(LeasedModel, RememberingModel):
         metadata that must not be sent.
         """
         self.requested_metadata = metadata
-        protocol.check_client_metadata(self.asked)
+        protocol.check_client_metadata(self.asked, complete=self._states_all)
         self.has_drift = self._drifts(self.metadata)
+
+    @property
+    def _states_all(self) -> bool:
+        # What is in a server's console nobody need repeat here.
+        return bool(self.mechanism != Mechanism.PRE_REGISTERED)
 
     def conditions(self) -> str:
         """What the server's answers depend on here: what is asked, and what its row says."""
@@ -571,10 +621,16 @@ class ClientRegistration(LeasedModel, RememberingModel):
 
     def has_twin(self, client_id: str | None) -> bool:
         """Whether another live row holds this client of the same server."""
-        known = digest(self.server.issuer, client_id or "")
+        return self.twins(client_id or "").exists() or self._has_public_twin(client_id)
+
+    def twins(self, client_id: str | None = None) -> ClientRegistrationQuerySet:
+        """The other live rows that hold this client, or ``client_id``, of the same server."""
+        known = digest(self.server.issuer, self.client_id if client_id is None else client_id)
+        rows = type(self).objects.using(self._alias).filter(client_digest=known)
+        return rows.exclude(pk=self.pk)
+
+    def _has_public_twin(self, client_id: str | None) -> bool:
         others = type(self).objects.using(self._alias).exclude(pk=self.pk)
-        if others.filter(client_digest=known).exists():
-            return True
         public = others.live().filter(server=self.server, client_digest=None, client_id=client_id)
         return client_id in public.values_list("client_id", flat=True)  # letter case counts
 
@@ -623,6 +679,51 @@ class ClientRegistration(LeasedModel, RememberingModel):
         values.pop("client_id")  # names the tombstone, and opens nothing
         return self._write(release=True, event={"outcome": Status.REVOKED.value}, **values)
 
+    def publish(
+        self,
+        members: dict[str, Any],
+        warnings: Sequence[str],
+        *,
+        others: Sequence[ClientRegistration] = (),
+    ) -> bool:
+        """Save what a metadata document says, as an active client, and release the row.
+
+        ``others`` are the rows of the same client at other servers, which take the wishes over.
+        Returns False, having changed nothing, where another process has taken the row over.
+        """
+        wishes = {"requested_metadata": self.requested_metadata, "metadata": members}
+        values = {
+            **wishes,
+            "status": Status.ACTIVE,
+            "deviations": [text.clean(warning, 300) for warning in warnings],
+            "last_error": "",
+            "has_drift": self._drifts(members),
+            "event": {"outcome": Status.ACTIVE.value},
+        }
+        if self.live:
+            values["client_digest"] = digest(self.server.issuer, self.client_id)
+        self.interrupted = False
+        with transaction.atomic(using=self._alias):
+            if not self._write(release=True, **values):
+                return False
+            for other in others:
+                moment = {"updated_at": other._next_moment(), "has_drift": other._drifts(members)}
+                other._row().update(**wishes, **moment)
+        return True
+
+    def note_wishes(self) -> None:
+        """Save what is asked for, which nobody can ask the server."""
+        self.has_drift = self._drifts(self.metadata)
+        self.save(update_fields=["requested_metadata", "has_drift", "updated_at"])
+
+    def confirm(self) -> bool:
+        """Release a row that holds all there is to know of its client, and record that."""
+        return self._write(release=True, event={"outcome": self.status})
+
+    def withdraw(self) -> None:
+        """Delete a row that was inserted and came to nothing, if this process still holds it."""
+        self._row().filter(self.owned_by_me()).delete()
+
     def note(self, action: str) -> bool:
         """Write an event that changes nothing; False where another process holds the row."""
         held = self.claim(*Status, task=action)
@@ -641,16 +742,25 @@ class ClientRegistration(LeasedModel, RememberingModel):
     ) -> bool:
         written = super()._write(fence, **values)
         if written and event:
-            record(self, self.task, **event)
+            record(self, self.task, note=self.reason, **event)
+            self.reason = ""
         return written
 
-    def successor(self) -> ClientRegistration:
-        """Create a draft that takes over the key of this row, which stays as a record."""
+    def successor(
+        self, mechanism: str = Mechanism.DYNAMIC, *, action: str = "retry"
+    ) -> ClientRegistration:
+        """Create a draft that takes over the key of this row, which stays as a record.
+
+        ``action`` is what the history calls this.
+        """
         past = {"live": None, "client_digest": None, "updated_at": self._next_moment()}
 
         def succeed() -> ClientRegistration:
             draft = type(self)(
-                server=self.server, owner=self.owner, requested_metadata=self.requested_metadata
+                server=self.server,
+                owner=self.owner,
+                mechanism=mechanism,
+                requested_metadata=self.requested_metadata,
             )
             with transaction.atomic(using=self._alias):
                 self._row().update(**past)
@@ -659,7 +769,7 @@ class ClientRegistration(LeasedModel, RememberingModel):
 
         draft = retry_on_db_error(succeed, self._alias)
         self.live = None
-        record(self, "retry", self.status)
+        record(self, action, self.status)
         return draft
 
     def replace(self, predecessor: ClientRegistration) -> bool:

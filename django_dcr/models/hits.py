@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import datetime, timezone
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -30,7 +30,7 @@ def _statement() -> str:
     return (
         f"SELECT {', '.join(columns)} "  # noqa: S608
         f"FROM {tables[0]} r JOIN {tables[1]} s ON s.id = r.server_id "
-        "WHERE r.key_digest = %s AND r.live = %s"
+        "WHERE r.key_digest IN (%s, %s) AND r.live = %s"
     )
 
 
@@ -39,18 +39,29 @@ _SQL = _statement()
 
 
 def live_registration(issuer: str, owner: str) -> ClientRegistration | None:
-    """Return the live registration of ``owner`` at ``issuer``, its server loaded with it."""
+    """Return the live registration of ``owner`` at ``issuer``, its server loaded with it.
+
+    Where the owner has none and the server's row says that the site's own client is shared,
+    that one.
+    """
+    found = {row.key_digest: row for row in _live(issuer, owner)}
+    site = found.get(digest(issuer, ""))
+    shared = site if site is not None and site.server.shared else None
+    return found.get(digest(issuer, owner), shared)
+
+
+def _live(issuer: str, owner: str) -> Iterator[ClientRegistration]:
     alias = router.db_for_write(ClientRegistration)  # a replica may lag
     manager = ClientRegistration._default_manager.db_manager(alias)
-    for registration in manager.raw(_SQL, [digest(issuer, owner), True]):
+    keys = [digest(issuer, owner), digest(issuer, "")]
+    for registration in manager.raw(_SQL, [*keys, True]):
         found = registration.__dict__
         theirs = {name: found.pop(_PREFIX + name) for name in _NAMES}
         for name, convert in _CONVERTERS.items():
             if theirs[name] is not None:
                 theirs[name] = convert(theirs[name], alias)
         registration.server = AuthorizationServer.from_db(alias, _NAMES, theirs.values())
-        return registration
-    return None
+        yield registration
 
 
 def _converter(field: models.Field[Any, Any]) -> Callable[[Any, str], Any] | None:

@@ -53,6 +53,9 @@ class RegistrationEvent(models.Model):
     #: Whether a renewal brought a new secret; null for all other actions.
     new_secret = models.BooleanField(null=True)
 
+    #: Why it was done so, where there was a choice; in this app's own words.
+    note = models.CharField(max_length=200, blank=True, default="", db_default="")
+
     class Meta:
         verbose_name = _("event")
         verbose_name_plural = _("events")
@@ -69,6 +72,7 @@ def record(
     *,
     error: str = "",
     new_secret: bool | None = None,
+    note: str = "",
 ) -> None:
     """Write an event, and delete all but the newest ``MAX_EVENTS`` of the registration.
 
@@ -85,6 +89,7 @@ def record(
                 outcome=outcome,
                 error=error,
                 new_secret=new_secret,
+                note=note,
             )
             oldest = events.order_by("-pk").values_list("pk", flat=True)[MAX_EVENTS:]
             for pk in oldest[:1]:

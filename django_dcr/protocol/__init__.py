@@ -21,14 +21,31 @@ from django_dcr.protocol.authorization import (
     is_invalid_client,
     requested_scope,
 )
+from django_dcr.protocol.client_documents import MAX_AGE as DOCUMENT_MAX_AGE
+from django_dcr.protocol.client_documents import (
+    age_warnings,
+    client_document,
+    document_body,
+    document_faults,
+    document_method,
+    document_url_fault,
+    document_warnings,
+)
 from django_dcr.protocol.errors import Reply, check_status
 from django_dcr.protocol.json import encode, parse_object, storable
-from django_dcr.protocol.members import METADATA_MEMBERS, merge_metadata, names_secret
+from django_dcr.protocol.members import (
+    METADATA_MEMBERS,
+    SECRET_METHODS,
+    merge_metadata,
+    names_secret,
+)
 from django_dcr.protocol.policy import check_client_metadata, client_metadata_faults
 from django_dcr.protocol.registration_requests import (
+    as_stored,
     client_metadata,
     differences,
     registration_request,
+    secret_method,
     update_request,
     warnings,
 )
@@ -52,10 +69,14 @@ from django_dcr.protocol.server_metadata import (
 
 __all__ = [
     "AUTHENTICATION_METHODS",
+    "DOCUMENT_MAX_AGE",
     "MAX_CLOCK_OFFSET",
     "METADATA_MEMBERS",
+    "SECRET_METHODS",
     "ClientInformation",
     "Reply",
+    "age_warnings",
+    "as_stored",
     "check_authentication_method",
     "check_client_metadata",
     "check_id_token",
@@ -68,11 +89,17 @@ __all__ = [
     "check_status",
     "check_trusted_origin",
     "client_authentication",
+    "client_document",
     "client_information",
     "client_metadata",
     "client_metadata_faults",
     "code_challenge_method",
     "differences",
+    "document_body",
+    "document_faults",
+    "document_method",
+    "document_url_fault",
+    "document_warnings",
     "encode",
     "endpoint",
     "entity_tag",
@@ -85,6 +112,7 @@ __all__ = [
     "redirect_target",
     "registration_request",
     "requested_scope",
+    "secret_method",
     "storable",
     "unusable_endpoints",
     "update_request",

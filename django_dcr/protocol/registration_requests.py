@@ -5,15 +5,18 @@ RFC 7591 section 3.1 (registration) and RFC 7592 section 2.2 (update).
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Iterable, Mapping
 from types import MappingProxyType
 from typing import Any
 
-from django_dcr.exceptions import UnsupportedError
+from django_dcr.exceptions import NotAllowedError, UnsupportedError
 from django_dcr.protocol.authentication import AUTHENTICATION_METHODS
+from django_dcr.protocol.json import encode
 from django_dcr.protocol.members import (
     ASSIGNED_MEMBERS,
     NEVER_GRANTED,
+    SECRET_METHODS,
     is_empty,
     merge_metadata,
     normalize_name,
@@ -54,6 +57,29 @@ def client_metadata(*layers: Mapping[str, Any], owner: str = "") -> dict[str, An
 
 def _is_strings(value: object) -> bool:
     return isinstance(value, (list, tuple)) and all(isinstance(item, str) for item in value)
+
+
+def as_stored(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """Return metadata as a JSON column gives it back, to be compared with it.
+
+    Raises NotAllowedError for what is not one JSON object.
+    """
+    try:
+        return dict(json.loads(encode(metadata)))
+    except (TypeError, ValueError) as exc:
+        raise NotAllowedError("Client metadata is one JSON object; this is not.") from exc
+
+
+def secret_method(server_metadata: Mapping[str, Any], *, has_secret: bool) -> str:
+    """Return how a client authenticates that states no method (RFC 7591 section 2).
+
+    With a secret, the first way of sending one that the server offers; without, "none".
+    """
+    if not has_secret:
+        return "none"
+    offered = strings(server_metadata, "token_endpoint_auth_methods_supported") or []
+    usable = [name for name in AUTHENTICATION_METHODS if name in offered and name in SECRET_METHODS]
+    return usable[0] if usable else "client_secret_basic"
 
 
 def registration_request(

@@ -7,8 +7,10 @@ before anything is sent.
 
 from __future__ import annotations
 
+from django_dcr.services.adoption import adopt
 from django_dcr.services.configuration import read, revoke, update
 from django_dcr.services.discovery import discover
+from django_dcr.services.documents import inspect_document
 from django_dcr.services.login import (
     check_id_token,
     check_login,
@@ -27,8 +29,10 @@ from django_dcr.services.provision import get_or_register
 from django_dcr.services.reconciliation import reconcile, retry
 from django_dcr.services.registration import register
 from django_dcr.services.renewal import renew, renew_if_due
+from django_dcr.services.replacement import replace
 
 __all__ = [
+    "adopt",
     "check_id_token",
     "check_login",
     "check_login_request",
@@ -38,6 +42,7 @@ __all__ = [
     "discover",
     "for_login",
     "get_or_register",
+    "inspect_document",
     "login_attempt",
     "login_endpoint",
     "login_scope",
@@ -47,6 +52,7 @@ __all__ = [
     "register",
     "renew",
     "renew_if_due",
+    "replace",
     "resume_login",
     "retry",
     "revoke",

@@ -19,11 +19,14 @@ from django_dcr.exceptions import (
 )
 from django_dcr.fields import Secret
 from django_dcr.lifecycle import ACTIONS, Status
+from django_dcr.mechanisms import Mechanism
 from django_dcr.models import AuthorizationServer, ClientRegistration
+from django_dcr.services import documents
 from django_dcr.services.discovery import discover_for
 from django_dcr.services.operation import (
     Operation,
     announce,
+    check_possible,
     check_state,
     conflict,
     mark_gone,
@@ -50,8 +53,10 @@ def read(registration: ClientRegistration) -> ClientRegistration:
         doubtful = [Status.REVOKING]
     else:
         doubtful = [] if registration.rivals().exists() else [Status.GONE]
-    with operation(registration, "read") as work, work.lease(Status.ACTIVE, *doubtful):
-        fetch(work, release=True)
+    with operation(registration, "read") as work:
+        check_possible(registration, "read")
+        with work.lease(Status.ACTIVE, *doubtful):
+            fetch(work, release=True)
     return registration
 
 
@@ -76,6 +81,9 @@ def update(registration: ClientRegistration) -> ClientRegistration:
     ``drift``. Raises UnsupportedError where the server offers no updates, and any DCRError.
     """
     with operation(registration, "update") as work:
+        check_possible(registration, "update")
+        if registration.mechanism == Mechanism.METADATA_DOCUMENT:
+            return documents.change(work)
         server = discover_for(registration)
         asked = registration.asked
         request = protocol.registration_request(asked, server.metadata)
@@ -106,7 +114,10 @@ def revoke(registration: ClientRegistration, *, forget: bool = False) -> ClientR
         if not ACTIONS["revoke"].allows(registration):
             registration.reload()  # closing by what was so a while ago could lose a client
         note = ""
-        if ACTIONS["revoke"].allows(registration) and registration.is_shared:
+        if registration.mechanism == Mechanism.METADATA_DOCUMENT:
+            check_state(registration, *ACTIONS["forget"].statuses)
+            note = documents.closing_note(registration)
+        elif ACTIONS["revoke"].allows(registration) and registration.is_shared:
             note = "Another registration uses this client, so it was not deleted at the server."
         elif ACTIONS["revoke"].allows(registration):
             try:
@@ -290,6 +301,7 @@ def _check_forgettable(registration: ClientRegistration, forget: bool) -> None:
     action = ACTIONS["forget" if forget else "revoke"]
     check_state(registration, *action.statuses)
     if not forget:
+        check_possible(registration, "revoke")
         raise UnsupportedError(
             f"The server gave registration {registration.pk} no means to be deleted. Delete the "
             "client there by hand, then close it with: "

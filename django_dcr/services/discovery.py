@@ -89,6 +89,9 @@ def _may_ask(server: AuthorizationServer) -> bool:
 
 def _ask_again(server: AuthorizationServer, *, insists: bool = False) -> AuthorizationServer:
     where = errors_at(server.issuer, "discover")
+    if server.metadata_by_hand:
+        with where:
+            return _entered(server)
     try:
         with where:
             outage = _fetch(server)
@@ -104,11 +107,21 @@ def _ask_again(server: AuthorizationServer, *, insists: bool = False) -> Authori
     return server
 
 
+def _entered(server: AuthorizationServer) -> AuthorizationServer:
+    """Return a server whose metadata a person wrote, and which is never asked for it."""
+    if server.has_metadata:
+        return server
+    raise UnsupportedError(
+        "The metadata of this server is entered by hand, and none is stored. Store it with: "
+        f"manage.py dcr_server {server.issuer} --metadata FILE"
+    )
+
+
 def _fetch(server: AuthorizationServer) -> DCRError | None:
     """Ask each well-known place in turn, store one document, or return why there is none."""
     tried: list[tuple[str, DCRError]] = []
     found: tuple[dict[str, Any], str, transport.Reply] | None = None
-    for url in protocol.well_known_urls(server.issuer):
+    for url in server.metadata_places:
         try:
             document, reply = _ask(server, url)
         except ConflictError:

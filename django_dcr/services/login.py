@@ -24,6 +24,7 @@ from django_dcr.exceptions import (
     RequestRejectedError,
     errors_at,
 )
+from django_dcr.mechanisms import MECHANISMS, refusal
 from django_dcr.models import (
     AuthorizationServer,
     ClientRegistration,
@@ -270,6 +271,8 @@ def _find_out(registration: ClientRegistration) -> None:
         if registration.client_secret != used or _was_told(registration):
             return
         registration.note_refusal()
+        if refusal(registration, "read"):
+            raise _refusal(registration)
         try:
             fetch(work)
         except RegistrationGoneError:
@@ -288,11 +291,11 @@ def _was_told(registration: ClientRegistration) -> bool:
 
 
 def _refusal(registration: ClientRegistration, more: str = "") -> RequestRejectedError:
+    issuer, advice = registration.server.issuer, MECHANISMS[registration.mechanism].when_refused
     return RequestRejectedError(
         "The token endpoint refused this client's credentials (invalid_client), so nobody can "
-        f"log in. Ask for a new secret: manage.py dcr_renew {registration.pk}; if the server has "
-        f"none, revoke this registration and register again.{more}",
-        issuer=registration.server.issuer,
+        f"log in. {advice.format(pk=registration.pk, issuer=issuer)}{more}",
+        issuer=issuer,
         step=STEP,
         error="invalid_client",
     )

@@ -33,9 +33,11 @@ from django_dcr.exceptions import (
     NetworkError,
     NotStoredError,
     RegistrationGoneError,
+    UnsupportedError,
     errors_at,
 )
-from django_dcr.lifecycle import STATES, Status
+from django_dcr.lifecycle import Status, state_of
+from django_dcr.mechanisms import refusal
 from django_dcr.models import AuthorizationServer, ClientRegistration
 from django_dcr.services.outages import note_outcome
 from django_dcr.services.runs import current_run
@@ -230,14 +232,22 @@ def mark_gone(registration: ClientRegistration, refusal: RegistrationGoneError) 
 def check_state(registration: ClientRegistration, *statuses: Status) -> None:
     """Raise ConflictError, with the next step, unless the row is in one of ``statuses``."""
     if registration.status not in statuses:
-        raise conflict(registration, STATES[Status(registration.status)].next_step)
+        raise conflict(registration, state_of(registration).next_step)
+
+
+def check_possible(registration: ClientRegistration, action: str) -> None:
+    """Raise UnsupportedError, in the mechanism's own terms, where the action cannot be done."""
+    refused = refusal(registration, action)
+    if refused:
+        raise UnsupportedError(f"Registration {registration.pk} {refused}.")
 
 
 def conflict(
     registration: ClientRegistration, what: str, *, retry_after: int | None = None
 ) -> ConflictError:
+    issuer = registration.server.issuer
     return ConflictError(
-        f"Registration {registration.pk} {what.format(pk=registration.pk)}.",
+        f"Registration {registration.pk} {what.format(pk=registration.pk, issuer=issuer)}.",
         retry_after=retry_after,
     )
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from datetime import timedelta
@@ -21,6 +20,7 @@ from django_dcr.exceptions import (
     errors_at,
 )
 from django_dcr.lifecycle import ACTIONS
+from django_dcr.mechanisms import refusal
 from django_dcr.models import (
     AuthorizationServer,
     ClientRegistration,
@@ -29,8 +29,14 @@ from django_dcr.models import (
     live_registration,
 )
 from django_dcr.services.calm import admit_at, admitted
+from django_dcr.services.choice import register_by_choice
 from django_dcr.services.configuration import recover, update
-from django_dcr.services.operation import attempts, check_state, refuse_inside_atomic
+from django_dcr.services.operation import (
+    attempts,
+    check_possible,
+    check_state,
+    refuse_inside_atomic,
+)
 from django_dcr.services.reconciliation import settle
 from django_dcr.services.registration import STEP, register
 from django_dcr.services.renewal import renew
@@ -49,7 +55,7 @@ def get_or_register(
     sent again until a pause has passed: till then its error is raised, with ``retry_after``.
     """
     with errors_at(issuer, STEP):
-        return _usable(issuer, owner, None if metadata is None else _as_stored(metadata))
+        return _usable(issuer, owner, None if metadata is None else protocol.as_stored(metadata))
 
 
 def _usable(issuer: str, owner: str, metadata: dict[str, Any] | None) -> ClientRegistration:
@@ -67,8 +73,13 @@ def _usable(issuer: str, owner: str, metadata: dict[str, Any] | None) -> ClientR
         registration = _recovered(registration)
     if registration.secret_has_expired:
         registration = _renewed(registration)
-    if metadata is not None and registration.requested_metadata != metadata:
+    # What one of many owners requests changes nothing for the others.
+    is_own = registration.owner == owner
+    if is_own and metadata is not None and registration.requested_metadata != metadata:
         registration.request_metadata(metadata)
+        if refusal(registration, "update"):
+            registration.note_wishes()  # for a person, who has to carry them out at the server
+            return registration
         with admitted(registration, "update"):
             update(registration)
     return registration
@@ -79,13 +90,15 @@ def register_named(
     registration: ClientRegistration,
     *,
     initial_access_token: str | None = None,
+    mechanism: str | None = None,
     if_missing: bool = False,
 ) -> ClientRegistration:
     """Register a client for the issuer and the owner that somebody named, as ``live_or_new()``.
 
-    With ``if_missing`` a registration that is there already is made usable instead, and updated
-    to what this one requests. Raises ConflictError where there is one and ``if_missing`` is not
-    given, before anything is sent, and what ``register()`` and ``get_or_register()`` raise.
+    By ``mechanism``, or by the first that is possible. With ``if_missing`` a registration that
+    is there already is made usable instead, and updated to what this one requests. Raises
+    ConflictError where there is one and ``if_missing`` is not given, before anything is sent,
+    and what ``register()`` and ``get_or_register()`` raise.
     """
     issuer, owner = registration.server.issuer, registration.owner
     unsent = ACTIONS["register"].statuses
@@ -95,19 +108,16 @@ def register_named(
         if registration.status in unsent:
             registration.server = AuthorizationServer.objects.for_issuer(issuer)
             try:
+                if mechanism is None:
+                    return register_by_choice(
+                        registration, initial_access_token=initial_access_token
+                    )
+                registration.mechanism = mechanism
                 return register(registration, initial_access_token=initial_access_token)
             except ConflictError:
                 if not if_missing:
                     raise  # another process was faster
         return get_or_register(issuer, owner, metadata=registration.requested_metadata)
-
-
-def _as_stored(metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the metadata as a JSON column gives it back, to be compared with it."""
-    try:
-        return dict(json.loads(protocol.encode(metadata)))
-    except (TypeError, ValueError) as exc:
-        raise NotAllowedError("Client metadata is one JSON object; this is not.") from exc
 
 
 def _registered(
@@ -125,7 +135,7 @@ def _registered(
     if registration is None:
         refuse_inside_atomic()
         registration = _draft(issuer, owner, metadata)
-    elif metadata is not None:
+    elif metadata is not None and registration.owner == owner:
         registration.request_metadata(metadata)
     with admitted(registration, STEP):
         return _registered_by_one(registration)
@@ -133,7 +143,7 @@ def _registered(
 
 def _registered_by_one(registration: ClientRegistration) -> ClientRegistration:
     try:
-        return register(registration)
+        return register_by_choice(registration)
     except ConflictError:
         # What another process is registering, has registered, or has failed to.
         found = live_registration(registration.server.issuer, registration.owner)
@@ -149,8 +159,10 @@ def _draft(issuer: str, owner: str, metadata: dict[str, Any] | None) -> ClientRe
     check_owner(owner)
     server = AuthorizationServer.objects.for_issuer(issuer)
     admit_at(server)
+    owner = "" if server.shared else owner
     last = ClientRegistration.objects.primary().for_key(issuer, owner).order_by("-pk").first()
     if last is not None and last.status == Status.GONE:
+        check_possible(last, "retry")
         raise ConflictError(
             f"The server no longer accepts registration {last.pk}, and a new client is a "
             f"person's decision: manage.py dcr_reconcile --retry {last.pk}"

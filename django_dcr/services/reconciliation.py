@@ -4,20 +4,18 @@ from __future__ import annotations
 
 from contextlib import suppress
 
-from django.db import IntegrityError
-
 from django_dcr.exceptions import DCRError, errors_at
-from django_dcr.models import ClientRegistration, Status
+from django_dcr.models import ClientRegistration, Mechanism, Status
 from django_dcr.services.configuration import recover, revoke, revoke_replaced
 from django_dcr.services.operation import (
+    check_possible,
     check_state,
-    conflict,
-    log,
     operation,
     refuse_inside_atomic,
 )
-from django_dcr.services.registration import STEP, register
+from django_dcr.services.registration import STEP
 from django_dcr.services.renewal import finish_renewal
+from django_dcr.services.replacement import register_again
 from django_dcr.services.runs import one_run
 
 
@@ -70,6 +68,10 @@ def _settle_orphan(registration: ClientRegistration) -> None:
     elif registration.has_twin(registration.client_id):
         if registration.claim(Status.ACTIVE, task="reconcile"):
             registration.clear("Another registration has this client.")
+    elif registration.mechanism == Mechanism.PRE_REGISTERED:
+        # A person's own client is not deleted because its adoption was interrupted.
+        if registration.claim(Status.ACTIVE, task="reconcile"):
+            registration.clear("Its adoption was interrupted; adopt it again.")
     else:
         revoke(registration)
 
@@ -84,13 +86,8 @@ def retry(registration: ClientRegistration) -> ClientRegistration:
     with operation(registration, STEP):
         registration.reload()  # another person may have decided a moment ago
         check_state(registration, Status.UNKNOWN, Status.GONE)
-        try:
-            draft = registration.successor()
-        except IntegrityError as exc:
-            what = "cannot be tried again: its owner has another registration at this server"
-            raise conflict(registration, what) from exc
-        log("Replaced", draft, replaced=registration)
-        return register(draft)
+        check_possible(registration, "retry")
+        return register_again(registration, registration.mechanism, action="retry")
 
 
 def settle(registration: ClientRegistration) -> None:
@@ -98,6 +95,12 @@ def settle(registration: ClientRegistration) -> None:
     if registration.status == Status.REGISTERING and registration.claim(
         Status.REGISTERING, task="reconcile"
     ):
+        if registration.mechanism == Mechanism.METADATA_DOCUMENT:  # no server was told of it
+            if registration.live:
+                registration.fail("The process that published this ended half-way.", Status.DRAFT)
+            else:
+                registration.withdraw()  # what it was to replace is there
+            return
         registration.fail(
             "The process that sent this ended before the answer came; the server may hold a "
             "client that cannot be named.",

@@ -20,9 +20,18 @@ from django_dcr.exceptions import (
     NotAllowedError,
     NotStoredError,
 )
+from django_dcr.mechanisms import Mechanism
 from django_dcr.models import AuthorizationServer, ClientRegistration, InDoubtError, Status
+from django_dcr.services import documents
 from django_dcr.services.discovery import discover_for
-from django_dcr.services.operation import Operation, announce, conflict, operation, unusable
+from django_dcr.services.operation import (
+    Operation,
+    announce,
+    check_possible,
+    conflict,
+    operation,
+    unusable,
+)
 from django_dcr.services.outages import note_outcome
 from django_dcr.text import SensitiveText, clean
 
@@ -42,7 +51,7 @@ COLLISION = (
 def register(
     registration: ClientRegistration, *, initial_access_token: str | None = None
 ) -> ClientRegistration:
-    """Register the client of a draft or rejected row (RFC 7591 section 3).
+    """Register the client of a draft or rejected row (RFC 7591 section 3), or publish its document.
 
     The intent is committed before the request. ``initial_access_token`` is sent in place of
     the server row's and is not stored. Raises RequestRejectedError where the server says no
@@ -53,9 +62,14 @@ def register(
     if initial_access_token is not None:
         initial_access_token = SensitiveText(initial_access_token)
     with operation(registration, STEP) as work:
+        check_possible(registration, "register")
+        registration.check_attached()
+        if registration.mechanism == Mechanism.METADATA_DOCUMENT:
+            body = documents.prepare(registration)
+            _commit_intent(work)
+            return documents.publish(registration, body)
         # A successor, which is not live yet, is registered in the middle of a renewal.
         work.has_begun = not registration.live
-        registration.check_attached()
         asked = registration.asked
         if not registration.server.is_fresh:  # what cannot be sent is no reason to ask the server
             protocol.check_client_metadata(asked)
@@ -113,8 +127,9 @@ def warn(server: AuthorizationServer, asked: Mapping[str, Any]) -> None:
 def _commit_intent(work: Operation) -> None:
     registration = work.registration
     if registration.pk is not None:
-        wishes = registration.requested_metadata
-        intent = {"status": Status.REGISTERING, "requested_metadata": wishes}
+        intent: dict[str, Any] = {"status": Status.REGISTERING, "client_digest": None}
+        for name in ("requested_metadata", "mechanism", "document_slug", "client_id", "metadata"):
+            intent[name] = getattr(registration, name)
         # What another caller has just failed with is not tried once more after it.
         seen = registration.status
         statuses = (each for each in _NEVER_SENT if not registration.is_calm or each == seen)

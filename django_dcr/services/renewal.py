@@ -4,19 +4,23 @@ from __future__ import annotations
 
 from contextlib import suppress
 
-from django.db import IntegrityError
 from django.utils import timezone
 
 from django_dcr import signals
 from django_dcr.conf import conf
-from django_dcr.exceptions import InvalidResponseError, UnsupportedError
+from django_dcr.exceptions import UnsupportedError
 from django_dcr.models import ClientRegistration, Status
-from django_dcr.services.configuration import recover, replace_metadata, revoke_replaced
+from django_dcr.services.configuration import recover, replace_metadata
 from django_dcr.services.discovery import discover_for
-from django_dcr.services.operation import Operation, announce, conflict, operation
-from django_dcr.services.registration import COLLISION, register
-
-STEP = "update"
+from django_dcr.services.operation import Operation, announce, check_possible, operation
+from django_dcr.services.replacement import (
+    STEP,
+    check_replaceable,
+    finish,
+    left_behind,
+    put_in_place,
+    successor_of,
+)
 
 
 def renew(registration: ClientRegistration) -> ClientRegistration:
@@ -29,6 +33,7 @@ def renew(registration: ClientRegistration) -> ClientRegistration:
     the old secret kept.
     """
     with operation(registration, STEP) as work:
+        check_possible(registration, "renew")
         discover_for(registration)
         seen = registration.client_secret
         with work.lease(Status.ACTIVE, task="renew"):
@@ -39,7 +44,7 @@ def renew(registration: ClientRegistration) -> ClientRegistration:
     if successor is registration:
         announce(signals.renewed, registration)
     else:
-        _announce_successor(successor, registration)
+        finish(successor, registration)
     return successor
 
 
@@ -70,18 +75,12 @@ def finish_renewal(registration: ClientRegistration) -> bool:
         operation(registration, STEP, at_any_server=True) as work,
         work.lease(Status.ACTIVE, task="renew"),
     ):
-        successor = _interrupted_replacement(registration)
+        successor = left_behind(registration)
         if successor is None:
             return False
-        _put_in_place(successor, registration)
-    _announce_successor(successor, registration)
+        put_in_place(successor, registration)
+    finish(successor, registration)
     return True
-
-
-def _announce_successor(successor: ClientRegistration, replaced: ClientRegistration) -> None:
-    announce(signals.renewed, successor, replaced=replaced)
-    if replaced.status == Status.REVOKING:
-        revoke_replaced(replaced)
 
 
 def _renewed_in_place(work: Operation) -> bool:
@@ -98,55 +97,7 @@ def _renewed_in_place(work: Operation) -> bool:
 
 def _successor(registration: ClientRegistration) -> ClientRegistration:
     """Register a new client in place of one whose secret is about to expire."""
+    check_replaceable(registration)
     if not registration.client_secret_expires_at:
         raise UnsupportedError("The server issued no new secret. The present one has no known end.")
-    successor = _interrupted_replacement(registration) or _register_again(registration)
-    _put_in_place(successor, registration)
-    return successor
-
-
-def _put_in_place(successor: ClientRegistration, registration: ClientRegistration) -> None:
-    try:
-        replaced = successor.replace(registration)
-    except IntegrityError as exc:
-        error = InvalidResponseError(COLLISION)
-        successor.delete()  # and never its client, which is another registration's
-        raise error from exc
-    if not replaced:
-        raise conflict(registration, "was taken over while this process waited")
-    if successor.client_id == registration.client_id:
-        # The server has renewed the very client, and to delete it would delete the successor.
-        registration.clear(f"Registration {successor.pk} holds this client now.")
-
-
-def _interrupted_replacement(registration: ClientRegistration) -> ClientRegistration | None:
-    """Return the new client that an interrupted renewal has registered already."""
-    key = registration.server.issuer, registration.owner
-    rows = ClientRegistration.objects.primary().for_key(*key)
-    unfinished = [Status.REGISTERING, Status.UNKNOWN, Status.ACTIVE]
-    left = rows.filter(pk__gt=registration.pk, live=None, status__in=unfinished).first()
-    if left is None or (left.status == Status.ACTIVE and left.secret_has_expired):
-        return None
-    if left.status != Status.ACTIVE:
-        raise conflict(
-            registration,
-            f"was being replaced by registration {left.pk}, whose answer was lost; close that "
-            f"with: manage.py dcr_revoke {left.pk} --forget, and renew again",
-        )
-    left.server = registration.server
-    return left
-
-
-def _register_again(registration: ClientRegistration) -> ClientRegistration:
-    successor = ClientRegistration(
-        server=registration.server,
-        owner=registration.owner,
-        requested_metadata=registration.requested_metadata,
-        renewed_at=timezone.now(),
-        live=None,
-    )
-    try:
-        return register(successor)
-    finally:
-        if successor.pk and successor.status in (Status.DRAFT, Status.REJECTED):
-            successor.delete()  # it never came to be, and the old row says why
+    return successor_of(registration)

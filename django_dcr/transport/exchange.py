@@ -62,7 +62,6 @@ UNSENDABLE = (
 
 # What says that the server cannot be expected to answer another request either.
 _SILENT = {UNREACHABLE, UNREACHABLE_INSIDE, UNREACHABLE_BEHIND, TLS_FAILED, BROKEN_OFF}
-_TIMED_OUT = TIMED_OUT.partition("%")[0]
 
 
 def is_silence(exc: DCRError) -> bool:
@@ -70,7 +69,9 @@ def is_silence(exc: DCRError) -> bool:
     if not isinstance(exc, NetworkError):
         return False
     reason: str = exc.args[0]
-    return reason.startswith(_TIMED_OUT) or (exc.status is None and reason in _SILENT)
+    return reason.startswith(TIMED_OUT.partition("%")[0]) or (
+        exc.status is None and reason in _SILENT
+    )
 
 
 @dataclass

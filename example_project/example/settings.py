@@ -118,6 +118,8 @@ DCR_CA_BUNDLE = env.str("DCR_CA_BUNDLE", default="")
 DCR_PROXY = env.str("DCR_PROXY", default="")
 DCR_LEASE = env.int("DCR_LEASE", default=60)
 DCR_RENEW_BEFORE = env.int("DCR_RENEW_BEFORE", default=7 * 24 * 3600)
+DCR_BASE_URL = env.str("DCR_BASE_URL", default="")
+DCR_MECHANISMS = env.list("DCR_MECHANISMS", default=["metadata_document", "dynamic"])
 DCR_TASK_RUNNER = env.str("DCR_TASK_RUNNER", default="inline")
 
 # The server: django-oauth-toolkit. Anyone may register only where that is asked for.

@@ -13,6 +13,7 @@ urlpatterns = [
     path("login", login.log_in, name="log-in"),
     path("callback", login.callback, name="callback"),
     path("logout", login.log_out, name="log-out"),
+    path("oauth/", include("django_dcr.urls")),
     # Both
     path("admin/", admin.site.urls),
     # The server

@@ -10,13 +10,14 @@ from django.views.decorators.debug import sensitive_variables
 
 from django_dcr.management import client_metadata
 from django_dcr.management.output import DCRCommand
+from django_dcr.mechanisms import AUTOMATIC
 from django_dcr.models import ClientRegistration
 from django_dcr.services.provision import register_named
 from django_dcr.text import clean
 
 
 class Command(DCRCommand):
-    help = "Register this site as a client of an authorization server (RFC 7591)."
+    help = "Make this site a client of an authorization server, by whatever way it offers."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         super().add_arguments(parser)
@@ -36,6 +37,12 @@ class Command(DCRCommand):
             help="succeed where this owner is registered there; update it to the metadata given",
         )
         parser.add_argument(
+            "--mechanism",
+            choices=AUTOMATIC,
+            help="how the client comes about (default: the first that is possible of the "
+            "server's mechanisms, or DCR_MECHANISMS)",
+        )
+        parser.add_argument(
             "--client-secret", "--initial-access-token", "--token", dest="secret", help=SUPPRESS
         )
 
@@ -49,6 +56,7 @@ class Command(DCRCommand):
         changes: list[str],
         token_file: str | None,
         if_missing: bool,
+        mechanism: str | None,
         secret: str | None,
         **options: Any,
     ) -> None:
@@ -68,7 +76,10 @@ class Command(DCRCommand):
         token = _initial_access_token(token_file)
         registration.request_metadata(client_metadata.requested(stored, document, members))
         registration = register_named(
-            registration, initial_access_token=token, if_missing=if_missing
+            registration,
+            initial_access_token=token,
+            mechanism=mechanism,
+            if_missing=if_missing,
         )
         self.write_registration(registration)
 

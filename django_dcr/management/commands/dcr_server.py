@@ -1,28 +1,20 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser
-from collections.abc import Mapping
 from typing import Any
 
 from django.core.exceptions import ValidationError
 from django.core.management import CommandError
 from django.db import models
+from django.views.decorators.debug import sensitive_variables
 
-from django_dcr.fields import digest
+from django_dcr.exceptions import InvalidResponseError
+from django_dcr.fields import SecretField, digest
+from django_dcr.management import client_metadata, secrets
 from django_dcr.management.output import DCRCommand, moment
-from django_dcr.models import AuthorizationServer
+from django_dcr.models import AuthorizationServer, check_issuer
+from django_dcr.protocol import parse_object
 from django_dcr.text import clean
-
-_EDITABLE = (
-    "issuer",
-    "name",
-    "enabled",
-    "client_metadata",
-    "trusted_origins",
-    "send_client_secret",
-    "requests_per_minute",
-    "rejects_with_503",
-)
 
 
 class Command(DCRCommand):
@@ -30,35 +22,62 @@ class Command(DCRCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         super().add_arguments(parser)
-        parser.add_argument("issuer", help="the issuer identifier, exactly as it is stored")
+        parser.add_argument("issuer", help="the issuer identifier, exactly as the server has it")
         parser.add_argument(
             "--set",
             action="append",
             default=[],
             dest="changes",
             metavar="NAME=VALUE",
-            help=f"change one of {', '.join(_EDITABLE)}; objects and lists are JSON. The issuer "
-            "can be changed while nothing is registered there",
+            help=f"one of {', '.join(_columns())}; true, false, numbers, lists and objects are "
+            "JSON; no VALUE restores the default. The issuer can be changed while nothing is "
+            "registered there",
+        )
+        parser.add_argument(
+            "--metadata",
+            metavar="FILE",
+            help='the server\'s metadata document, for a server that publishes none; "-" is '
+            "standard input. The server is then never asked for it",
+        )
+        parser.add_argument(
+            "--initial-access-token-file",
+            dest="token_file",
+            metavar="FILE",
+            help='a file that holds the token to store for registrations; "-" is standard input',
         )
         parser.add_argument(
             "--remove",
             action="store_true",
             help="remove the server, at which nothing may be registered",
         )
+        secrets.refuse_options(parser, "--initial-access-token", "--token")
 
-    def handle(self, *, issuer: str, changes: list[str], remove: bool, **options: Any) -> None:
-        server = AuthorizationServer.objects.filter(issuer_digest=digest(issuer)).first()
-        if server is None:
-            raise CommandError(
-                "No server of that issuer is stored. Add it with: manage.py dcr_discover ISSUER"
-            )
-        if remove and changes:
-            raise CommandError("Give --set or --remove, not both.")
+    @sensitive_variables()
+    def handle(
+        self,
+        *,
+        issuer: str,
+        changes: list[str],
+        token_file: str | None,
+        metadata: str | None,
+        remove: bool,
+        **options: Any,
+    ) -> None:
+        secrets.check_none_given(options)
+        if metadata == token_file == "-":
+            raise CommandError("Only one of the two files can be standard input.")
+        values = _values(changes)
+        if token_file is not None:
+            token = secrets.read(token_file, "")
+            values["initial_access_token"] = (token or "").strip() or None
+        document = client_metadata.read_document(metadata)
+        changes_it = bool(values) or document is not None
+        if remove and changes_it:
+            raise CommandError("Either change the server or give --remove, not both.")
         if remove:
-            self._remove(server)
+            self._remove(_stored(issuer))
             return
-        if changes:
-            self._change(server, dict(_read(change) for change in changes))
+        server = self._edit(issuer, values, document) if changes_it else _stored(issuer)
         self.write_document(_described(server))
 
     def _remove(self, server: AuthorizationServer) -> None:
@@ -75,9 +94,14 @@ class Command(DCRCommand):
             self.write_document(document)
         self.note("Removed.")
 
-    def _change(self, server: AuthorizationServer, values: Mapping[str, Any]) -> None:
+    @sensitive_variables()
+    def _edit(
+        self, issuer: str, values: dict[str, Any], document: dict[str, Any] | None
+    ) -> AuthorizationServer:
+        moves = values.get("issuer", issuer) != issuer
+        # A misspelt issuer need not be allowed to be corrected.
+        server = _stored(issuer) if moves else AuthorizationServer.objects.for_issuer(issuer)
         columns = {*values, "updated_at"}
-        moves = values.get("issuer", server.issuer) != server.issuer
         if moves and not server.shares_origin(values["issuer"]):
             server.initial_access_token = None  # it is for the server that it was stored for
             columns.add("initial_access_token")
@@ -86,38 +110,73 @@ class Command(DCRCommand):
         try:
             server.full_clean()
         except ValidationError as exc:
-            lines = [f"{name}: {' '.join(said)}" for name, said in exc.message_dict.items()]
-            raise CommandError("\n".join(lines)) from exc
+            faults = [f"{name}: {' '.join(said)}" for name, said in exc.message_dict.items()]
+            raise CommandError("\n".join(["Nothing was changed.", *faults])) from exc
         if moves:
             columns |= server.forget_metadata()
             self.note("Find out what the server offers with: manage.py dcr_discover ISSUER")
+        if document is not None:
+            server.enter_metadata(document)
         server.save(update_fields=columns)
+        return server
 
 
-def _read(change: str) -> tuple[str, Any]:
-    name, equals, text = change.partition("=")
-    if name not in _EDITABLE or not equals:
-        raise CommandError(f"--set takes NAME=VALUE, with one of {', '.join(_EDITABLE)}.")
-    if name == "trusted_origins" and not text.startswith("["):
-        return name, text.split()
-    field = AuthorizationServer._meta.get_field(name)
-    if isinstance(field, models.BooleanField):
-        if text not in ("true", "false"):
-            raise CommandError(f"--set {name} takes true or false.")
-        return name, text == "true"
+def _columns() -> dict[str, models.Field[Any, Any]]:
+    """Return the columns that an operator edits, but for secrets."""
+    return {
+        field.name: field
+        for field in AuthorizationServer._meta.concrete_fields
+        if field.editable and not isinstance(field, SecretField) and field.name not in _IDENTITY
+    }
+
+
+_IDENTITY = ("id", "issuer_digest")
+
+
+def _stored(issuer: str) -> AuthorizationServer:
+    server = AuthorizationServer.objects.filter(issuer_digest=digest(issuer)).first()
+    if server is None:
+        check_issuer(issuer)
+        raise CommandError(
+            f"No server of this issuer is stored. Ask it with: manage.py dcr_discover {issuer}"
+        )
+    return server
+
+
+def _values(assignments: list[str]) -> dict[str, Any]:
+    columns, values = _columns(), {}
+    for assignment in assignments:
+        name, equals, text = assignment.partition("=")
+        if name not in columns:
+            raise CommandError(
+                f"{clean(name, 60)} is not a column to set; choose from {', '.join(columns)}."
+            )
+        if not equals:
+            raise CommandError("--set takes NAME=VALUE, such as --set enabled=false")
+        values[name] = _value(columns[name], text)
+    return values
+
+
+def _value(field: models.Field[Any, Any], text: str) -> Any:
+    if not text:
+        return field.get_default()
+    if isinstance(field, (models.TextField, models.CharField)):
+        return text
+    if field.name == "trusted_origins" and not text.startswith("["):
+        return text.split()
     try:
-        value = field.formfield().clean(text)  # type: ignore[union-attr]
-    except ValidationError as exc:
-        raise CommandError(f"--set {name}: {' '.join(exc.messages)}") from exc
-    return name, field.get_default() if value is None else value  # type: ignore[union-attr]
+        return parse_object(b'{"value":' + text.encode(errors="surrogateescape") + b"}")["value"]
+    except (InvalidResponseError, KeyError) as exc:
+        raise CommandError(
+            f"--set {field.name} takes JSON, such as true, 60 or a list in brackets."
+        ) from exc
 
 
 def _described(server: AuthorizationServer) -> dict[str, Any]:
-    token = server.initial_access_token
     return {
         "id": server.pk,
-        **{name: getattr(server, name) for name in _EDITABLE},
-        "initial_access_token": None if token is None else str(token),
+        **{name: getattr(server, name) for name in _columns()},
+        "has_initial_access_token": server.initial_access_token is not None,
         "registrations": server.registrations.count(),
         "metadata_url": server.metadata_url,
         "fetched_at": moment(server.fetched_at),

@@ -1,0 +1,97 @@
+"""Which mechanism a new client comes about by: the first that server and site both can."""
+
+from __future__ import annotations
+
+import logging
+
+from django_dcr import protocol
+from django_dcr.conf import conf
+from django_dcr.exceptions import InvalidResponseError, UnsupportedError
+from django_dcr.lifecycle import Status
+from django_dcr.mechanisms import Mechanism
+from django_dcr.models import AuthorizationServer, ClientRegistration
+from django_dcr.services import documents
+from django_dcr.services.discovery import discover
+from django_dcr.services.registration import register
+from django_dcr.text import clean
+
+logger = logging.getLogger("django_dcr")
+
+
+def register_by_choice(
+    registration: ClientRegistration, *, initial_access_token: str | None = None
+) -> ClientRegistration:
+    """Register a row that has no client yet, by the first mechanism that is possible.
+
+    That is the server row's ``mechanisms``, else DCR_MECHANISMS; why one was passed over is in
+    the log and in the row's history. Raises UnsupportedError where none is left, with what to
+    enter in the server's console, and what ``register()`` raises.
+    """
+    server = registration.server
+    passed_over: list[str] = []
+    for mechanism in server.mechanisms or conf.DCR_MECHANISMS:
+        reason = _obstacle(registration, mechanism)
+        if reason:
+            passed_over += _worth_telling(server, mechanism, reason)
+            continue
+        _choose(registration, mechanism, passed_over)
+        try:
+            return register(registration, initial_access_token=initial_access_token)
+        except InvalidResponseError as exc:
+            # A document that servers would refuse leaves a draft, and nothing at any server.
+            if mechanism == Mechanism.DYNAMIC or registration.status != Status.DRAFT:
+                raise
+            passed_over.append(f"{mechanism}: {exc}")
+    raise _by_hand(registration)
+
+
+def _obstacle(registration: ClientRegistration, mechanism: str) -> str:
+    if mechanism == Mechanism.METADATA_DOCUMENT:
+        return documents.obstacle(registration)
+    server = registration.server
+    if not server.is_fresh:  # what cannot be sent is no reason to ask the server
+        asked = registration.asked
+        protocol.check_client_metadata(asked)
+    offered = "registration_endpoint" in discover(server).metadata
+    return "" if offered else "the server has no registration_endpoint"
+
+
+def _worth_telling(server: AuthorizationServer, mechanism: str, reason: str) -> list[str]:
+    """Nobody need hear of a document where neither the site nor the server knows of any."""
+    silent = mechanism == Mechanism.METADATA_DOCUMENT and not (
+        server.takes_documents if conf.DCR_BASE_URL == "" else True
+    )
+    return [] if silent else [f"{mechanism}: {reason}"]
+
+
+def _choose(registration: ClientRegistration, mechanism: str, passed_over: list[str]) -> None:
+    registration.mechanism = mechanism
+    if mechanism != Mechanism.METADATA_DOCUMENT:  # also where one was just tried in vain
+        registration.document_slug, registration.client_id, registration.metadata = "", "", {}
+    reason = "; ".join(passed_over)
+    if reason:
+        logger.warning(
+            "A client at %s comes about by %s. Not by %s",
+            registration.server.issuer,
+            mechanism,
+            reason,
+        )
+    registration.reason = clean(reason, 200)
+
+
+def _by_hand(registration: ClientRegistration) -> UnsupportedError:
+    """Return what to enter in the server's console, and how to store what comes of it."""
+    asked, server = registration.asked, registration.server
+    wanted = ["redirect_uris", "post_logout_redirect_uris", "scope", "token_endpoint_auth_method"]
+    entries = [f"{name} {_text(asked[name])}" for name in wanted if asked.get(name)]
+    owner = f" --owner {clean(registration.owner, 40)}" if registration.owner else ""
+    command = f"manage.py dcr_adopt {server.issuer}{owner} --client-id ID --client-secret-file FILE"
+    text = "This server offers no dynamic registration that this site may use. Register by hand in "
+    text += f"its console, with {', '.join(entries) or 'what you need'}"
+    return UnsupportedError(
+        f"{clean(text, 480 - len(command))}; then store the client with: {command}"
+    )
+
+
+def _text(value: object) -> str:
+    return clean(" ".join(value) if isinstance(value, list) else value, 150)
