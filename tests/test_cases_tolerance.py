@@ -10,6 +10,7 @@ import responses
 
 from django_dcr import services
 from django_dcr.exceptions import (
+    ConflictError,
     DCRError,
     InvalidResponseError,
     NetworkError,
@@ -348,6 +349,25 @@ def test_a_faulty_answer_with_a_client_in_use_does_not_delete_it(mocked_response
         get_or_register(ISSUER, "b", metadata=WISHES)
     assert len(mocked_responses.calls) == 1
     assert ClientRegistration.objects.get(owner="b").status == "rejected"
+
+
+def test_who_comes_too_late_does_not_delete_the_client_that_is_in_use(
+    mocked_responses: Stubs,
+) -> None:
+    """Another process was given the same public client for this very row."""
+
+    def overtake(_request: Any) -> tuple[int, dict[str, str], str]:
+        metadata = {**WISHES, "token_endpoint_auth_method": "none"}
+        rows = ClientRegistration.objects.filter(status="registering")
+        rows.update(lease="another", status="active", client_id="p", metadata=metadata)
+        return 201, {}, json.dumps({**PUBLIC, **MANAGED})
+
+    mocked_responses.add_callback("POST", REGISTER, overtake)
+    draft = make_draft(server=server())
+    with pytest.raises(ConflictError, match="was taken over while this process waited"):
+        register(draft)
+    assert len(mocked_responses.calls) == 1
+    assert list(ClientRegistration.objects.values_list("status", "client_id")) == [("active", "p")]
 
 
 def test_public_clients_that_differ_in_case_are_not_shared() -> None:

@@ -11,6 +11,9 @@ from urllib.parse import quote
 
 import pytest
 import responses
+from django.contrib.auth.models import User
+from django.core.management import CommandError, call_command
+from django.test import Client
 
 from django_dcr.exceptions import (
     DCRError,
@@ -18,9 +21,11 @@ from django_dcr.exceptions import (
     RequestRejectedError,
     UnsupportedError,
 )
+from django_dcr.models import ClientRegistration
+from django_dcr.protocol import client_information
 from django_dcr.protocol.errors import rejection
 from django_dcr.services import register
-from tests.factories import ENDPOINT, make_draft, make_server, stored
+from tests.factories import CALLBACK, ENDPOINT, ISSUER, make_draft, make_server, stored
 
 JSON, TEXT, HTML = "application/json", "text/plain", "text/html"
 NEUTRAL = "If that does not explain it, ask the server's operator."
@@ -429,3 +434,43 @@ def test_the_words_are_on_the_row_and_in_the_error(
     assert stored(draft).status == "rejected"
     assert stored(draft).last_error == str(caught.value)
     assert 'with 422, in its words "scopes: cannot contain ******** [1m"' in str(caught.value)
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("status", [200, 201])
+def test_the_words_of_an_error_with_status_200_are_shown(
+    mocked_responses: responses.RequestsMock, status: int
+) -> None:
+    """Whether there is a client nobody can tell, so the row stays unknown."""
+    body = {"error": "invalid_redirect_uri", "error_description": "t0k3n is no host", "x": "s3cr3t"}
+    mocked_responses.post(ENDPOINT, status=status, json=body)
+    draft = make_draft(server=make_server(initial_access_token="t0k3n"))
+    with pytest.raises(InvalidResponseError) as caught:
+        register(draft)
+    said = 'the answer is an error invalid_redirect_uri, in its words "******** is no host". Report'
+    assert said in str(caught.value)
+    assert (stored(draft).status, stored(draft).last_error) == ("unknown", str(caught.value))
+
+
+def test_what_an_error_issues_is_masked_in_its_words() -> None:
+    issued = {"client_secret": "s3cr3t", "registration_access_token": "t0k3n"}
+    document = {"error": "no s3cr3t and t0k3n", **issued}
+    assert client_information(document, secrets=[]).said == (
+        ', in its words "no ******** and ********"'
+    )
+    assert client_information(document).said == ""
+
+
+@pytest.mark.django_db
+def test_the_words_are_in_the_command_and_on_the_registrations_page(
+    mocked_responses: responses.RequestsMock,
+) -> None:
+    make_server()
+    mocked_responses.post(ENDPOINT, status=400, json={"message": "client_name is required"})
+    with pytest.raises(CommandError, match='in its words "client_name is required"'):
+        call_command("dcr_register", ISSUER, "--set", f"redirect_uris={CALLBACK}")
+    browser = Client()
+    browser.force_login(User.objects.create_superuser("root"))
+    row = ClientRegistration.objects.get()
+    page = browser.get(f"/admin/django_dcr/clientregistration/{row.pk}/change/")
+    assert "client_name is required" in page.content.decode()

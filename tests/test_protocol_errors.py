@@ -352,6 +352,7 @@ CHALLENGES = {
     "unclosed": ('Bearer error="a', "a", ""),
     "backslash at the end": ('Bearer error="a\\', "a", ""),
     "empty value": ("Bearer error=, error_description=b", "", "b"),
+    "a sentence for a code": ('Bearer error="It has expired"', "", "It has expired"),
     "none": ("", "", ""),
     "junk": (',,=;"\x00é', "", ""),
     "48 60 kB": ('Bearer error="a", realm="' + "x" * 60_000 + '"', "a", ""),

@@ -197,7 +197,14 @@ class AuthenticationBackend(_Registered, OIDCAuthenticationBackend):
         )
         if protocol.is_invalid_client(reply.status, reply.body):
             services.client_refused(self.registration)
-        return self._document(reply)
+        basic = headers.get("Authorization", "").removeprefix("Basic ")
+        client_secret = self.registration.client_secret
+        return self._document(
+            reply,
+            basic,
+            "" if client_secret is None else client_secret.reveal(),
+            *(str(payload.get(name, "")) for name in ("code", "code_verifier")),
+        )
 
     @sensitive_variables()
     def get_userinfo(
@@ -211,7 +218,7 @@ class AuthenticationBackend(_Registered, OIDCAuthenticationBackend):
             claims: dict[str, Any] = super().verify_token(reply.body.decode(errors="replace"))
             services.check_signed_claims(self.registration, claims)
         else:
-            claims = self._document(reply)
+            claims = self._document(reply, access_token)
         if claims.get("sub") != payload["sub"]:
             raise SuspiciousOperation("The userinfo is another user's than the ID token.")
         return claims
@@ -258,7 +265,8 @@ class AuthenticationBackend(_Registered, OIDCAuthenticationBackend):
             return transport.send(method, url, **options)
 
     @sensitive_variables()
-    def _document(self, reply: transport.Reply) -> dict[str, Any]:
-        with errors_at(self.registration.server.issuer, _STEP):
-            protocol.check_status(reply, {200}, step=_STEP)
-            return protocol.parse_object(reply.body)
+    def _document(self, reply: transport.Reply, *secrets: str) -> dict[str, Any]:
+        """Return the document in an answer, or raise without ``secrets`` that it may repeat."""
+        issuer = self.registration.server.issuer
+        protocol.check_status(reply, {200}, issuer=issuer, step=_STEP, secrets=secrets)
+        return protocol.parse_object(reply.body, issuer=issuer, step=_STEP)

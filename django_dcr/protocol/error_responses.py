@@ -79,9 +79,9 @@ _PHRASES = frozenset(
         "unsupported media type",
     }
 )
-_PAGE = re.compile(r"\s*<(?:!doctype|html|\?xml)\b|\s*<\?xml", re.IGNORECASE)
+_PAGE = re.compile(r"\s*<(?:!doctype|html|\?xml)\b", re.IGNORECASE)
 _CHARSET = re.compile(r"charset\s*=\s*\"?([a-z0-9-]+)", re.IGNORECASE)
-# A codec is chosen by the server's word, and Python has some that take long or are none of text.
+# The server names the codec, and some of Python's are slow, or are not for text.
 _CHARSETS = frozenset(
     {"utf-8", "us-ascii", "iso-8859-1", "windows-1252", "utf-16", "utf-16le", "utf-16be"}
 )
@@ -116,17 +116,30 @@ class Said(NamedTuple):
 def read(reply: Reply) -> Said:
     """Return what an error response says; never raises."""
     document = _document(reply)
-    said = Said("", _plain_text(reply)) if document is None else _said(document, reply.status)
+    said = Said("", _plain_text(reply)) if document is None else read_object(document, reply.status)
     if said.code or reply.status not in (400, 401, 403):
         return said
     challenge = _challenge(reply.headers)  # RFC 6750 section 3.1
     code, words = challenge.get("error", ""), challenge.get("error_description", "")
-    return Said(code if is_code(code) else "", words or said.words)
+    if not is_code(code):
+        code, words = "", words or code
+    return Said(code, words or said.words)
 
 
 def is_code(text: str) -> bool:
     """Whether a text may be an error code, and not a sentence."""
     return bool(_CODE.fullmatch(clean(text, 101)))
+
+
+def read_object(document: Mapping[str, Any], status: int) -> Said:
+    """Return what an object says that is, or may be, the body of an error response."""
+    members = _folded(document)
+    code = _oauth_code(members)
+    # With another status a code says that nothing was done, and that only one of OAuth's can.
+    if not code and status in NOT_CARRIED_OUT:
+        code = _other_code(members)
+    words = _words(document, _MAX_DEPTH) or _field_errors(document)
+    return Said(code, "" if words == code else words)
 
 
 def _document(reply: Reply) -> Mapping[str, Any] | None:
@@ -180,16 +193,6 @@ def _plain_text(reply: Reply) -> str:
     is_page = text.startswith("<") or "</" in text
     is_legible = len(text) <= MAX_PLAIN_TEXT_LENGTH and "\ufffd" not in text
     return _worded(text) if is_legible and not is_page else ""
-
-
-def _said(document: Mapping[str, Any], status: int) -> Said:
-    members = _folded(document)
-    code = _oauth_code(members)
-    # With another status a code says that nothing was done, and that only one of OAuth's can.
-    if not code and status in NOT_CARRIED_OUT:
-        code = _other_code(members)
-    words = _words(document, _MAX_DEPTH) or _field_errors(document)
-    return Said(code, "" if words == code else words)
 
 
 def _folded(document: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,7 +9,8 @@ import html
 import json
 import re
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from typing import Any
 from urllib.parse import quote
 
 from django_dcr import uris
@@ -26,7 +27,7 @@ from django_dcr.protocol.error_responses import Reply, Said
 from django_dcr.protocol.json import delta_seconds, http_date
 from django_dcr.text import MASK, clean, hides_variables
 
-__all__ = ["Reply", "check_status", "rejection"]
+__all__ = ["Reply", "check_status", "quoted", "rejection"]
 
 MAX_RETRY_AFTER = 3600
 MAX_DESCRIPTION_LENGTH = 200
@@ -85,6 +86,11 @@ def rejection(reply: Reply, *, step: str, secrets: Collection[str] = ()) -> DCRE
     )
 
 
+def quoted(document: Mapping[str, Any], secrets: Collection[str]) -> str:
+    """Return what the error in an answer with success says, in the form for a sentence."""
+    return _quoted(_shown(error_responses.read_object(document, 200), secrets))
+
+
 def _redirect(reply: Reply) -> str:
     try:
         target = f" to {uris.origin(reply.headers.get('Location', ''))}"
@@ -122,8 +128,12 @@ def _refusal(reply: Reply, said: Said, step: str, *, token_sent: bool) -> Reques
 
 
 def _said(reply: Reply, secrets: Collection[str]) -> Said:
+    return _shown(error_responses.read(reply), secrets)
+
+
+def _shown(said: Said, secrets: Collection[str]) -> Said:
     """Return what the server says, without the secrets, cleaned and bounded."""
-    code, words = (_redacted(text, secrets) for text in error_responses.read(reply))
+    code, words = (_redacted(text, secrets) for text in said)
     return Said(code if error_responses.is_code(code) else "", clean(words, MAX_DESCRIPTION_LENGTH))
 
 

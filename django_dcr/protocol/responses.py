@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
 from django_dcr import uris
 from django_dcr.protocol.authentication import AUTHENTICATION_METHODS
+from django_dcr.protocol.errors import quoted
 from django_dcr.protocol.json import http_date
 from django_dcr.protocol.members import SECRET_METHODS, merge_metadata, parse_metadata
 from django_dcr.protocol.statements import claimed
@@ -57,6 +58,8 @@ class ClientInformation:
     #: Seconds by which this site's clock is ahead of the one that wrote the timestamps; 0 where
     #: they agree to a minute, or nothing tells.
     clock_offset: int = 0
+    #: What an answer says that is an error, cleaned, in the form for a sentence.
+    said: str = ""
 
 
 @hides_variables
@@ -65,12 +68,14 @@ def client_information(
     *,
     requested: Mapping[str, Any] | None = None,
     headers: Mapping[str, str] = MappingProxyType({}),
+    secrets: Collection[str] | None = None,
 ) -> ClientInformation:
     """Read an answer; never raises.
 
     ``requested`` is what was sent, where the answer is that to a registration: what the answer
     leaves out was granted as requested, and the answer has to suffice. ``headers`` are the
-    answer's, whose Date tells the server's clock.
+    answer's, whose Date tells the server's clock. ``secrets`` are what must not be repeated of
+    the words of an error; without them no words are.
     """
     metadata, deviations = parse_metadata(document)
     reader = _Reader(document, deviations)
@@ -106,6 +111,7 @@ def client_information(
         deviations=tuple(clean(sentence) for sentence in reader.deviations[:MAX_DEVIATIONS]),
         faults=tuple(reader.faults),
         clock_offset=offset,
+        said=reader.said(secrets),
     )
 
 
@@ -116,6 +122,16 @@ class _Reader:
         self.document = document
         self.deviations = deviations
         self.faults: list[str] = []
+
+    def said(self, secrets: Collection[str] | None) -> str:
+        if secrets is None or not self.document.get("error"):
+            return ""
+        issued = (
+            self.document.get(name) for name in ("client_secret", "registration_access_token")
+        )
+        return quoted(
+            self.document, [*secrets, *(text for text in issued if isinstance(text, str))]
+        )
 
     def client_id(self) -> str | None:
         value = self.document.get("client_id")

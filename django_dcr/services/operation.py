@@ -253,9 +253,11 @@ def conflict(
 
 
 def unusable(information: protocol.ClientInformation) -> InvalidResponseError:
+    reasons = "; ".join(information.faults)
+    if information.said:
+        reasons = f"the answer is an error{information.said}"
     return InvalidResponseError(
-        f"The server's answer cannot be used: {'; '.join(information.faults)}. "
-        "Report this to the server's operator."
+        f"The server's answer cannot be used: {reasons}. Report this to the server's operator."
     )
 
 

@@ -105,7 +105,10 @@ def _issued(
             protocol.check_status(reply, {200, 201}, step=STEP, secrets=secrets)
             # No variable here has the document, whose secrets a traceback would show.
             issued = protocol.client_information(
-                protocol.parse_object(reply.body), requested=asked, headers=reply.headers
+                protocol.parse_object(reply.body),
+                requested=asked,
+                headers=reply.headers,
+                secrets=secrets,
             )
     except DCRError as exc:
         registration.fail(exc, _status_after(exc, server))

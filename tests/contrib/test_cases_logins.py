@@ -386,3 +386,26 @@ def test_claims_that_are_elsewhere_are_taken_from_the_id_token(
     login.register(scope="openid")
     login.end(server.log_in(login.begin()))
     assert "/userinfo" not in server.agents
+
+
+# --- the server's words ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", ["client_secret_basic", "client_secret_post", "none"])
+def test_the_words_of_a_token_endpoint_are_told_without_what_was_sent(
+    settings: Settings, server: OpenIDServer, caplog: pytest.LogCaptureFixture, method: str
+) -> None:
+    settings.ROOT_URLCONF = "tests.contrib.site_mozilla_oidc"
+    login = Mozilla(server)
+    row = login.register(token_endpoint_auth_method=method)
+    said: list[str] = []
+
+    def refuse(form: dict[str, str], authorization: str) -> tuple[int, dict[str, Any]]:
+        said.extend([form["code"], form["code_verifier"], authorization.removeprefix("Basic ")])
+        return 422, {"message": f"The code is used up: {said}"}
+
+    server.token = refuse  # type: ignore[method-assign]
+    login.browser.end(server.log_in(login.begin()))
+    assert "with 422, in its words \"The code is used up: ['********'" in caplog.text
+    secret = [] if row.client_secret is None else [row.client_secret.reveal()]
+    assert [text for text in filter(None, [*said, *secret]) if text in caplog.text] == []
