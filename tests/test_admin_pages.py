@@ -20,6 +20,7 @@ from tests.factories import (
     make_registration,
     make_server,
     server_metadata,
+    stored,
 )
 from tests.test_admin import (
     ALL,
@@ -218,7 +219,9 @@ def test_a_row_that_was_replaced_leads_to_its_successor_and_offers_nothing(
     assert f"{old.pk} {ISSUER} this site Shop ✕ unknown replaced by {new.pk}" in cells(
         page(staff, REGISTRATIONS)
     )
-    assert "replaced by" not in change_page(staff, new)
+    text = change_page(staff, new)
+    assert f'<a href="{REGISTRATIONS}{old.pk}/change/">in place of {old.pk}</a>' in text
+    assert "replaced by" not in text
 
 
 def test_trying_again_in_vain_leads_to_the_new_row_too(
@@ -340,3 +343,36 @@ def test_buttons_of_what_cannot_be_undone_look_it(staff: Client) -> None:
     assert 'class="button dcr-final" value="Revoke"' in question
     question = act(staff, "update", row, _confirmed="").content.decode()
     assert "dcr-final" not in question
+
+
+# -- the history ---------------------------------------------------------------------------------
+
+
+def test_the_history_stands_on_the_page_the_newest_first_and_cannot_be_written(
+    staff: Client,
+) -> None:
+    row = make_registration()
+    row.events.create(action="register", outcome="active", actor="alice")
+    row.events.create(action="read", outcome="gone", error="RegistrationGoneError")
+    looker = browser(["view"])
+    for client in (staff, looker):
+        text = change_page(client, row)
+        table = cells(text.partition('id="events-group"')[2].partition("</table>")[0])
+        assert "this site's code Read from the server gone (RegistrationGoneError)" in table
+        assert table.index("Read from the server") < table.index("alice Register active")
+        assert not re.findall('name="events-[0-9]+-(?!id|registration)', text)
+        assert 'name="events-MAX_NUM_FORMS" value="0"' in text, "no script adds rows"
+    forged = {
+        "events-TOTAL_FORMS": "3",
+        "events-INITIAL_FORMS": "2",
+        "events-0-id": str(row.events.order_by("-pk")[0].pk),
+        "events-0-DELETE": "on",
+        "events-0-actor": "mallory",
+        "events-2-action": "renew",
+    }
+    fields = {"client_name": "Other", "redirect_uris": CALLBACK, **forged}
+    staff.post(f"{REGISTRATIONS}{row.pk}/change/", fields)
+    assert stored(row).requested_metadata["client_name"] == "Other"
+    assert [event.actor for event in row.events.order_by("pk")] == ["alice", ""]
+    text = page(staff, f"{REGISTRATIONS}add/")
+    assert "events-group" not in text

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -85,3 +87,18 @@ def test_what_is_settled_is_told_and_what_a_person_typed_stays_on_the_line(
     assert lines() == [
         f'Revoked: registration {row.pk}, owner "a cme", issuer {ISSUER}, client "c1".'
     ]
+
+
+def shape(text: str) -> str:
+    """A line without what differs from one to the next."""
+    return re.sub('"[^"]*"|https://[^,]*|[0-9]+', "_", text)
+
+
+def test_the_documented_lines_are_those_that_are_written(
+    mocked_responses: RequestsMock, lines: Callable[[], list[str]]
+) -> None:
+    page = (Path(__file__).parent.parent / "docs/monitoring.md").read_text()
+    documented = page.partition("## The log")[2].split("```")[1].strip().splitlines()
+    mocked_responses.post(ENDPOINT, status=201, json=client_information(client_id="c2"))
+    retry(make_draft(owner="acme", status="unknown"))
+    assert sorted(map(shape, lines())) == sorted(map(shape, documented))

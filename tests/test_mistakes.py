@@ -107,3 +107,7 @@ def test_the_origins_of_endpoints_that_are_not_used_are_all_known() -> None:
     assert server.untrusted_origins == ["https://token.example", "https://user.example"]
     server.trusted_origins = ["https://token.example"]
     assert server.untrusted_origins == ["https://user.example"]
+    server.trusted_origins = 5
+    assert len(server.untrusted_origins) == 2
+    server.issuer = "as.example"
+    assert server.untrusted_origins[0] == "https://as.example", "as nothing vouches for it"

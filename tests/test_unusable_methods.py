@@ -54,8 +54,10 @@ def test_a_method_that_cannot_be_used_is_a_warning_before_it_is_registered() -> 
     assert run_json("dcr_show", row.pk)["warnings"] == [warning]
     row.requested_metadata = WISHES
     assert row.warnings == []
-    row.requested_metadata = ["no object"]
-    assert row.warnings == []
+    for odd in (["no object"], {"grant_types": 5}, {"token_endpoint_auth_method": 7}):
+        row.requested_metadata = odd
+        assert row.warnings == []
+        assert row.chosen == {}
 
 
 @pytest.mark.parametrize(

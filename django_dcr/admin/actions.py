@@ -152,8 +152,7 @@ class ServiceAdminMixin(_ModelAdmin):
             (name, self.label(name)) for name in offered if name in permitted
         ]
         lacking = [name for name in offered if name not in permitted]
-        names = [f"{self.label(name)} (“{self.permission(name)}”)" for name in lacking]
-        context["service_lacks"] = ", ".join(names)
+        context["service_lacks"] = self._lacks(lacking)
         context["service_dangers"] = [name for name in offered if self.is_final(name)]
         context["service_links"] = self.links(request, row) if row else []
         context["action_checkbox_name"] = helpers.ACTION_CHECKBOX_NAME
@@ -174,6 +173,14 @@ class ServiceAdminMixin(_ModelAdmin):
         """Return where else to go from the row: URLs with their labels."""
         return []
 
+    def _lacks(self, names: Iterable[str]) -> str:
+        """Return the labels of actions, each group with the permission for it."""
+        labels: dict[str, list[str]] = {}
+        for name in names:
+            labels.setdefault(self.permission(name), []).append(self.label(name))
+        groups = (f"{', '.join(group)} (“{name}”)" for name, group in labels.items())
+        return "; ".join(groups)
+
     def permission(self, name: str) -> str:
         """Return what the permission for an action is called where permissions are given."""
         [permission] = getattr(self, name).allowed_permissions
@@ -183,7 +190,7 @@ class ServiceAdminMixin(_ModelAdmin):
         """Whether the action cannot be undone, so that its button looks so."""
         return False
 
-    def hint_at(self, request: HttpRequest, row: Any, name: str, why: str) -> None:
+    def hint_at(self, request: HttpRequest, name: str, why: str) -> None:
         """Say which action comes next, and who may do it where that is somebody else."""
         if name in self.get_actions(request):
             advice = _("Press “%(action)s” for that.") % {"action": self.label(name)}

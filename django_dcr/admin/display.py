@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from datetime import datetime
 from itertools import islice
 from typing import Any, NamedTuple
 
@@ -162,29 +161,18 @@ def drift(registration: ClientRegistration) -> str:
     return badge(_("differs"), "warn") if registration.has_drift else badge(_("as asked"))
 
 
-class Event(NamedTuple):
-    """A line of a registration's history."""
-
-    at: datetime
-    who: str
-    step: str
-    outcome: str
+def who(event: RegistrationEvent) -> str:
+    """Return who asked for what an event tells of."""
+    return clean(event.actor) or _("this site's code")
 
 
-def events(registration: ClientRegistration) -> list[Event]:
-    """Return the history, the newest first."""
-    return [
-        Event(
-            event.at,
-            clean(event.actor) or _("this site's code"),
-            str(EVENTS.get(event.action, event.action)),
-            _outcome(event),
-        )
-        for event in registration.events.order_by("-pk")
-    ]
+def step(event: RegistrationEvent) -> str:
+    """Return what was done, as the buttons call it."""
+    return str(EVENTS.get(event.action, event.action))
 
 
-def _outcome(event: RegistrationEvent) -> str:
+def outcome(event: RegistrationEvent) -> str:
+    """Return the status that an event left the registration in, with the error or the secret."""
     label = str(Status(event.outcome).label)
     if event.note:
         return f"{label} ({clean(event.note)})"

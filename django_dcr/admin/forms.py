@@ -243,6 +243,8 @@ class ClientRegistrationForm(OneErrorEach):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        #: The members that were written into the box for JSON.
+        self.written_as_json: frozenset[str] = frozenset()
         server = self.add_prefix("server")
         if self.data.get(server) and not primary_key(self.data[server]):
             # Django's widget would ask the database for whatever stands there.
@@ -309,15 +311,17 @@ class ClientRegistrationForm(OneErrorEach):
 
     def _place(self, fault: str) -> str:
         """Return the field that a sentence is about: the first member of a field that it names."""
-        named = [name for name in re.findall(r"\w+", fault) if name in self.members]
-        rest = self.data.get("requested_metadata", "")
-        return named[0] if named and f'"{named[0]}"' not in rest else "requested_metadata"
+        named = (name for name in re.findall(r"\w+", fault) if name in self.members)
+        member = next(named, "")
+        is_in_json = not member or member in self.written_as_json
+        return "requested_metadata" if is_in_json else member
 
     def clean(self) -> dict[str, Any]:
         values: dict[str, Any] = super().clean() or self.cleaned_data
         rest = values.get("requested_metadata", {})
         if not isinstance(rest, dict):
             return values  # the model says what is wrong with it
+        self.written_as_json = frozenset(rest)
         asked = {name: values[name] for name in self.members if values.get(name)}
         for name in sorted(asked.keys() & rest.keys()):
             text = _("Ask for this here or under “Other client metadata”, not in both.")

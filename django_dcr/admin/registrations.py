@@ -16,7 +16,7 @@ from django.template.loader import render_to_string
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path
 from django.utils.decorators import method_decorator
-from django.utils.html import format_html
+from django.utils.html import format_html, format_html_join
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 from django.views.decorators.debug import sensitive_variables
@@ -25,6 +25,7 @@ from django_dcr import tasks
 from django_dcr.admin import display
 from django_dcr.admin.actions import FROM_PAGE, Outcome
 from django_dcr.admin.adopting import AdoptionAdminMixin
+from django_dcr.admin.events import EventInline
 from django_dcr.admin.filters import ExpiryFilter, ServerFilter
 from django_dcr.admin.forms import ClientRegistrationForm, primary_key
 from django_dcr.exceptions import DecryptionError, NetworkError, NotAllowedError
@@ -56,7 +57,7 @@ class ClientRegistrationAdminMixin(AdoptionAdminMixin):
     form = ClientRegistrationForm
     actions = list(ACTIONS)
     autocomplete_fields = ["server"]
-    list_display = ["number", "issuer", "whose", "client_name", "place", "expiry", "drifted"]
+    list_display = ["number", "issuer", "whose", "client_name", "state", "expiry", "drifted"]
     list_display_links = ["number", "issuer"]
     list_filter = ["status", "mechanism", ExpiryFilter, "has_drift", ServerFilter]
     list_select_related = ["server"]
@@ -78,7 +79,6 @@ class ClientRegistrationAdminMixin(AdoptionAdminMixin):
         "issued",
         "endpoint",
         "access_token",
-        "events",
         "created_at",
         "updated_at",
     ]
@@ -103,8 +103,11 @@ class ClientRegistrationAdminMixin(AdoptionAdminMixin):
             (None, {"fields": standing}),
             (_("Client metadata"), {"fields": [*told, *wishes]}),
             (_("Credentials"), {"fields": credentials}),
-            (_("History"), {"fields": ["events", "created_at", "updated_at"]}),
+            (_("This row"), {"fields": ["created_at", "updated_at"]}),
         ]
+
+    def get_inlines(self, request: HttpRequest, obj: Any) -> Any:
+        return [*self.inlines, EventInline] if obj else self.inlines
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
         # At another server, or another owner's, it would be another registration.
@@ -153,7 +156,7 @@ class ClientRegistrationAdminMixin(AdoptionAdminMixin):
         asking = [name for name in ("register", "update") if obj.status in ACTIONS[name].statuses]
         for name in asking:
             if not refusal(obj, name):
-                self.hint_at(request, obj, name, gettext("The server was not asked yet."))
+                self.hint_at(request, name, gettext("The server was not asked yet."))
 
     def get_queryset(self, request: HttpRequest) -> Any:
         rows: Any = super().get_queryset(request)
@@ -360,18 +363,6 @@ class ClientRegistrationAdminMixin(AdoptionAdminMixin):
     def client_name(self, registration: ClientRegistration) -> str:
         return display.client_name(registration)
 
-    @admin.display(description=_("status"), ordering="status")
-    def place(self, registration: ClientRegistration) -> str:
-        """The status, and which other row took the place."""
-        return format_html("{} {}", display.state(registration), self._neighbour(registration))
-
-    def _neighbour(self, registration: ClientRegistration) -> str:
-        other = registration.replaced_by
-        if other is None:
-            return ""
-        text = gettext("replaced by %(number)d") % {"number": other}
-        return format_html('<a href="{}">{}</a>', self.url("change", quote(other)), text)
-
     @admin.display(description=_("owner"), ordering="owner")
     def whose(self, registration: ClientRegistration) -> str:
         return clean(registration.owner, 80) or gettext("this site")
@@ -394,23 +385,33 @@ class ClientRegistrationAdminMixin(AdoptionAdminMixin):
 
     @admin.display(description=_("status"), ordering="status")
     def state(self, registration: ClientRegistration) -> str:
-        return display.state(registration)
+        """The status, and the rows whose place this one took, or that took its place."""
+        places = [
+            self._place(gettext("in place of %(number)d"), registration.replaces),
+            self._successor(registration),
+        ]
+        shown = [display.state(registration), *filter(None, places)]
+        return format_html_join(" ", "{}", ((part,) for part in shown))
+
+    def _successor(self, registration: ClientRegistration) -> str:
+        return self._place(gettext("replaced by %(number)d"), registration.replaced_by)
+
+    def _place(self, text: str, pk: int | None) -> str:
+        if pk is None:
+            return ""
+        url = self.url("change", quote(pk))
+        return format_html('<a href="{}">{}</a>', url, text % {"number": pk})
 
     @admin.display(description=_("next step"))
     def next_step(self, registration: ClientRegistration) -> str:
         if not registration.is_only_a_record:
             return display.next_step(registration)
         text = gettext("This is only a record. Go on with the registration that took its place:")
-        return format_html("{} {}.", text, self._neighbour(registration))
+        return format_html("{} {}.", text, self._successor(registration))
 
     @admin.display(description=_("remarks"))
     def remarks(self, registration: ClientRegistration) -> str:
         return "\n".join(clean(warning, 300) for warning in registration.warnings)
-
-    @admin.display(description=_("events"))
-    def events(self, registration: ClientRegistration) -> str:
-        events = display.events(registration)
-        return render_to_string(f"{_TEMPLATES}/events.html", {"events": events})
 
     @admin.display(description=_("next attempt"))
     def next_attempt(self, registration: ClientRegistration) -> str:

@@ -102,7 +102,7 @@ class AuthorizationServerAdminMixin(ServiceAdminMixin):
     def _discover_new(self, request: HttpRequest, server: AuthorizationServer) -> None:
         if not self.has_discover_permission(request, server):
             why = gettext("The server was not asked what it offers.")
-            self.hint_at(request, server, "discover", why)
+            self.hint_at(request, "discover", why)
             return
         done = gettext("Found out what the server offers.")
         outcome = self.attempt(request, server, "discover", services.discover, done)

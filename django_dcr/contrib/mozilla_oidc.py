@@ -267,6 +267,6 @@ class AuthenticationBackend(_Registered, OIDCAuthenticationBackend):
     @sensitive_variables()
     def _document(self, reply: transport.Reply, *secrets: str) -> dict[str, Any]:
         """Return the document in an answer, or raise without ``secrets`` that it may repeat."""
-        issuer = self.registration.server.issuer
-        protocol.check_status(reply, {200}, issuer=issuer, step=_STEP, secrets=secrets)
-        return protocol.parse_object(reply.body, issuer=issuer, step=_STEP)
+        with errors_at(self.registration.server.issuer, _STEP):
+            protocol.check_status(reply, {200}, step=_STEP, secrets=secrets)
+            return protocol.parse_object(reply.body)

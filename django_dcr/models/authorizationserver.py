@@ -200,10 +200,7 @@ class AuthorizationServer(RememberingModel):
 
     def shares_origin(self, issuer: str) -> bool:
         """Whether another issuer is on the same origin, so that it may see the same tokens."""
-        try:
-            return uris.origin(issuer) == uris.origin(self.issuer)
-        except ValueError:  # an earlier release took what is no URL
-            return False
+        return _origin(issuer) == _origin(self.issuer) != ""
 
     def forget_metadata(self) -> set[str]:
         """Forget what was found out of the server under another issuer; return the columns."""
@@ -260,9 +257,10 @@ class AuthorizationServer(RememberingModel):
     @property
     def untrusted_origins(self) -> list[str]:
         """The origins of endpoints that are not used until ``trusted_origins`` lists them."""
-        return protocol.foreign_origins(
-            self.metadata, issuer=self.issuer, trusted_origins=self.trusted_origins
-        )
+        trusted = self.trusted_origins if isinstance(self.trusted_origins, list) else []
+        if not _origin(self.issuer):
+            return []
+        return protocol.foreign_origins(self.metadata, issuer=self.issuer, trusted_origins=trusted)
 
     @property
     def supports_pkce(self) -> bool:
@@ -420,7 +418,12 @@ def _check_origins(origins: object) -> None:
 
 
 def _is_origin(entry: object) -> bool:
+    return isinstance(entry, str) and _origin(entry) == entry != ""
+
+
+def _origin(url: object) -> str:
+    """The origin of a URL, "" for what is none."""
     try:
-        return isinstance(entry, str) and uris.parse(entry).origin == entry
+        return uris.origin(url) if isinstance(url, str) else ""
     except ValueError:
-        return False
+        return ""

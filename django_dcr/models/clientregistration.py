@@ -381,9 +381,10 @@ class ClientRegistration(LeasedModel, RememberingModel):
         """Sentences on what is asked for, may be sent, and yet is better changed."""
         try:
             asked = self.asked
-            sentences = protocol.warnings(asked, self.server.metadata)
+            protocol.check_client_metadata(asked, complete=False)
         except NotAllowedError:
             return []  # what is asked is refused, with reasons of its own
+        sentences = protocol.warnings(asked, self.server.metadata)
         method = asked.get("token_endpoint_auth_method", "none")
         if method not in self.AUTHENTICATION_METHODS:
             sentences.append(

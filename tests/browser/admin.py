@@ -114,6 +114,20 @@ def test_each_refusal_says_what_to_do(visitor: Visitor, nobody: str) -> None:
     visitor.look_at("registration-rejected")
 
 
+@pytest.mark.parametrize("visitor", [LOOKS[0], LOOKS[3]], ids=name_of, indirect=True)
+def test_a_misspelt_issuer_is_corrected_with_one_click(visitor: Visitor) -> None:
+    issuer = visitor.site.issuer
+    for typed in (f"{issuer}/", issuer.replace("/o", "/.well-known/oauth-authorization-server/o")):
+        visitor.site.empty()
+        visitor.go("authorizationserver/add/")
+        visitor.page.fill("#id_issuer", typed)
+        visitor.press("Save")
+        visitor.look_at("server-misspelt")
+        visitor.press(f"Use {issuer}")
+        visitor.sees("Found out what the server offers.")
+        assert visitor.page.input_value("#id_issuer") == issuer
+
+
 def test_what_the_server_lost_is_told_and_tried_again(visitor: Visitor) -> None:
     site, page = visitor.site, visitor.page
     add_server(visitor)
