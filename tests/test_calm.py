@@ -524,6 +524,33 @@ def test_where_no_metadata_was_found_nobody_looks_for_a_while(
     assert_is_remembered(ask(), first, most=60)
 
 
+def test_of_those_who_look_for_the_metadata_after_the_pause_one_asks(
+    mocked_responses: Stubs,
+) -> None:
+    """And the others get the error of the last time at once, while that one is at it."""
+    stub_all(mocked_responses, {**ABSENT, APPENDED_OPENID: {"status": 404}})
+    first = ask()
+    let_pass(30)
+    loaded = AuthorizationServer.objects.get()
+    seen: list[DCRError] = []
+
+    def answer(_request: Any) -> Any:
+        seen.append(ask(owner="bob"))
+        for server in (loaded, AuthorizationServer.objects.get()):
+            with pytest.raises(UnsupportedError) as caught:
+                discover(server)
+            seen.append(caught.value)
+        return 404, {}, ""
+
+    mocked_responses.remove(responses.GET, WELL_KNOWN)
+    mocked_responses.add_callback(responses.GET, WELL_KNOWN, answer)
+    with pytest.raises(UnsupportedError, match="No metadata was found"):
+        discover(AuthorizationServer.objects.get())
+    assert len(mocked_responses.calls) == 6
+    for error in seen:
+        assert_is_remembered(error, first, most=60)
+
+
 def test_who_asks_for_the_metadata_by_name_is_never_held_back(mocked_responses: Stubs) -> None:
     stub_all(mocked_responses, {**ABSENT, APPENDED_OPENID: {"status": 404}})
     ask()

@@ -381,7 +381,7 @@ def freshness(server: AuthorizationServer) -> str:
 
 
 def next_attempt(row: AuthorizationServer | ClientRegistration) -> str:
-    """Return when the site tries by itself what failed; a person may at any time."""
+    """Return when the site retries by itself what failed; a person may retry at any time."""
     if row.rests_until is None:
         return NOTHING
     at, left = display_for_value(row.rests_until, NOTHING), timeuntil(row.rests_until, depth=1)

@@ -1,4 +1,4 @@
-"""The order in which a command works on its rows: one server must not hold up the others."""
+"""The order in which a command works on its rows: one server must not delay the others."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ Pair = tuple[int, int]
 
 
 class Schedule:
-    """Hands the rows of a run out to its workers, in order where it can.
+    """Hands out the rows of a run to its workers, in order as far as possible.
 
-    Until a server has answered, no more rows of it are at work than it may fail to answer: the
-    others of its rows wait, and workers go on to those of other servers.
+    Until a server has answered for the first time, at most ``MAX_SILENCES`` of its rows are at
+    work. The others wait, and the workers take rows of other servers.
     """
 
     def __init__(self, rows: Iterable[Pair], run: Run, stop: threading.Event) -> None:
@@ -30,7 +30,7 @@ class Schedule:
 
     @contextmanager
     def next_row(self) -> Iterator[Pair | None]:
-        """Yield a row to work on in the block, or None when there is none left to begin."""
+        """Yield a row to work on in the block, or None when no row is left."""
         pair = self._take()
         try:
             yield pair
@@ -65,7 +65,7 @@ class Schedule:
         return None
 
     def _may_begin(self, server: int) -> bool:
-        # Those of a server that is not to be asked again come to be named.
+        # The rows of a silent server are handed out as well, so that the summary names them.
         in_doubt = self._at_work[server] + self._run.silences(server)
         return self._is_known(server) or in_doubt < MAX_SILENCES
 
@@ -76,7 +76,7 @@ class Schedule:
         with self._changed:
             self._at_work[server] -= 1
             waiting = self._waiting[server]
-            # One for each that is done, so that nothing is looked at again and again.
+            # One for each that is done: to look at all of them each time would be quadratic.
             while waiting:
                 self._ready.append(waiting.popleft())
                 if not self._is_known(server):

@@ -26,7 +26,7 @@ from django_dcr.text import clean
 #: The longest pause, in seconds, however often something failed and whatever a server asks for.
 LONGEST_PAUSE = 3600.0
 
-# What a server caused. The other errors cost no request, and another call may have no such error.
+# The errors that a server causes. All others cost no request.
 _KINDS: dict[str, type[DCRError]] = {
     kind.__name__: kind
     for kind in (
@@ -45,17 +45,17 @@ _MAX_DOUBLINGS = 20
 class RememberingModel(models.Model):
     """A row that remembers how the last attempt failed, until one succeeds.
 
-    ``retry_at`` alone, without a ``failure``, says that a process is at an attempt, and until
-    when others leave it to that.
+    ``retry_at`` without a ``failure`` says that a process is trying now, and until when no other
+    one tries.
     """
 
     #: The last error, for ``remembered()``, and for how long it counts; null for none.
     failure = models.JSONField(null=True, editable=False)
     retry_at = models.DateTimeField(_("next attempt"), null=True, editable=False)
 
-    #: Whether this caller won ``claim_retry()``, and so may try while the others wait.
+    #: Whether this caller won ``claim_retry()``, and so is the one that may try now.
     may_retry = False
-    #: Whether this caller has to be content with what another one finds meanwhile.
+    #: Whether this caller accepts the failure of another process that it waited for.
     is_calm = False
 
     class Meta:
@@ -120,7 +120,7 @@ class RememberingModel(models.Model):
     def _failures_so_far(self, task: str) -> int:
         if self.failure is None or not self.failed_at(task):
             return 0
-        # Who insists during a pause does not make the next one longer.
+        # A person who tries during a pause does not make the next one longer.
         insists = self.seconds_until_retry and not self.may_retry
         count: int = self.failure["count"]
         return count - 1 if insists else count
@@ -128,7 +128,7 @@ class RememberingModel(models.Model):
     def claim_retry(self) -> bool:
         """Reserve the next attempt; False where another process has done so since this was loaded.
 
-        The others then leave it to this caller, for ``DCR_LEASE`` seconds should it be killed.
+        No other caller tries until the outcome is stored, or ``DCR_LEASE`` seconds have passed.
         """
         pause = _claim_seconds()
         values: dict[str, Any] = {"retry_at": timezone.now() + timedelta(seconds=pause)}

@@ -1,7 +1,6 @@
-"""When not to ask: what failed a moment ago is on its row, and raised again from there.
+"""Holding back requests that failed a short while ago: the row has the error, which is raised.
 
-That is for those who ask because a user came by or a queue had a job. Who asks for something by
-name is never held back.
+This concerns work that nobody asked for by name: a user opened a page, or a queue had a job.
 """
 
 from __future__ import annotations
@@ -15,11 +14,11 @@ from django_dcr.services.operation import refuse_inside_atomic
 
 @contextmanager
 def admitted(registration: ClientRegistration, task: str) -> Iterator[None]:
-    """Raise the remembered error of ``task``, or of the server, while its pause lasts.
+    """Raise the remembered error of ``task``, or of the server, until its pause is over.
 
-    Of those who come after it one is let through, and the others raise it until that one knows
-    more. Raises ConflictError inside a transaction where somebody would be let through. In the
-    block the caller is content with what another process, for which it waits, fails with.
+    After the pause the block is run by one caller, and the others still raise the error until
+    the outcome is known. A caller in the block that waits for another process accepts its
+    failure. Raises ConflictError inside a transaction, where nothing may be tried.
     """
     server = registration.server
     rows: list[AuthorizationServer | ClientRegistration] = []

@@ -32,8 +32,9 @@ def discover(server: AuthorizationServer, *, refresh: bool = False) -> Authoriza
     """Make sure that the row holds fresh metadata (RFC 8414 section 3, OpenID Discovery 4).
 
     A fresh row costs nothing. When the server cannot be asked, the last good document is
-    served on, and so it is while another process asks, unless ``refresh`` insists on a new one.
-    What failed is not asked for again until a pause has passed, except with ``refresh``.
+    served on, and so it is while another process refreshes it, unless ``refresh`` insists on a
+    new one. After a failure the server is not asked again until a pause has passed, except with
+    ``refresh``: its error is raised again, with ``retry_after``.
     Raises NotAllowedError, NetworkError, InvalidResponseError, RequestRejectedError,
     UnsupportedError where no document exists, or ConflictError where ``requests_per_minute``
     does not allow to ask.
@@ -56,9 +57,9 @@ def _discover(server: AuthorizationServer, refresh: bool) -> AuthorizationServer
 
 
 def discover_for(registration: ClientRegistration) -> AuthorizationServer:
-    """As ``discover()`` of the registration's server, and never held back by a failure.
+    """As ``discover()`` of the registration's server, whatever failed a short while ago.
 
-    What somebody asks for by name is tried at once. A caller that ``is_calm`` gets ``discover()``.
+    Work that somebody asked for by name is not held back; other work ``is_calm``.
     """
     server = registration.server
     if registration.is_calm:
@@ -76,7 +77,7 @@ def _was_refreshed(server: AuthorizationServer) -> bool:
 
 
 def _may_ask(server: AuthorizationServer) -> bool:
-    """Whether this caller is to ask, and no other one does or has just done so in vain."""
+    """Whether no other caller is asking now, and none has failed to a short while ago."""
     if server.may_retry:
         return True
     if not (server.failed_at("discover") or server.serves_on):

@@ -132,7 +132,7 @@ class Operation(Exchanges):
         for _ in attempts():
             if registration.claim(*statuses, task=task, **values):
                 if registration.is_calm and registration.failure != seen and not values:
-                    self._leave_it_at_that(task)
+                    self._raise_new_failure(task)
                 return
             registration.reload()
             check_state(registration, *statuses)
@@ -142,8 +142,8 @@ class Operation(Exchanges):
             retry_after=math.ceil(conf.DCR_TIMEOUT),
         )
 
-    def _leave_it_at_that(self, task: str) -> None:
-        """Raise what another process has just failed with, rather than try once more after it."""
+    def _raise_new_failure(self, task: str) -> None:
+        """Raise what another process has just failed with, instead of trying the same once more."""
         if self.registration.failed_at(task):
             self.registration.release()
             raise self.registration.remembered(self.server.issuer)

@@ -52,7 +52,7 @@ def get_or_register(
     query and works inside a transaction; all else speaks to the server and refuses there. Of
     any number of processes that call at once, one registers and the others wait for it.
     Raises any DCRError; a ConflictError says what a person has to decide. What failed is not
-    sent again until a pause has passed: till then its error is raised, with ``retry_after``.
+    sent again until a pause has passed: until then its error is raised, with ``retry_after``.
     """
     with errors_at(issuer, STEP):
         return _usable(issuer, owner, None if metadata is None else protocol.as_stored(metadata))
@@ -145,7 +145,7 @@ def _registered_by_one(registration: ClientRegistration) -> ClientRegistration:
     try:
         return register_by_choice(registration)
     except ConflictError:
-        # What another process is registering, has registered, or has failed to.
+        # Another process is registering it, has registered it, or has failed to.
         found = live_registration(registration.server.issuer, registration.owner)
         if found is None or not (
             found.status in (Status.REGISTERING, Status.ACTIVE) or _has_failed(found)
@@ -172,7 +172,7 @@ def _draft(issuer: str, owner: str, metadata: dict[str, Any] | None) -> ClientRe
 
 def _await_answer(registration: ClientRegistration) -> None:
     if _has_failed(registration):
-        return  # one caller tries it again, and nobody waits for that
+        return  # one process tries again, and the others do not wait for it
     for _ in attempts():
         registration.reload()
         settle(registration)
@@ -193,7 +193,7 @@ def _recovered(registration: ClientRegistration) -> ClientRegistration:
     # A moment far in the future was written by a clock that has been set back since.
     rests = abs(age) < conf.DCR_LEASE
     if rests or (server.is_held_back and server.seconds_until_retry):
-        return registration  # another process is at work, or it would be in vain
+        return registration  # another process is at work, or the server does not answer
     try:
         return recover(registration)
     except RegistrationGoneError:

@@ -133,7 +133,7 @@ def _commit_intent(work: Operation) -> None:
         intent: dict[str, Any] = {"status": Status.REGISTERING, "client_digest": None}
         for name in ("requested_metadata", "mechanism", "document_slug", "client_id", "metadata"):
             intent[name] = getattr(registration, name)
-        # What another caller has just failed with is not tried once more after it.
+        # A calm caller does not try once more after another one was refused.
         seen = registration.status
         statuses = (each for each in _NEVER_SENT if not registration.is_calm or each == seen)
         work.acquire(*statuses, **intent)

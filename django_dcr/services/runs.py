@@ -1,4 +1,4 @@
-"""Work on many rows, which a server that does not answer must not hold up."""
+"""Work on many rows, which one server that does not answer must not delay."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from django_dcr import transport
 from django_dcr.exceptions import NetworkError
 from django_dcr.models import AuthorizationServer
 
-#: So many time-outs and failed connections of one server are put up with in a run.
+#: After this many time-outs and failed connections a server gets no more requests in a run.
 MAX_SILENCES = 2
 
 
 class Run:
-    """One command, or one action of the admin: which servers answered, and which did not.
+    """Which servers answered during one command, or one action of the admin, and which did not.
 
     The threads of a command share it.
     """
@@ -28,7 +28,7 @@ class Run:
         self._answered: set[int | None] = set()
 
     def is_silent(self, server: int | None) -> bool:
-        """Whether the server of that primary key is not to be asked again."""
+        """Whether the server with this primary key gets no more requests."""
         return self._silences[server] >= MAX_SILENCES
 
     def silences(self, server: int | None) -> int:
@@ -39,7 +39,7 @@ class Run:
         return server in self._answered
 
     def check(self, server: AuthorizationServer) -> None:
-        """Raise NetworkError where the server is not to be asked again."""
+        """Raise NetworkError where the server gets no more requests."""
         if self.is_silent(server.pk):
             raise NetworkError(
                 f"{server.issuer} did not answer {MAX_SILENCES} times, so no more was sent to it. "
@@ -67,7 +67,7 @@ def current_run() -> Run | None:
 
 @contextmanager
 def one_run() -> Iterator[Run]:
-    """Count what is done inside the block as one run; one inside of another is part of that."""
+    """Count what is done inside the block as one run; a nested block is part of the outer one."""
     outer = _current.get()
     if outer is not None:
         yield outer
