@@ -160,7 +160,7 @@ def test_the_history_says_why_a_mechanism_was_passed_over(
     endpoint = server.metadata["registration_endpoint"]
     mocked_responses.post(endpoint, json=client_information(), status=201)
     row = services.get_or_register(ISSUER, metadata=WISHES)
-    assert "only this network knows" in display.events(row)[0].outcome
+    assert "only this network knows" in display.outcome(row.events.latest("pk"))
 
 
 @pytest.mark.parametrize(
