@@ -169,6 +169,7 @@ ACTIONS: dict[str, Action] = {
         done=_("Registered at the server."),
         prospect=_("A client is registered at %(issuer)s."),
         finished=(Status.ACTIVE,),
+        service="register_by_choice",
     ),
     "read": Action(
         label=_("Read from the server"),

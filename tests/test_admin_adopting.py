@@ -22,6 +22,7 @@ from tests.factories import (
     WISHES,
     client_information,
     events_of,
+    make_draft,
     make_registration,
     make_server,
     server_metadata,
@@ -210,3 +211,17 @@ def test_saving_other_wishes_advises_no_button_that_is_not_there(staff: Client) 
     assert (row.requested_metadata, row.has_drift) == ({"client_name": "New"}, True)
     assert "The server was not asked yet" not in answer.text
     assert "change the client in the server&#x27;s console" in staff.get(path).text
+
+
+def test_the_button_registers_by_the_first_mechanism_that_is_possible(
+    staff: Client, settings: Any, mocked_responses: responses.RequestsMock
+) -> None:
+    settings.DCR_BASE_URL = "https://shop.example"
+    server = make_server(metadata=server_metadata(client_id_metadata_document_supported=True))
+    row = make_draft(server=server)
+    mocked_responses.add_callback("GET", re.compile("https://shop.example/.+"), callback=site)
+    values = {"action": "register", "_selected_action": row.pk, "_from_page": "1"}
+    answer = staff.post(LIST, values, follow=True)
+    row.refresh_from_db()
+    assert (row.mechanism, row.status) == ("metadata_document", "active")
+    assert "The document is published." in answer.text

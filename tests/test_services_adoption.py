@@ -33,6 +33,7 @@ from tests.factories import (
     make_server,
     stored,
 )
+from tests.interruptions import shown
 
 pytestmark = pytest.mark.django_db
 
@@ -384,6 +385,15 @@ def test_an_interrupted_adoption_is_closed_and_its_client_kept(
         "revoked",
         "Its adoption was interrupted; adopt it again.",
     )
+
+
+def test_no_traceback_shows_what_was_pasted(mocked_responses: responses.RequestsMock) -> None:
+    mocked_responses.get(URI, body=OSError("down"))
+    pasted = {"client_secret": "hidden-secret", "registration_access_token": "hidden-token"}
+    with pytest.raises(NetworkError) as caught:
+        services.adopt(ISSUER, client_id="c1", registration_client_uri=URI, **pasted)
+    inner = caught.value.with_traceback(caught.value.__traceback__.tb_next)  # not this test's frame
+    assert "hidden-" not in shown(inner)
 
 
 def test_a_pasted_secret_is_in_no_representation() -> None:

@@ -369,14 +369,21 @@ def test_keys_let_a_document_authenticate(
     assert row.metadata["token_endpoint_auth_method"] == method
 
 
-def test_a_document_of_more_than_5_kb_is_refused_r176() -> None:
-    row = make_draft(
-        server=offering(),
-        mechanism="metadata_document",
-        requested_metadata={**WISHES, "contacts": ["a" * 100] * 60},
-    )
+def test_a_document_of_more_than_5_kb_is_no_document_r176(
+    mocked_responses: responses.RequestsMock,
+) -> None:
+    offering()
+    mocked_responses.post(ENDPOINT, json=client_information(), status=201)
+    row = services.get_or_register(ISSUER, metadata={**WISHES, "contacts": ["a" * 100] * 60})
+    assert row.mechanism == "dynamic"
+    assert "servers may refuse more than 5120" in events_of(row)[0].note
+
+
+def test_a_document_does_not_become_too_long(row: ClientRegistration) -> None:
+    row.requested_metadata = {**WISHES, "contacts": ["a" * 100] * 60}
     with pytest.raises(NotAllowedError, match="servers may refuse more than 5120"):
-        services.register(row)
+        services.update(row)
+    assert "contacts" not in served(row.client_id)
 
 
 @pytest.mark.usefixtures("public")

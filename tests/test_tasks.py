@@ -91,7 +91,8 @@ def test_a_job_of_a_removed_row_is_done() -> None:
 
 
 def test_every_action_is_one_of_the_services() -> None:
-    for name in ("register", "read", "update", "renew", "renew_if_due", "retry", "revoke"):
+    assert getattr(service("register"), "func", None) is services.register_by_choice
+    for name in ("read", "update", "renew", "renew_if_due", "retry", "revoke"):
         found = service(name)
         assert getattr(found, "func", found) is getattr(services, name)
     assert service("forget").keywords == {"forget": True}  # type: ignore[attr-defined]

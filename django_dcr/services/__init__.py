@@ -8,6 +8,7 @@ before anything is sent.
 from __future__ import annotations
 
 from django_dcr.services.adoption import adopt
+from django_dcr.services.choice import register_by_choice
 from django_dcr.services.configuration import read, revoke, update
 from django_dcr.services.discovery import discover
 from django_dcr.services.documents import inspect_document
@@ -50,6 +51,7 @@ __all__ = [
     "read",
     "reconcile",
     "register",
+    "register_by_choice",
     "renew",
     "renew_if_due",
     "replace",

@@ -34,7 +34,7 @@ from django_dcr.services.operation import (
     refuse_inside_atomic,
 )
 from django_dcr.services.replacement import finish, put_in_place
-from django_dcr.text import SensitiveText, clean
+from django_dcr.text import SensitiveText, clean, hides_variables
 
 STEP = "register"
 
@@ -48,6 +48,7 @@ _MAX_LENGTH = 16_384
 _MAX_TIMESTAMP = 10**11
 
 
+@hides_variables
 @sensitive_variables()
 def adopt(
     issuer: str,

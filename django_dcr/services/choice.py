@@ -7,12 +7,13 @@ import logging
 from django_dcr import protocol
 from django_dcr.conf import conf
 from django_dcr.exceptions import InvalidResponseError, UnsupportedError
-from django_dcr.lifecycle import Status
+from django_dcr.lifecycle import ACTIONS, Status
 from django_dcr.mechanisms import Mechanism
 from django_dcr.models import AuthorizationServer, ClientRegistration
 from django_dcr.services import documents
-from django_dcr.services.discovery import discover
-from django_dcr.services.registration import register
+from django_dcr.services.discovery import discover_for
+from django_dcr.services.operation import check_possible, check_state, operation
+from django_dcr.services.registration import STEP, register
 from django_dcr.text import clean
 
 logger = logging.getLogger("django_dcr")
@@ -27,6 +28,16 @@ def register_by_choice(
     the log and in the row's history. Raises UnsupportedError where none is left, with what to
     enter in the server's console, and what ``register()`` raises.
     """
+    with operation(registration, STEP, at_any_server=True):
+        check_possible(registration, "register")
+        check_state(registration, *ACTIONS["register"].statuses)
+        return register_by_first(registration, initial_access_token=initial_access_token)
+
+
+def register_by_first(
+    registration: ClientRegistration, *, initial_access_token: str | None = None
+) -> ClientRegistration:
+    """As ``register_by_choice()``, of a row that is known to be without a client."""
     server = registration.server
     passed_over: list[str] = []
     for mechanism in server.mechanisms or conf.DCR_MECHANISMS:
@@ -52,16 +63,16 @@ def _obstacle(registration: ClientRegistration, mechanism: str) -> str:
     if not server.is_fresh:  # what cannot be sent is no reason to ask the server
         asked = registration.asked
         protocol.check_client_metadata(asked)
-    offered = "registration_endpoint" in discover(server).metadata
+    offered = "registration_endpoint" in discover_for(registration).metadata
     return "" if offered else "the server has no registration_endpoint"
 
 
 def _worth_telling(server: AuthorizationServer, mechanism: str, reason: str) -> list[str]:
-    """Nobody need hear of a document where neither the site nor the server knows of any."""
-    silent = mechanism == Mechanism.METADATA_DOCUMENT and not (
-        server.takes_documents if conf.DCR_BASE_URL == "" else True
-    )
-    return [] if silent else [f"{mechanism}: {reason}"]
+    """Return what to tell: nothing of documents where neither site nor server knows of any."""
+    unheard_of = not conf.DCR_BASE_URL and not server.takes_documents
+    if mechanism == Mechanism.METADATA_DOCUMENT and unheard_of:
+        return []
+    return [f"{mechanism}: {reason}"]
 
 
 def _choose(registration: ClientRegistration, mechanism: str, passed_over: list[str]) -> None:

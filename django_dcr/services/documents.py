@@ -28,7 +28,7 @@ from django_dcr.exceptions import (
 from django_dcr.lifecycle import Status
 from django_dcr.mechanisms import Mechanism
 from django_dcr.models import ClientRegistration
-from django_dcr.services.discovery import discover
+from django_dcr.services.discovery import discover_for
 from django_dcr.services.operation import Operation, announce, conflict
 
 logger = logging.getLogger("django_dcr")
@@ -63,11 +63,11 @@ def obstacle(registration: ClientRegistration) -> str:
     found = site_obstacle()
     if found:
         return found
-    server = discover(registration.server)
+    server = discover_for(registration)
     if not server.takes_documents:
         return "the server does not announce client_id_metadata_document_supported"
     try:
-        _members(registration)
+        protocol.document_body(_members(registration), url=_url("0" * 16))
     except NotAllowedError as exc:
         return str(exc)
     return ""
@@ -99,7 +99,7 @@ def publish(registration: ClientRegistration, body: bytes) -> ClientRegistration
     """
     warnings = protocol.document_warnings(registration.metadata, url=registration.client_id)
     try:
-        if not _others(registration).filter(status=Status.ACTIVE).exists():
+        if not _others(registration).exists():
             warnings = [*_first_fetch(registration, body), *warnings]
     except DCRError as exc:
         registration.fail(exc, Status.DRAFT)
@@ -119,7 +119,7 @@ def change(work: Operation) -> ClientRegistration:
     defaults that want something else in it.
     """
     registration = work.registration
-    discover(registration.server)
+    discover_for(registration)
     try:
         members = _members(registration)
     except NotAllowedError as exc:

@@ -29,7 +29,7 @@ from django_dcr.models import (
     live_registration,
 )
 from django_dcr.services.calm import admit_at, admitted
-from django_dcr.services.choice import register_by_choice
+from django_dcr.services.choice import register_by_choice, register_by_first
 from django_dcr.services.configuration import recover, update
 from django_dcr.services.operation import (
     attempts,
@@ -143,7 +143,7 @@ def _registered(
 
 def _registered_by_one(registration: ClientRegistration) -> ClientRegistration:
     try:
-        return register_by_choice(registration)
+        return register_by_first(registration)
     except ConflictError:
         # Another process is registering it, has registered it, or has failed to.
         found = live_registration(registration.server.issuer, registration.owner)

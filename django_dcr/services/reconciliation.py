@@ -65,15 +65,17 @@ def _settle_orphan(registration: ClientRegistration) -> None:
     current = rows.for_key(registration.server.issuer, registration.owner).first()
     if current is not None and finish_renewal(current):
         registration.reload()
-    elif registration.has_twin(registration.client_id):
-        if registration.claim(Status.ACTIVE, task="reconcile"):
-            registration.clear("Another registration has this client.")
+        return
+    note = ""
+    if registration.has_twin(registration.client_id):
+        note = "Another registration has this client."
     elif registration.mechanism == Mechanism.PRE_REGISTERED:
         # A person's own client is not deleted because its adoption was interrupted.
-        if registration.claim(Status.ACTIVE, task="reconcile"):
-            registration.clear("Its adoption was interrupted; adopt it again.")
-    else:
+        note = "Its adoption was interrupted; adopt it again."
+    if not note:
         revoke(registration)
+    elif registration.claim(Status.ACTIVE, task="reconcile"):
+        registration.clear(note)
 
 
 def retry(registration: ClientRegistration) -> ClientRegistration:

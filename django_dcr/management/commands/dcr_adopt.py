@@ -18,7 +18,7 @@ from django_dcr.management.output import ERRORS, DCRCommand, Row, sentence
 from django_dcr.models import ClientRegistration, Status, live_registration
 from django_dcr.protocol import parse_object
 from django_dcr.services import adopt
-from django_dcr.text import clean
+from django_dcr.text import SensitiveBytes, SensitiveDict, clean, hides_variables
 
 _MEMBERS = {
     "issuer": str,
@@ -145,10 +145,10 @@ def _lines(file: str) -> Iterator[bytes]:
     """Yield the lines as they come: no more than one is in memory."""
     try:
         if file == "-":
-            yield from sys.stdin.buffer
+            yield from map(SensitiveBytes, sys.stdin.buffer)
             return
         with Path(file).open("rb") as stream:
-            yield from stream
+            yield from map(SensitiveBytes, stream)
     except (OSError, ValueError) as exc:
         reason = getattr(exc, "strerror", None) or "it is not a file name"
         raise CommandError(f"{clean(file)} cannot be read: {reason}.") from exc
@@ -171,10 +171,10 @@ def _read(line: bytes) -> dict[str, Any]:
     missing = [name for name in ("issuer", "client_id") if not members.get(name)]
     if missing:
         raise CommandError(f"{missing[0]} is missing.")
-    return {name: value for name, value in members.items() if value is not None}
+    return SensitiveDict({name: value for name, value in members.items() if value is not None})
 
 
-@sensitive_variables()
+@hides_variables
 def _one(members: dict[str, Any], replace: bool) -> ClientRegistration:
     try:
         return adopt(**members, replace=replace and not _is_stored(members))

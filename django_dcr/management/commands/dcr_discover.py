@@ -35,6 +35,7 @@ class Command(DCRCommand):
                 "metadata_url": server.metadata_url,
                 "fetched_at": moment(server.fetched_at),
                 "fresh_until": moment(server.fresh_until),
+                "supports_documents": server.takes_documents,
                 "supports_registration": "registration_endpoint" in server.metadata,
                 "untrusted_origins": server.untrusted_origins,
                 "supports_pkce": server.supports_pkce,
