@@ -8,9 +8,10 @@
     dcr.E004  an internal origin is malformed       dcr.W001  no setting has this name
     dcr.E005  an allowed issuer is malformed        dcr.W002  a lease is too short for its work
     dcr.E009  no key opens what is stored           dcr.W003  columns that cannot hold all text
-    dcr.E010  DCR_TASK_RUNNER cannot be used
+    dcr.E010  DCR_TASK_RUNNER cannot be used        dcr.W004  no URLs for the documents
+    dcr.E011  DCR_BASE_URL is no https origin       dcr.W005  no key signs, though they should
 
-E009 and W003 look into the database, and so run with ``migrate`` and ``check --database``.
+E009, W003 and W005 look into the database, and so run with ``migrate`` and ``check --database``.
 
 The field's own dcr.E101 is in ``fields.py``.
 """
@@ -31,12 +32,16 @@ from django.core import checks
 from django.core.checks import CheckMessage, Error, Tags, register
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connections
+from django.urls import NoReverseMatch, reverse
+from django.utils import timezone
 
 from django_dcr import protocol, tasks, uris
 from django_dcr.conf import Settings, conf
 from django_dcr.exceptions import DecryptionError, NotAllowedError
+from django_dcr.fields import Secret, digest
 from django_dcr.mechanisms import AUTOMATIC
-from django_dcr.models import ClientRegistration, check_issuer
+from django_dcr.models import ClientKey, ClientRegistration, check_issuer
+from django_dcr.text import clean
 
 _NEW_KEY = (
     'python -c "from cryptography.fernet import Fernet; print(Fernet.generate_key().decode())"'
@@ -103,10 +108,7 @@ _TYPES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "DCR_ALLOWED_ISSUERS": (_is_list_of_texts, "a list of issuers"),
     "DCR_AUTO_REGISTER": (lambda value: isinstance(value, bool), "True or False"),
     "DCR_BACKOFF": (_is_number, "a number of seconds, 0 or more"),
-    "DCR_BASE_URL": (
-        lambda value: isinstance(value, str) and (not value or _is_origin(value.rstrip("/"))),
-        'an origin such as "https://shop.example", or empty',
-    ),
+    "DCR_BASE_URL": (lambda value: isinstance(value, str), "an origin, or empty"),
     "DCR_CA_BUNDLE": (lambda value: isinstance(value, (str, os.PathLike)), "the path of a file"),
     "DCR_INTERNAL_ORIGINS": (_is_list_of_texts, "a list of origins"),
     "DCR_LEASE": (_is_positive, "a number of seconds above 0"),
@@ -120,6 +122,7 @@ _TYPES: dict[str, tuple[Callable[[Any], bool], str]] = {
         f"a list of {' and '.join(AUTOMATIC)}",
     ),
     "DCR_METADATA_TTL": (_is_number, "a number of seconds, 0 or more"),
+    "DCR_PREFER_KEYS": (lambda value: isinstance(value, bool), "True or False"),
     "DCR_PROXY": (lambda value: isinstance(value, str), "a URL, or empty"),
     "DCR_RENEW_BEFORE": (_is_duration, "a timedelta or a number of seconds, 0 or more"),
     "DCR_TASK_RUNNER": (lambda value: isinstance(value, str), "a text"),
@@ -230,6 +233,46 @@ def _is_http(url: str) -> bool:
 
 
 @register("django_dcr")
+def check_base_url(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+    if not _is_well_typed("DCR_BASE_URL") or not conf.DCR_BASE_URL or _is_public_base():
+        return []
+    return [
+        Error(
+            f"DCR_BASE_URL is not an https origin: {clean(conf.DCR_BASE_URL, 100)}.",
+            hint='Write the origin alone, such as "https://shop.example".',
+            id="dcr.E011",
+        )
+    ]
+
+
+def _is_public_base() -> bool:
+    try:
+        base = uris.parse(conf.DCR_BASE_URL)
+    except ValueError:
+        return False
+    # During development there may be no TLS; servers then get the keys themselves.
+    is_origin = conf.DCR_BASE_URL.removesuffix("/").lower() == base.origin
+    return is_origin and (base.scheme == "https" or base.is_loopback)
+
+
+@register(Tags.urls)
+def check_urls(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+    if not conf.DCR_BASE_URL:
+        return []
+    try:
+        reverse("django_dcr:jwks")
+    except NoReverseMatch:
+        return [
+            checks.Warning(
+                "DCR_BASE_URL is set, and the URLs of this app are not among the site's.",
+                hint='Add path("oauth/", include("django_dcr.urls")) to the urlpatterns.',
+                id="dcr.W004",
+            )
+        ]
+    return []
+
+
+@register("django_dcr")
 def check_task_runner(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
     if not _is_well_typed("DCR_TASK_RUNNER"):
         return []
@@ -296,24 +339,49 @@ def check_stored_secrets(
     ]
 
 
-def _has_table(alias: str) -> bool:
-    return ClientRegistration._meta.db_table in connections[alias].introspection.table_names()
+def _has_table(alias: str, model: Any = ClientRegistration) -> bool:
+    return model._meta.db_table in connections[alias].introspection.table_names()
 
 
 def _is_locked_out(alias: str) -> bool:
     """Whether there are secrets, and no key opens any of the newest: one may be damaged."""
     rows = ClientRegistration.objects.using(alias).filter(client_secret__isnull=False)
-    newest = list(rows.only("client_secret").order_by("-pk")[:3])
-    return bool(newest) and not any(_opens(row) for row in newest)
+    newest: list[Any] = [
+        row.client_secret for row in rows.only("client_secret").order_by("-pk")[:3]
+    ]
+    if _has_table(alias, ClientKey):
+        keys = ClientKey.objects.using(alias).only("private_key").order_by("-pk")
+        newest += [key.private_key for key in keys[:3]]
+    return bool(newest) and not any(_opens(secret) for secret in newest)
 
 
-def _opens(registration: ClientRegistration) -> bool:
-    secret: Any = registration.client_secret  # which the query has made sure of
+def _opens(secret: Secret) -> bool:
     try:
         secret.reveal()
     except (DecryptionError, ImproperlyConfigured):
         return False
     return True
+
+
+@register(Tags.database)
+def check_signing_keys(
+    app_configs: Any, databases: Iterable[str] | None = None, **kwargs: Any
+) -> list[CheckMessage]:
+    return [
+        checks.Warning(
+            f"DCR_PREFER_KEYS is on, and no key in the database {alias} signs.",
+            hint="Make one, and have this run daily: manage.py dcr_client_keys --rotate",
+            id="dcr.W005",
+        )
+        for alias in databases or ()
+        if conf.DCR_PREFER_KEYS and _has_table(alias, ClientKey) and not _signs(alias)
+    ]
+
+
+def _signs(alias: str) -> bool:
+    now = timezone.now()
+    rows = ClientKey.objects.using(alias).filter(owner_digest=digest(""))
+    return rows.filter(signs_from__lte=now, signs_until__gt=now).exists()
 
 
 @register(Tags.database)

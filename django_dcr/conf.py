@@ -37,6 +37,11 @@ class Settings:
         return _setting("DCR_CLIENT_METADATA", {})
 
     @property
+    def DCR_PREFER_KEYS(self) -> bool:
+        """Whether clients sign where the server and the site can, in place of secrets (False)."""
+        return _setting("DCR_PREFER_KEYS", False)
+
+    @property
     def DCR_AUTO_REGISTER(self) -> bool:
         """Whether ``get_or_register`` may register (default True)."""
         return _setting("DCR_AUTO_REGISTER", True)
@@ -94,7 +99,7 @@ class Settings:
 
     @property
     def DCR_BASE_URL(self) -> str:
-        """The origin under which servers fetch this site's documents; empty (default) for none."""
+        """The https origin where servers fetch this site's documents; empty (default) for none."""
         return _setting("DCR_BASE_URL", "")
 
     @property

@@ -12,4 +12,6 @@ from django_dcr import views
 app_name = "django_dcr"
 urlpatterns = [
     path("clients/<slug:slug>", views.client_document, name="client-document"),
+    path("jwks.json", views.jwks, name="jwks"),
+    path("jwks/<slug:owner>.json", views.jwks, name="owner-jwks"),
 ]

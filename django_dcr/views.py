@@ -10,8 +10,11 @@ from django.http import HttpRequest, HttpResponse
 from django.utils.cache import patch_cache_control
 from django.views.decorators.http import etag, require_safe
 
-from django_dcr.protocol import DOCUMENT_MAX_AGE
-from django_dcr.services import documents
+from django_dcr import protocol
+from django_dcr.services import documents, keys
+
+# In seconds: how long a key set may be kept. A key is published for a day before it signs.
+_KEYS_MAX_AGE = 3600
 
 
 @login_not_required
@@ -25,16 +28,31 @@ def client_document(request: HttpRequest, slug: str) -> HttpResponse:
     body = documents.published(slug)
     if body is None:
         return HttpResponse(status=404)
-    response: HttpResponse = _answer(request, body)
-    patch_cache_control(response, public=True, max_age=DOCUMENT_MAX_AGE)
+    return _public(request, body, "application/json", max_age=protocol.DOCUMENT_MAX_AGE)
+
+
+@login_not_required
+@require_safe
+@transaction.non_atomic_requests
+def jwks(request: HttpRequest, owner: str = "") -> HttpResponse:
+    """Serve the public keys of the site, or of the owner of this digest (RFC 7517)."""
+    body = keys.published(owner)
+    if body is None:
+        return HttpResponse(status=404)
+    return _public(request, body, "application/jwk-set+json", max_age=_KEYS_MAX_AGE)
+
+
+def _public(request: HttpRequest, body: bytes, content_type: str, *, max_age: int) -> HttpResponse:
+    response: HttpResponse = _answer(request, body, content_type)
+    patch_cache_control(response, public=True, max_age=max_age)
     response["Access-Control-Allow-Origin"] = "*"
     return response
 
 
-def _entity_tag(_request: HttpRequest, body: bytes) -> str:
+def _entity_tag(_request: HttpRequest, body: bytes, _content_type: str) -> str:
     return f'"{hashlib.sha256(body).hexdigest()[:32]}"'
 
 
 @etag(_entity_tag)
-def _answer(_request: HttpRequest, body: bytes) -> HttpResponse:
-    return HttpResponse(body, content_type="application/json")
+def _answer(_request: HttpRequest, body: bytes, content_type: str) -> HttpResponse:
+    return HttpResponse(body, content_type=content_type)

@@ -35,6 +35,7 @@ DOCUMENTS = {
         "docs/benchmarks.md",
         "docs/background.md",
         "docs/dependencies.md",
+        "docs/keys.md",
         "docs/login.md",
         "docs/mechanisms.md",
         "docs/monitoring.md",

@@ -2,7 +2,7 @@ r"""The picture of the layers, read from the imports.
 
 ::
 
-    ways in          admin   management   contrib   checks
+    ways in          admin   management   contrib   views   checks
                           \       |       /
     use cases             tasks -> services       -> signals
                             /     |    \
@@ -17,12 +17,15 @@ Every arrow runs down. One may skip what lies between where the table below has 
 from __future__ import annotations
 
 import ast
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 import django_dcr
+from django_dcr import protocol
 
 PACKAGE = Path(django_dcr.__file__).parent
 LEAVES = {"conf", "exceptions", "lifecycle", "mechanisms", "text", "uris"}
@@ -33,7 +36,7 @@ ALLOWED = {
     "admin": {"tasks", "services", "models"} | LEAVES,
     "management": {"tasks", "services", "models", "fields", "protocol"} | LEAVES,
     "contrib": {"tasks", "services", "models", "fields", "protocol", "transport"} | LEAVES,
-    "checks": {"tasks", "models", "protocol"} | LEAVES,
+    "checks": {"tasks", "models", "fields", "protocol"} | LEAVES,
     "apps": {"checks", "tasks"},
     "urls": {"views"},
     "views": {"services", "protocol"},
@@ -127,6 +130,23 @@ def test_protocol_knows_neither_django_nor_network() -> None:
 def test_nothing_is_imported_inside_a_function() -> None:
     lines = {str(file): local_imports(source) for file, source in SOURCES.items()}
     assert {file for file, numbers in lines.items() if numbers} <= {"apps.py"}
+
+
+def test_a_process_that_signs_nothing_does_not_load_the_library_for_it() -> None:
+    """It would start a twentieth of a second later."""
+    program = (
+        "import sys, django; django.setup(); import django_dcr.services, django_dcr.views; "
+        "from django_dcr import protocol; assert 'joserfc' not in sys.modules; "
+        "protocol.make_key('EdDSA'); assert 'joserfc' in sys.modules"
+    )
+    settings = "INSTALLED_APPS=['django.contrib.auth','django.contrib.contenttypes','django_dcr']"
+    configure = f"from django.conf import settings; settings.configure({settings}); {program}"
+    subprocess.run([sys.executable, "-c", configure], check=True, timeout=600)
+
+
+def test_a_name_that_the_protocol_does_not_have_is_none_of_its_own() -> None:
+    with pytest.raises(AttributeError, match="has no attribute 'forge'"):
+        protocol.forge  # noqa: B018
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,7 @@ def test_the_version_has_one_source() -> None:
 
 
 def test_a_site_needs_these_packages_and_no_more() -> None:
-    names = {"cryptography", "django", "requests", "tqdm", "urllib3"}
+    names = {"cryptography", "django", "joserfc", "requests", "tqdm", "urllib3"}
     assert set(map(name_of, REQUIREMENTS["install_requires"])) == names
 
 

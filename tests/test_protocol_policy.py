@@ -44,7 +44,20 @@ ALLOWED = {
     "R-053 private use": {"redirect_uris": ["com.example.app:/cb", "cursor://anysphere/cb"]},
     "R-053 https with query": web(redirect_uris=["https://app.example/cb?issuer=1"]),
     "R-053 scheme that starts like http": {"redirect_uris": ["httpx:/cb"]},
-    "R-054 jwks": web(jwks={"keys": [{"kty": "RSA", "n": "a", "e": "AQAB"}]}),
+    "R-054 jwks": web(jwks={"keys": [{"kty": "RSA", "n": "a" * 342, "e": "AQAB"}]}),
+    "R-183 keys that fit": web(
+        token_endpoint_auth_method="private_key_jwt",
+        token_endpoint_auth_signing_alg="RS256",
+        jwks={"keys": [{"kty": "EC", "crv": "P-256"}, {"kty": "RSA", "n": "a" * 342}]},
+    ),
+    "R-186 secret that fits": web(
+        token_endpoint_auth_method="client_secret_jwt", token_endpoint_auth_signing_alg="HS512"
+    ),
+    "R-183 algorithm of the future": web(
+        token_endpoint_auth_method="private_key_jwt",
+        token_endpoint_auth_signing_alg="ML-DSA-44",
+        jwks={"keys": [{"kty": "AKP"}]},
+    ),
     "R-054 jwks_uri": web(jwks_uri="https://app.example/jwks"),
     "R-057 page with fragment": web(tos_uri="https://app.example/legal#terms"),
     "R-058 scope": web(scope="openid https://api.example/read"),
@@ -167,6 +180,25 @@ REFUSED = {
     "R-054 keys of text": (web(jwks={"keys": ["a"]}), "jwks must be an object such as"),
     "R-054 private": (web(jwks={"keys": [{"kty": "EC", "d": "a"}]}), "holds a private key"),
     "R-054 symmetric": (web(jwks={"keys": [{"kty": "oct", "k": "a"}]}), "holds a private key"),
+    "R-183 short": (web(jwks={"keys": [{"kty": "RSA", "n": "a" * 171}]}), "fewer than 2048 bits"),
+    "R-183 shared secret": (
+        web(token_endpoint_auth_method="private_key_jwt", token_endpoint_auth_signing_alg="HS256"),
+        "cannot sign by HS256",
+    ),
+    "R-186 key": (
+        web(
+            token_endpoint_auth_method="client_secret_jwt", token_endpoint_auth_signing_alg="ES256"
+        ),
+        "signs by HS256, HS384, HS512 only",
+    ),
+    "R-183 other key": (
+        web(
+            token_endpoint_auth_method="private_key_jwt",
+            token_endpoint_auth_signing_alg="ES256",
+            jwks={"keys": [{"kty": "EC", "crv": "P-384"}, {"kty": "RSA", "n": "a" * 342}]},
+        ),
+        "holds no key for ES256",
+    ),
     "R-054 jwks_uri http": (web(jwks_uri="http://a.example/"), "jwks_uri must be an absolute"),
     "R-057 client_uri": (web(client_uri="http://a.example/"), "client_uri must be an absolute"),
     "R-057 logo_uri": (web(logo_uri="data:image/png,a"), "logo_uri must be an absolute https"),

@@ -115,6 +115,15 @@ R-178  a document is served with 200 and its type, without cookie or redirect, u
 R-179  a document's method is one that the server takes
 R-193  a document states its method, and keeps its URL
 R-194  what breaks a document in the field is found before its first use
+R-180  a client that signs sends client_assertion, its type, and its own client_id
+R-181  iss and sub are the client, jti is used once, and the life of an assertion is short
+R-182  aud is one text, the issuer; it and typ are what the server's row says
+R-183  an assertion is signed by an algorithm of the server's list, with a published key
+R-184  a key is published before it signs and after it has signed, and each has its own kid
+R-185  no private part of a key is published or sent
+R-186  client_secret_jwt is the same over the client secret
+R-191  a key set is an object that is answered at once
+R-192  a refused client that signs is told to look at its keys first
 B1     a token is lost because the answer lacks something else
 B2     an update deletes the members that it leaves out
 B3     another client_id is taken over

@@ -44,6 +44,7 @@ pytestmark = pytest.mark.django_db
 
 BASE = "https://shop.example"
 OTHER = "https://other.example"
+SIGNING = {**WISHES, "token_endpoint_auth_method": "private_key_jwt"}
 
 
 @pytest.fixture(autouse=True)
@@ -367,6 +368,26 @@ def test_keys_let_a_document_authenticate(
         wishes["token_endpoint_auth_method"] = stated
     row = services.get_or_register(ISSUER, metadata=wishes)
     assert row.metadata["token_endpoint_auth_method"] == method
+
+
+@pytest.mark.usefixtures("public")
+def test_the_sites_own_keys_let_a_document_authenticate() -> None:
+    services.rotate_client_key()
+    offering()
+    row = services.get_or_register(ISSUER, metadata=SIGNING)
+    assert row.mechanism == "metadata_document"
+    assert row.metadata["jwks_uri"] == f"{BASE}/oauth/jwks.json"
+    assert row.drift == {}
+    row.check_authentication()
+    assert "client_assertion" in row.client_authentication()[1]
+
+
+def test_a_document_does_not_name_keys_that_the_site_cannot_sign_with() -> None:
+    services.rotate_client_key()
+    offering()
+    wishes = {**SIGNING, "token_endpoint_auth_signing_alg": "RS256"}
+    with pytest.raises(NotAllowedError, match="--algorithm RS256"):
+        services.get_or_register(ISSUER, metadata=wishes)
 
 
 def test_a_document_of_more_than_5_kb_is_no_document_r176(

@@ -31,6 +31,7 @@ Logged = list[logging.LogRecord]
 ODD = {
     **WISHES,
     "grant_types": ["implicit"],
+    "jwks_uri": "https://site.example/jwks.json",
     "response_types": ["token"],
     "software_statement": statement({"%s %(x)s": 1, "redirect_uris": [CALLBACK]}),
     "token_endpoint_auth_method": "private_key_jwt",

@@ -281,8 +281,9 @@ class ServiceAdminMixin(_ModelAdmin):
         for touched in {row.pk: row, result.pk: result}.values():
             self.log_change(request, touched, _("%(action)s: done.") % {"action": label})
         # What was done and leaves something to say has said it on the row.
-        if result.last_error:
-            return Outcome(result, messages.WARNING, result.last_error)
+        left = getattr(result, "last_error", "")
+        if left:
+            return Outcome(result, messages.WARNING, left)
         remark = self.remark(result)
         if remark:
             return Outcome(result, messages.WARNING, f"{done} {remark}")

@@ -137,6 +137,8 @@ class AuthorizationServerForm(OneErrorEach):
             self.fields["issuer"].widget = IssuerInput(attrs=self.fields["issuer"].widget.attrs)
         if self.instance.metadata_by_hand:
             self.initial["entered_metadata"] = self.instance.metadata
+        if "assertion_audience" in self.fields:
+            self.fields["assertion_audience"].required = False
         self.fields["initial_access_token"].help_text = (
             _("One is stored, encrypted. Leave this empty to keep it.")
             if self.instance.initial_access_token
@@ -168,6 +170,10 @@ class AuthorizationServerForm(OneErrorEach):
             kept = None
         values["initial_access_token"] = token or kept
         self._check_entered(values)
+        for name in ("assertion_audience", "assertion_typ"):
+            # What a form does not have stays as it is.
+            if name in self.changed_data and self.add_prefix(name) not in self.data:
+                self.changed_data.remove(name)
         return values
 
     def _stays(self) -> bool:

@@ -58,7 +58,7 @@ class AuthorizationServerAdminMixin(ServiceAdminMixin):
         edited += ["mechanisms", "shared", "discovery_url", "metadata_by_hand"]
         if obj is None or self.has_change_permission(request, obj):
             edited += ["entered_metadata"]
-        edited += ["initial_access_token"]
+        edited += ["assertion_audience", "assertion_typ", "sends_jwks", "initial_access_token"]
         if obj is None:
             return [(None, {"fields": edited})]
         if not self.has_change_permission(request, obj):

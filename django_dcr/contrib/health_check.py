@@ -1,8 +1,11 @@
-"""A check for django-health-check 4 (the extra ``health-check``).
+"""Checks for django-health-check 4 (the extra ``health-check``).
 
 ::
 
-    checks = ["django_dcr.contrib.health_check.Registrations"]
+    checks = [
+        "django_dcr.contrib.health_check.Registrations",
+        "django_dcr.contrib.health_check.ClientKeys",
+    ]
     path("health/", HealthCheckView.as_view(checks=checks))
 """
 
@@ -16,7 +19,7 @@ from health_check.base import HealthCheck
 from health_check.exceptions import ServiceUnavailable
 
 from django_dcr.conf import conf
-from django_dcr.models import ClientRegistration, Status
+from django_dcr.models import ClientKey, ClientRegistration, Status
 
 _MAX_NAMED = 10
 
@@ -41,6 +44,36 @@ class Registrations(HealthCheck):
             f"Client registrations {named}{more} need attention. "
             "Each says why with: manage.py dcr_show ID"
         )
+
+
+@dataclasses.dataclass
+class ClientKeys(HealthCheck):
+    """Fails while clients sign with a key past its date, or lack one that they prefer.
+
+    A daily ``manage.py dcr_client_keys --rotate`` keeps it from that. Takes one query, and another
+    one with ``DCR_PREFER_KEYS``.
+    """
+
+    async def run(self) -> None:
+        late = [kid async for kid in _late().values_list("kid", flat=True)[: _MAX_NAMED + 1]]
+        if late:
+            more = " and more" if len(late) > _MAX_NAMED else ""
+            raise ServiceUnavailable(
+                f"Client keys {', '.join(sorted(late)[:_MAX_NAMED])}{more} should have been "
+                "rotated. Run daily: manage.py dcr_client_keys --rotate"
+            )
+        if conf.DCR_PREFER_KEYS and not await ClientKey.objects.of("").aexists():
+            raise ServiceUnavailable(
+                "DCR_PREFER_KEYS is on, and there is no client key. Make one with: "
+                "manage.py dcr_client_keys --rotate"
+            )
+
+
+def _late() -> QuerySet[ClientKey]:
+    """The newest keys of their kinds that have signed for longer than they should."""
+    kind = {"owner_digest": OuterRef("owner_digest"), "algorithm": OuterRef("algorithm")}
+    newer = ClientKey.objects.filter(**kind, number__gt=OuterRef("number"))
+    return ClientKey.objects.filter(~Exists(newer), signs_until__lte=timezone.now())
 
 
 def _ailing() -> QuerySet[ClientRegistration]:

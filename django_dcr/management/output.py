@@ -127,9 +127,16 @@ class DCRCommand(BaseCommand):
     def write_registrations(self, rows: Iterable[Row]) -> None:
         """Print registrations as they come, in constant memory."""
         if self.as_json:
-            self._write_array({**described(row), **extra} for row, extra in rows)
+            self.write_rows({**described(row), **extra} for row, extra in rows)
+        else:
+            self.write_rows({**_cells(row), **extra} for row, extra in rows)
+
+    def write_rows(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Print what has the same members in each row: a JSON array, or a table."""
+        if self.as_json:
+            self._write_array(rows)
             return
-        cells = ({**_cells(row), **_texts(extra)} for row, extra in rows)
+        cells = map(_texts, rows)
         if not self.stdout.isatty():
             lines = table.tabbed(cells)
         else:

@@ -19,6 +19,7 @@ from django_dcr.models.clientregistration import (
     check_owner,
 )
 from django_dcr.models.hits import live_registration
+from django_dcr.models.keys import ClientKey, ClientKeyQuerySet, signing_key
 from django_dcr.models.persistence import InDoubtError
 from django_dcr.models.registrationevent import RegistrationEvent, actor
 
@@ -26,6 +27,8 @@ __all__ = [
     "EXPIRY_MARGIN",
     "AuthorizationServer",
     "AuthorizationServerQuerySet",
+    "ClientKey",
+    "ClientKeyQuerySet",
     "ClientRegistration",
     "ClientRegistrationQuerySet",
     "InDoubtError",
@@ -36,6 +39,7 @@ __all__ = [
     "check_issuer",
     "check_owner",
     "live_registration",
+    "signing_key",
 ]
 
 

@@ -14,7 +14,7 @@ from django.utils.translation import gettext_lazy as _
 
 from django_dcr import protocol, uris
 from django_dcr.conf import conf
-from django_dcr.exceptions import DCRError, NotAllowedError
+from django_dcr.exceptions import DCRError, NotAllowedError, errors_at
 from django_dcr.fields import DigestField, SecretField, SecretQuerySet, digest
 from django_dcr.mechanisms import AUTOMATIC
 from django_dcr.models.failures import FORGOTTEN, RememberingModel, fingerprint
@@ -24,9 +24,11 @@ from django_dcr.text import clean
 # The settings that decide how an exchange ends.
 _SETTINGS = (
     "DCR_ALLOWED_ISSUERS",
+    "DCR_BASE_URL",
     "DCR_CA_BUNDLE",
     "DCR_INTERNAL_ORIGINS",
     "DCR_MAX_RESPONSE_BYTES",
+    "DCR_PREFER_KEYS",
     "DCR_PROXY",
     "DCR_TIMEOUT",
 )
@@ -158,6 +160,37 @@ class AuthorizationServer(RememberingModel):
             "Check this to let the site's own client serve every owner who has none of their own."
         ),
     )
+    assertion_audience = models.CharField(
+        _("audience of assertions"),
+        max_length=16,
+        choices=[
+            ("issuer", _("the issuer")),
+            ("token_endpoint", _("the token endpoint's URL")),
+        ],
+        default="issuer",
+        db_default="issuer",
+        help_text=_("Whom a client that signs addresses. Servers for SMART want their endpoint."),
+    )
+    assertion_typ = models.CharField(
+        _("type of assertions"),
+        max_length=100,
+        blank=True,
+        default="client-authentication+jwt",
+        db_default="client-authentication+jwt",
+        help_text=_(
+            "The header member typ of what a client signs; empty for none. Servers for SMART, and "
+            "those built with Spring, want JWT."
+        ),
+    )
+    sends_jwks = models.BooleanField(
+        _("send keys by value"),
+        default=False,
+        db_default=False,
+        help_text=_(
+            "Check this where the server cannot fetch the keys of this site's clients from "
+            "DCR_BASE_URL. Registrations then have the keys in them."
+        ),
+    )
     paced_until = models.DateTimeField(null=True, editable=False)
     metadata: models.JSONField[dict[str, Any], dict[str, Any]] = models.JSONField(
         _("metadata"), default=dict, blank=True, editable=False
@@ -271,6 +304,19 @@ class AuthorizationServer(RememberingModel):
         """The texts in a member of the metadata, such as "scopes_supported"."""
         value = self.metadata.get(name)
         return [text for text in value if isinstance(text, str)] if isinstance(value, list) else []
+
+    def audience(self) -> str:
+        """Return whom an assertion for this server's token endpoint addresses.
+
+        Raises UnsupportedError where that is the endpoint and the metadata has none.
+        """
+        if self.assertion_audience == "issuer":
+            return self.issuer
+        origins = self.trusted_origins
+        with errors_at(self.issuer, "login"):
+            return protocol.endpoint(
+                self.metadata, "token_endpoint", issuer=self.issuer, trusted_origins=origins
+            )
 
     def store(self, metadata: dict[str, Any], *, url: str, etag: str, lifetime: float) -> None:
         """Save a checked discovery document, fresh for ``lifetime`` seconds."""

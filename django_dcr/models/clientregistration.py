@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from datetime import timezone as tz
 from functools import partial, reduce
@@ -36,6 +36,7 @@ from django_dcr.lifecycle import Status
 from django_dcr.mechanisms import Mechanism
 from django_dcr.models.authorizationserver import AuthorizationServer, check_issuer
 from django_dcr.models.failures import FORGOTTEN, RememberingModel, fingerprint
+from django_dcr.models.keys import signing_key
 from django_dcr.models.leases import (
     LEASE_IS_FREE,
     WAS_INTERRUPTED,
@@ -371,10 +372,17 @@ class ClientRegistration(LeasedModel, RememberingModel):
         """The members that a request states for lack of a wish, such as how to authenticate."""
         try:
             asked = self.asked
-            request = protocol.registration_request(asked, self.server.metadata)
+            known = {**self._signing_members(asked), **asked}
+            request = protocol.registration_request(known, self.server.metadata)
         except (NotAllowedError, UnsupportedError):
             return {}
         return {name: value for name, value in request.items() if name not in asked}
+
+    def _signing_members(self, asked: dict[str, Any]) -> dict[str, Any]:
+        """Whether and with which keys a client signs, as was chosen when it was registered."""
+        if not self.signs or protocol.brings_keys(asked):
+            return {}
+        return {name: self.metadata[name] for name in _SIGNING if name in self.metadata}
 
     @property
     def warnings(self) -> list[str]:
@@ -489,21 +497,57 @@ class ClientRegistration(LeasedModel, RememberingModel):
         """The method that was registered, by default client_secret_basic (RFC 7591 section 2)."""
         return str(self.metadata.get("token_endpoint_auth_method") or "client_secret_basic")
 
+    @property
+    def signs(self) -> bool:
+        """Whether the client authenticates with a key, and needs no secret."""
+        return self.authentication_method == "private_key_jwt"
+
     def check_authentication(self) -> None:
-        """Raise UnsupportedError where ``client_authentication()`` would; decrypts nothing."""
+        """Raise UnsupportedError where ``client_authentication()`` would; decrypts nothing.
+
+        A client that was registered with keys of the site's own code is left to that.
+        """
         protocol.check_authentication_method(
             self.authentication_method,
             has_secret=self.client_secret is not None,
         )
+        if self.signs and not protocol.brings_keys(self.asked):
+            signing_key(self)
 
-    def client_authentication(self) -> tuple[dict[str, str], dict[str, str]]:
+    def client_authentication(
+        self, audience: str | None = None
+    ) -> tuple[dict[str, str], dict[str, str]]:
         """Headers and form parameters that authenticate this client at the token endpoint.
 
-        By the *registered* method only (RFC 6749 section 2.3.1). Raises DecryptionError, and
-        UnsupportedError for a method that needs more than a secret.
+        By the *registered* method only (RFC 6749 section 2.3.1). What is signed is good for one
+        request within four minutes; it addresses ``audience``, or whom the server's row says.
+        Raises DecryptionError, and UnsupportedError where secret or key are missing or do not fit
+        the method.
         """
+        if self.signs:
+            key = signing_key(self)
+            header = {"alg": key.algorithm, "kid": key.kid}
+            return {}, self._assertion(audience, header, key.sign)
         secret = None if self.client_secret is None else self.client_secret.reveal()
-        return protocol.client_authentication(self.client_id, secret, self.authentication_method)
+        method = self.authentication_method
+        if method == "client_secret_jwt" and secret is not None:
+            algorithm = self.metadata.get("token_endpoint_auth_signing_alg", "HS256")
+            sign = partial(protocol.mac, secret, algorithm)
+            return {}, self._assertion(audience, {"alg": algorithm}, sign)
+        return protocol.client_authentication(self.client_id, secret, method)
+
+    def _assertion(
+        self, audience: str | None, header: dict[str, str], sign: Callable[[bytes], bytes]
+    ) -> dict[str, str]:
+        server = self.server
+        typ = {"typ": server.assertion_typ} if server.assertion_typ else {}
+        return protocol.client_assertion(
+            self.client_id,
+            audience or server.audience(),
+            header={**header, **typ},
+            sign=sign,
+            clock_offset=self.clock_offset,
+        )
 
     # -- changes of state ------------------------------------------------------------------
 
@@ -530,6 +574,7 @@ class ClientRegistration(LeasedModel, RememberingModel):
                 "deviations": list(information.deviations),
                 "last_error": "",
             }
+            values |= self._signers_values(information, metadata)
             if release or metadata != self.metadata:  # else nothing has been asked or granted
                 values["has_drift"] = self._drifts(metadata)
             if self.status == Status.GONE:  # and the server knows it after all
@@ -556,6 +601,19 @@ class ClientRegistration(LeasedModel, RememberingModel):
         except Error as exc:
             self.interrupted = True
             raise self._not_stored(values, exc) from exc
+
+    def _signers_values(
+        self, information: protocol.ClientInformation, metadata: dict[str, Any]
+    ) -> dict[str, Any]:
+        """What is different about a client that signs: the time, and that no secret ends."""
+        values: dict[str, Any] = {}
+        stated = information.metadata.get("token_endpoint_auth_method")
+        if stated in protocol.ASSERTION_METHODS:
+            values["clock_offset"] = information.clock_offset
+        if metadata.get("token_endpoint_auth_method") == "private_key_jwt":
+            # Some servers issue a secret as well. It is kept, and nothing is renewed for it.
+            values["client_secret_expires_at"] = None
+        return values
 
     def _store(self, values: dict[str, Any], superseded: Secret | None, *, release: bool) -> bool:
         until = self._last_attempt()
@@ -810,6 +868,11 @@ _ISSUED = (
     "registration_access_token",
 )
 _CREDENTIALS = ("client_secret", "client_secret_expires_at", "registration_access_token")
+_SIGNING = (
+    "token_endpoint_auth_method",
+    "token_endpoint_auth_signing_alg",
+    *protocol.KEY_MEMBERS,
+)
 _REPLACED: dict[str, Any] = {"live": None, "client_digest": None, "status": Status.REVOKING}
 _NO_CREDENTIALS: dict[str, Any] = {
     "client_id": "",

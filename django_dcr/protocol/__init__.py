@@ -6,6 +6,10 @@ untrusted until a function of this package has checked it.
 
 from __future__ import annotations
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from django_dcr.protocol.assertions import ASSERTION_METHODS, client_assertion
 from django_dcr.protocol.authentication import (
     AUTHENTICATION_METHODS,
     check_authentication_method,
@@ -33,7 +37,9 @@ from django_dcr.protocol.client_documents import (
 )
 from django_dcr.protocol.errors import Reply, check_status
 from django_dcr.protocol.json import encode, parse_object, storable
+from django_dcr.protocol.keys import HASHES, KEY_TYPES, has_key, key_set, mac
 from django_dcr.protocol.members import (
+    KEY_MEMBERS,
     METADATA_MEMBERS,
     SECRET_METHODS,
     merge_metadata,
@@ -41,9 +47,13 @@ from django_dcr.protocol.members import (
 )
 from django_dcr.protocol.policy import check_client_metadata, client_metadata_faults
 from django_dcr.protocol.registration_requests import (
+    OwnKeys,
     as_stored,
+    brings_keys,
+    check_own_keys,
     client_metadata,
     differences,
+    may_sign,
     registration_request,
     secret_method,
     update_request,
@@ -67,20 +77,31 @@ from django_dcr.protocol.server_metadata import (
     well_known_urls,
 )
 
+if TYPE_CHECKING:
+    from django_dcr.protocol.jose import NewKey, make_key, open_key, signature
+
 __all__ = [
+    "ASSERTION_METHODS",
     "AUTHENTICATION_METHODS",
     "DOCUMENT_MAX_AGE",
+    "HASHES",
+    "KEY_MEMBERS",
+    "KEY_TYPES",
     "MAX_CLOCK_OFFSET",
     "METADATA_MEMBERS",
     "SECRET_METHODS",
     "ClientInformation",
+    "NewKey",
+    "OwnKeys",
     "Reply",
     "age_warnings",
     "as_stored",
+    "brings_keys",
     "check_authentication_method",
     "check_client_metadata",
     "check_id_token",
     "check_issuer",
+    "check_own_keys",
     "check_plain_requests",
     "check_redirect_uri",
     "check_response_issuer",
@@ -88,6 +109,7 @@ __all__ = [
     "check_signed_claims",
     "check_status",
     "check_trusted_origin",
+    "client_assertion",
     "client_authentication",
     "client_document",
     "client_information",
@@ -105,17 +127,30 @@ __all__ = [
     "entity_tag",
     "foreign_origins",
     "freshness",
+    "has_key",
     "is_invalid_client",
+    "key_set",
+    "mac",
+    "make_key",
+    "may_sign",
     "merge_metadata",
     "names_secret",
+    "open_key",
     "parse_object",
     "redirect_target",
     "registration_request",
     "requested_scope",
     "secret_method",
+    "signature",
     "storable",
     "unusable_endpoints",
     "update_request",
     "warnings",
     "well_known_urls",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in ("NewKey", "make_key", "open_key", "signature"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module("django_dcr.protocol.jose"), name)

@@ -6,10 +6,14 @@ import base64
 from urllib.parse import quote_plus
 
 from django_dcr.exceptions import UnsupportedError
+from django_dcr.protocol.members import SECRET_METHODS
 from django_dcr.text import SensitiveText, clean, hides_variables
 
+#: The methods by which a client shows its secret, or nothing: those to choose from for lack of a
+#: wish, the one to prefer first.
+PLAIN_METHODS = ("client_secret_basic", "client_secret_post", "none")
 #: The methods that this app can authenticate by.
-AUTHENTICATION_METHODS = ("client_secret_basic", "client_secret_post", "none")
+AUTHENTICATION_METHODS = (*PLAIN_METHODS, "private_key_jwt", "client_secret_jwt")
 
 
 def check_authentication_method(method: str, *, has_secret: bool) -> None:
@@ -18,15 +22,19 @@ def check_authentication_method(method: str, *, has_secret: bool) -> None:
     That is one that is not in ``AUTHENTICATION_METHODS``, or needs a secret that is not there.
     """
     if method not in AUTHENTICATION_METHODS:
-        raise UnsupportedError(
-            f'This app cannot authenticate by "{clean(method, 100)}". Request another '
-            "token_endpoint_auth_method, or authenticate in the site's own code."
-        )
-    if method != "none" and not has_secret:
+        raise _unusable(method)
+    if method in SECRET_METHODS and not has_secret:
         raise UnsupportedError(
             f"The method {method} needs a client secret, and this registration has none. "
             "Renew it, or register again."
         )
+
+
+def _unusable(method: str) -> UnsupportedError:
+    return UnsupportedError(
+        f'This app cannot authenticate by "{clean(method, 100)}". Request another '
+        "token_endpoint_auth_method, or authenticate in the site's own code."
+    )
 
 
 @hides_variables
@@ -35,11 +43,14 @@ def client_authentication(
 ) -> tuple[dict[str, str], dict[str, str]]:
     """Return the headers and the form parameters that authenticate by the registered ``method``.
 
-    Exactly one of the two carries the credentials (RFC 6749 section 2.3). Raises
-    UnsupportedError for a method other than client_secret_basic, client_secret_post and none,
-    and where the method needs a secret and there is none.
+    Exactly one of the two carries the credentials (RFC 6749 section 2.3). ``method`` is none, or
+    shows the secret; what a client signs is made by ``client_assertion``. Raises UnsupportedError
+    for a method that this app cannot authenticate by, and where it needs a secret and there is
+    none.
     """
     check_authentication_method(method, has_secret=client_secret is not None)
+    if method not in PLAIN_METHODS:
+        raise _unusable(method)  # and show no secret by another method
     if method == "none" or client_secret is None:
         return {}, {"client_id": client_id}
     if method == "client_secret_post":

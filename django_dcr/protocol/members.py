@@ -54,6 +54,8 @@ METADATA_MEMBERS: Mapping[str, type] = {
     "userinfo_signed_response_alg": str,
 }
 
+#: The members that say where a client's public keys are.
+KEY_MEMBERS = ("jwks", "jwks_uri")
 #: What the server alone assigns (RFC 7591 section 3.2.1, RFC 7592 section 3).
 ASSIGNED_MEMBERS = frozenset(
     {

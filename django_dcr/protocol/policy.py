@@ -12,6 +12,7 @@ from typing import Any
 from django_dcr import uris
 from django_dcr.exceptions import InvalidResponseError, NotAllowedError
 from django_dcr.protocol.json import encode, parse_object, storable
+from django_dcr.protocol.keys import HASHES, KEY_TYPES, MIN_RSA_BITS, is_key_for, is_too_small
 from django_dcr.protocol.members import ASSIGNED_MEMBERS, PRIVATE_KEY_MEMBERS, type_of
 from django_dcr.protocol.statements import claimed, is_opaque
 from django_dcr.text import clean
@@ -244,6 +245,8 @@ def _keys(metadata: Mapping[str, Any]) -> Iterator[str]:
         yield 'The member jwks must be an object such as {"keys": [{"kty": "EC"}]}.'
     elif any(PRIVATE_KEY_MEMBERS & key.keys() for key in keys):
         yield "The member jwks holds a private key; send public keys only."
+    elif any(is_too_small(key) for key in keys):
+        yield f"The member jwks holds an RSA key of fewer than {MIN_RSA_BITS} bits; send another."
 
 
 def _pairwise(metadata: Mapping[str, Any]) -> Iterator[str]:
@@ -265,6 +268,27 @@ def _algorithm(metadata: Mapping[str, Any]) -> Iterator[str]:
         )
 
 
+def _agreement(metadata: Mapping[str, Any]) -> Iterator[str]:
+    """Method, algorithm and keys go together (OpenID Connect Core section 9)."""
+    method = metadata.get("token_endpoint_auth_method")
+    algorithm = metadata.get("token_endpoint_auth_signing_alg")
+    if algorithm is None:
+        return
+    if method == "client_secret_jwt" and algorithm not in HASHES:
+        yield f"The method client_secret_jwt signs by {', '.join(HASHES)} only; state one of them."
+    if method != "private_key_jwt":
+        return
+    if algorithm in HASHES:
+        yield (
+            f"The method private_key_jwt cannot sign by {algorithm}, which takes a shared secret; "
+            "state ES256, or the method client_secret_jwt."
+        )
+    elif algorithm in KEY_TYPES and "jwks" in metadata:
+        keys = metadata["jwks"]["keys"]
+        if not any(is_key_for(algorithm, key) for key in keys):
+            yield f"The member jwks holds no key for {algorithm}, which is to sign; add one."
+
+
 _Rules = tuple[Callable[[Mapping[str, Any]], Iterator[str]], ...]
 # The later rules rely on the earlier ones: on names that are text, and on values of their type.
 _RULES: _Rules = (
@@ -278,4 +302,10 @@ _RULES: _Rules = (
     _keys,
     _algorithm,
 )
-_RULES_OF_THE_WHOLE: _Rules = (_grants, _redirecting, _kind_of_application, _pairwise)
+_RULES_OF_THE_WHOLE: _Rules = (
+    _grants,
+    _redirecting,
+    _kind_of_application,
+    _pairwise,
+    _agreement,
+)

@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
 from django_dcr.exceptions import NotAllowedError, UnsupportedError
-from django_dcr.protocol.authentication import AUTHENTICATION_METHODS
+from django_dcr.protocol.authentication import AUTHENTICATION_METHODS, PLAIN_METHODS
 from django_dcr.protocol.json import encode
+from django_dcr.protocol.keys import HASHES, KEY_TYPES
 from django_dcr.protocol.members import (
     ASSIGNED_MEMBERS,
+    KEY_MEMBERS,
     NEVER_GRANTED,
     SECRET_METHODS,
     is_empty,
@@ -30,8 +33,22 @@ from django_dcr.text import clean
 
 _SIGNING_ALGORITHMS = {
     "private_key_jwt": ("RS256", "ES256", "PS256", "EdDSA"),
-    "client_secret_jwt": ("HS256", "HS384", "HS512"),
+    "client_secret_jwt": tuple(HASHES),
 }
+
+
+@dataclass(frozen=True)
+class OwnKeys:
+    """The keys with which this site can let a client sign."""
+
+    #: The algorithms of those that sign or are about to, the one to prefer first.
+    algorithms: tuple[str, ...] = ()
+    #: What a registration says of them: a ``jwks_uri``, or the ``jwks`` itself.
+    published: Mapping[str, Any] = field(default_factory=dict)
+    #: Whether to sign where nothing says how a client is to authenticate.
+    preferred: bool = False
+
+
 #: The server metadata that announces a logout member, by the start of the member's name.
 _LOGOUT = {
     "post_logout_": "end_session_endpoint",
@@ -83,12 +100,15 @@ def secret_method(server_metadata: Mapping[str, Any], *, has_secret: bool) -> st
 
 
 def registration_request(
-    metadata: Mapping[str, Any], server_metadata: Mapping[str, Any]
+    metadata: Mapping[str, Any],
+    server_metadata: Mapping[str, Any],
+    keys: OwnKeys | None = None,
 ) -> dict[str, Any]:
     """Return the body of the POST that registers a client at the server described.
 
-    Raises NotAllowedError for metadata that may not be sent, and UnsupportedError where the
-    server says that it does not offer what is asked.
+    A client that signs and does not say where its keys are has the site's own ``keys``. Raises
+    NotAllowedError for metadata that may not be sent, or needs a key that there is not, and
+    UnsupportedError where the server says that it does not offer what is asked.
     """
     request = merge_metadata(metadata)
     check_client_metadata(request)
@@ -96,23 +116,91 @@ def registration_request(
         if not _logout_is_supported(name, server_metadata):
             del request[name]
     _check_offered(request, server_metadata)
-    return {**request, **_negotiated(request, server_metadata)}
+    return {**request, **_negotiated(request, server_metadata, keys)}
 
 
-def _negotiated(request: Mapping[str, Any], server_metadata: Mapping[str, Any]) -> dict[str, Any]:
+def check_own_keys(request: Mapping[str, Any], keys: OwnKeys) -> None:
+    """Raise NotAllowedError where a client is to sign with a key that this site does not have."""
+    request = {**request, **claimed(request)}
+    if request.get("token_endpoint_auth_method") != "private_key_jwt" or brings_keys(request):
+        return
+    stated = request.get("token_endpoint_auth_signing_alg")
+    if keys.algorithms and (not stated or stated in keys.algorithms):
+        return
+    which = f" for {clean(stated, 50)}" if stated else ""
+    if stated and stated not in KEY_TYPES:
+        advice = f"Choose another token_endpoint_auth_signing_alg: {', '.join(KEY_TYPES)}."
+    else:
+        option = f" --algorithm {stated}" if stated else ""
+        advice = f"Make one first: manage.py dcr_client_keys --rotate{option}"
+    raise NotAllowedError(
+        f"The method private_key_jwt needs a key, and this site has none{which}. {advice}"
+    )
+
+
+def may_sign(
+    request: Mapping[str, Any], server_metadata: Mapping[str, Any], *, prefers_keys: bool
+) -> bool:
+    """Whether a client that is registered so may sign with the site's own keys."""
+    request = {**request, **claimed(request)}
+    if brings_keys(request):
+        return False
+    method = request.get("token_endpoint_auth_method")
+    offered = strings(server_metadata, "token_endpoint_auth_methods_supported")
+    others = offered is None or not {*offered}.isdisjoint(PLAIN_METHODS)
+    return method == "private_key_jwt" or (not method and (prefers_keys or not others))
+
+
+def brings_keys(request: Mapping[str, Any]) -> bool:
+    """Whether a client is to be registered with keys that it names itself."""
+    return any(name in request for name in KEY_MEMBERS)
+
+
+def _negotiated(
+    request: Mapping[str, Any],
+    server_metadata: Mapping[str, Any],
+    keys: OwnKeys | None = None,
+) -> dict[str, Any]:
     """Return the members that are stated in every request, as wished or for lack of a wish.
 
     What a software statement claims is stated already.
     """
     stated = claimed(request)
-    method = _authentication_method({**request, **stated}, server_metadata)
-    chosen = {"token_endpoint_auth_method": method}
-    if application_type({**request, **stated}) == "native":
+    wanted = {**request, **stated}
+    method = _authentication_method(wanted, server_metadata, keys)
+    chosen: dict[str, Any] = {"token_endpoint_auth_method": method}
+    if application_type(wanted) == "native":
         chosen["application_type"] = "native"
-    algorithm = _signing_algorithm(request, method, server_metadata)
+    signs = method == "private_key_jwt" and not brings_keys(wanted)
+    candidates = _SIGNING_ALGORITHMS.get(method, ())
+    if signs and keys is not None:
+        check_own_keys({**wanted, **chosen}, keys)
+        candidates = keys.algorithms
+        chosen |= keys.published
+    algorithm = _signing_algorithm(wanted, candidates, server_metadata)
     if algorithm:
         chosen["token_endpoint_auth_signing_alg"] = algorithm
+    elif signs and keys is not None:
+        _check_algorithm_is_ours(server_metadata)
     return {k: v for k, v in chosen.items() if k not in stated}
+
+
+def _check_algorithm_is_ours(server_metadata: Mapping[str, Any]) -> None:
+    """Refuse what the server could not check: none of the algorithms that it lists is a key's."""
+    name = "token_endpoint_auth_signing_alg_values_supported"
+    offered = strings(server_metadata, name)
+    if offered is None:
+        return  # it does not say, and signing may work
+    possible = [algorithm for algorithm in KEY_TYPES if algorithm in offered]
+    advice = (
+        f"Make one: manage.py dcr_client_keys --rotate --algorithm {possible[0]}"
+        if possible
+        else "Use another token_endpoint_auth_method."
+    )
+    raise UnsupportedError(
+        f"This server checks signatures by {clean(', '.join(offered), 100)}, and this site has no "
+        f"key for that. {advice}"
+    )
 
 
 def _logout_is_supported(name: str, server_metadata: Mapping[str, Any]) -> bool:
@@ -141,7 +229,9 @@ def _not_offered(name: str, value: str, offered: Iterable[str]) -> UnsupportedEr
     )
 
 
-def _authentication_method(request: Mapping[str, Any], server_metadata: Mapping[str, Any]) -> str:
+def _authentication_method(
+    request: Mapping[str, Any], server_metadata: Mapping[str, Any], keys: OwnKeys | None
+) -> str:
     name = "token_endpoint_auth_method"
     offered = strings(server_metadata, "token_endpoint_auth_methods_supported")
     stated = request.get(name)
@@ -149,26 +239,37 @@ def _authentication_method(request: Mapping[str, Any], server_metadata: Mapping[
         if offered and stated not in offered:
             raise _not_offered(name, stated, offered)
         return str(stated)
+    can_sign = keys is not None and bool(keys.algorithms)
+    methods = [*PLAIN_METHODS, "private_key_jwt"] if can_sign else [*PLAIN_METHODS]
+    if keys is not None and keys.preferred and _shares_algorithm(keys, server_metadata):
+        methods.insert(0, "private_key_jwt")
     # The default of RFC 8414 section 2.
-    for method in AUTHENTICATION_METHODS:
+    for method in methods:
         if method in (offered or ["client_secret_basic"]):
             return method
+    advice = 'such as "private_key_jwt" with a jwks_uri'
+    if keys is not None and "private_key_jwt" in (offered or ()):
+        advice = "or make a key to sign with: manage.py dcr_client_keys --rotate"
     raise UnsupportedError(
         f"This server offers only {clean(', '.join(offered or ()))}. State {name} yourself, "
-        'such as "private_key_jwt" with a jwks_uri.'
+        f"{advice}."
     )
 
 
+def _shares_algorithm(keys: OwnKeys, server_metadata: Mapping[str, Any]) -> bool:
+    offered = strings(server_metadata, "token_endpoint_auth_signing_alg_values_supported")
+    return bool(keys.algorithms) and (not offered or not {*offered}.isdisjoint(keys.algorithms))
+
+
 def _signing_algorithm(
-    request: Mapping[str, Any], method: str, server_metadata: Mapping[str, Any]
+    request: Mapping[str, Any], candidates: Iterable[str], server_metadata: Mapping[str, Any]
 ) -> str | None:
     name = "token_endpoint_auth_signing_alg"
     offered = strings(server_metadata, f"{name}_values_supported") or []
     stated = request.get(name)
     if stated and offered and stated not in offered:
         raise _not_offered(name, stated, offered)
-    candidates = [alg for alg in _SIGNING_ALGORITHMS.get(method, ()) if alg in offered]
-    return stated or (candidates[0] if candidates else None)
+    return stated or next((alg for alg in candidates if alg in offered), None)
 
 
 def update_request(

@@ -13,10 +13,11 @@ from types import MappingProxyType
 from typing import Any
 
 from django_dcr import uris
+from django_dcr.protocol.assertions import ASSERTION_METHODS
 from django_dcr.protocol.authentication import AUTHENTICATION_METHODS
 from django_dcr.protocol.errors import quoted
 from django_dcr.protocol.json import http_date
-from django_dcr.protocol.members import SECRET_METHODS, merge_metadata, parse_metadata
+from django_dcr.protocol.members import KEY_MEMBERS, SECRET_METHODS, merge_metadata, parse_metadata
 from django_dcr.protocol.statements import claimed
 from django_dcr.text import SensitiveText, clean, hides_variables
 
@@ -88,7 +89,10 @@ def client_information(
         )
     issued_at = reader.timestamp("client_id_issued_at")
     offset = reader.clock_offset(
-        expires_at, None if requested is None else issued_at, headers.get("Date", "")
+        expires_at,
+        None if requested is None else issued_at,
+        headers.get("Date", ""),
+        signs=_signs({**(requested or {}), **metadata}),
     )
     uri = reader.registration_client_uri()
     token = reader.registration_access_token()
@@ -194,26 +198,29 @@ class _Reader:
             self.deviations.append(f"The member {name} came as {type(value).__name__}.")
         return seconds
 
-    def clock_offset(self, expires_at: int | None, issued_at: int | None, date: str) -> int:
+    def clock_offset(
+        self, expires_at: int | None, issued_at: int | None, date: str, *, signs: bool
+    ) -> int:
         """Seconds by which this clock is ahead of the server's, by the answer's own words.
 
         ``issued_at`` is that of a client issued just now. Its Date says the same, unless a proxy
         with a clock of its own wrote that: then the secret would have expired before it was
         issued.
         """
-        if not expires_at:
-            return 0
+        if not expires_at and not signs:
+            return 0  # nothing depends on it
         now = time.time()
         sent_at = http_date(date)
-        if sent_at is None or (issued_at is not None and issued_at < expires_at <= sent_at):
+        if sent_at is None or (issued_at is not None and issued_at < (expires_at or 0) <= sent_at):
             sent_at = issued_at
         offset = 0 if sent_at is None else round((now - sent_at) / 60) * 60  # alike in every answer
         if not _AGREEMENT < abs(offset) <= MAX_CLOCK_OFFSET:
             return 0
         side = "behind" if offset > 0 else "ahead of"
+        what = "secret's expiry is" if expires_at else "times in what the client signs are"
         self.deviations.append(
             f"The server's clock is {abs(offset) // 60} minutes {side} this site's, so the "
-            "secret's expiry is reckoned by the server's."
+            f"{what} reckoned by the server's."
         )
         return offset
 
@@ -259,7 +266,8 @@ class _Reader:
                 f"client_secret is missing, which {method} needs; if this server registers public "
                 'clients, ask for token_endpoint_auth_method "none"'
             )
-        if method not in (*AUTHENTICATION_METHODS, requested.get("token_endpoint_auth_method")):
+        wanted = requested.get("token_endpoint_auth_method")
+        if method != wanted and not _can_authenticate(granted, method):
             self.deviations.append(
                 f"The client was registered with the method {clean(method, 100)}, by which this "
                 "app cannot log anybody in."
@@ -270,6 +278,16 @@ class _Reader:
         if (uri is None) != (token is None):
             missing = "registration_client_uri" if uri is None else "registration_access_token"
             self.deviations.append(f"The member {missing} is missing, so this cannot be managed.")
+
+
+def _signs(metadata: Mapping[str, Any]) -> bool:
+    return str(metadata.get("token_endpoint_auth_method")) in ASSERTION_METHODS
+
+
+def _can_authenticate(granted: Mapping[str, Any], method: object) -> bool:
+    # Nobody has told the server of a key where it granted none.
+    has_keys = any(granted.get(name) for name in KEY_MEMBERS)
+    return method in AUTHENTICATION_METHODS and (method != "private_key_jwt" or has_keys)
 
 
 def _is_text(value: object, limit: int) -> bool:

@@ -12,6 +12,7 @@ from django_dcr.mechanisms import Mechanism
 from django_dcr.models import AuthorizationServer, ClientRegistration
 from django_dcr.services import documents
 from django_dcr.services.discovery import discover_for
+from django_dcr.services.keys import own_keys
 from django_dcr.services.operation import check_possible, check_state, operation
 from django_dcr.services.registration import STEP, register
 from django_dcr.text import clean
@@ -63,6 +64,7 @@ def _obstacle(registration: ClientRegistration, mechanism: str) -> str:
     if not server.is_fresh:  # what cannot be sent is no reason to ask the server
         asked = registration.asked
         protocol.check_client_metadata(asked)
+        protocol.check_own_keys(asked, own_keys(registration))
     offered = "registration_endpoint" in discover_for(registration).metadata
     return "" if offered else "the server has no registration_endpoint"
 

@@ -23,6 +23,7 @@ from django_dcr.mechanisms import Mechanism
 from django_dcr.models import AuthorizationServer, ClientRegistration
 from django_dcr.services import documents
 from django_dcr.services.discovery import discover_for
+from django_dcr.services.keys import own_keys
 from django_dcr.services.operation import (
     Operation,
     announce,
@@ -86,16 +87,19 @@ def update(registration: ClientRegistration) -> ClientRegistration:
             return documents.change(work)
         server = discover_for(registration)
         asked = registration.asked
-        request = protocol.registration_request(asked, server.metadata)
+        request = protocol.registration_request(asked, server.metadata, own_keys(registration))
         warn(server, request)
         wishes = registration.requested_metadata
+        # Which keys a client signs with is always said, and in one way (RFC 7591 section 2).
+        keys = [name for name in protocol.KEY_MEMBERS if name in request]
+        replaced = [name for name in protocol.KEY_MEMBERS if keys and name not in keys]
         with work.lease(Status.ACTIVE):
             replace_metadata(
                 work,
-                wanted={name: value for name, value in request.items() if name in asked},
+                wanted={k: v for k, v in request.items() if k in asked or k in keys},
                 # What was chosen for lack of a wish gives way to what the server has granted.
                 defaults=request,
-                removed=[name for name, value in wishes.items() if value in (None, "", [], {})],
+                removed=[k for k, v in wishes.items() if v in (None, "", [], {})] + replaced,
             )
     announce(signals.updated, registration)
     return registration

@@ -29,6 +29,7 @@ from django_dcr.lifecycle import Status
 from django_dcr.mechanisms import Mechanism
 from django_dcr.models import ClientRegistration
 from django_dcr.services.discovery import discover_for
+from django_dcr.services.keys import own_keys
 from django_dcr.services.operation import Operation, announce, conflict
 
 logger = logging.getLogger("django_dcr")
@@ -212,7 +213,7 @@ def _is_internal(url: str) -> bool:
 
 
 def _members(registration: ClientRegistration) -> dict[str, Any]:
-    asked, server = registration.asked, registration.server
+    asked, server = _asked(registration), registration.server
     method = protocol.document_method(asked, server.metadata)
     if method == "none":  # which leaves nothing but PKCE to protect a code
         try:
@@ -220,6 +221,16 @@ def _members(registration: ClientRegistration) -> dict[str, Any]:
         except UnsupportedError as exc:
             raise NotAllowedError("the server does not offer PKCE with S256") from exc
     return protocol.client_document(asked, method=method)
+
+
+def _asked(registration: ClientRegistration) -> dict[str, Any]:
+    """Return what the row asks for, with the site's keys where its client is to sign with them."""
+    asked = registration.asked
+    if asked.get("token_endpoint_auth_method") != "private_key_jwt" or protocol.brings_keys(asked):
+        return asked
+    keys = own_keys(registration)
+    usable = asked.get("token_endpoint_auth_signing_alg") in (None, *keys.algorithms)
+    return {**asked, **keys.published} if keys.algorithms and usable else asked
 
 
 def _members_of(registration: ClientRegistration) -> dict[str, Any] | None:

@@ -60,6 +60,7 @@ def for_login(
     """
     registration = get_or_register(issuer, owner, metadata=metadata)
     with errors_at(issuer, STEP):
+        # A missing secret or key is told before the user leaves.
         registration.check_authentication()
         _check_endpoints(registration, discover(registration.server))
         _check_plain_requests(registration)
@@ -266,9 +267,9 @@ def login_session(session: AnySession, registration: ClientRegistration) -> AnyS
 
 
 def _find_out(registration: ClientRegistration) -> None:
-    used = registration.client_secret
+    used = _credentials(registration)
     with operation(registration, "read") as work, work.lease(Status.ACTIVE, task=STEP):
-        if registration.client_secret != used or _was_told(registration):
+        if _credentials(registration) != used or _was_told(registration):
             return
         registration.note_refusal()
         if refusal(registration, "read"):
@@ -279,9 +280,14 @@ def _find_out(registration: ClientRegistration) -> None:
             raise
         except DCRError as exc:
             raise _refusal(registration, f" The server could not be asked about it: {exc}") from exc
-        if registration.client_secret == used:
+        if _credentials(registration) == used:
             raise _refusal(registration)
     registration.note(STEP)
+
+
+def _credentials(registration: ClientRegistration) -> tuple[Any, ...]:
+    """What a client authenticates with: what it signs has a time in it."""
+    return registration.client_secret, registration.clock_offset
 
 
 def _was_told(registration: ClientRegistration) -> bool:
@@ -292,6 +298,12 @@ def _was_told(registration: ClientRegistration) -> bool:
 
 def _refusal(registration: ClientRegistration, more: str = "") -> RequestRejectedError:
     issuer, advice = registration.server.issuer, MECHANISMS[registration.mechanism].when_refused
+    if registration.signs:
+        advice = (
+            "Check that the server can fetch the jwks_uri or has the present keys "
+            "(manage.py dcr_update {pk}), that this machine's clock is right, and "
+            "assertion_audience and assertion_typ of the server in the admin."
+        )
     return RequestRejectedError(
         "The token endpoint refused this client's credentials (invalid_client), so nobody can "
         f"log in. {advice.format(pk=registration.pk, issuer=issuer)}{more}",

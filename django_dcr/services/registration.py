@@ -24,6 +24,7 @@ from django_dcr.mechanisms import Mechanism
 from django_dcr.models import AuthorizationServer, ClientRegistration, InDoubtError, Status
 from django_dcr.services import documents
 from django_dcr.services.discovery import discover_for
+from django_dcr.services.keys import own_keys
 from django_dcr.services.operation import (
     Operation,
     announce,
@@ -73,8 +74,9 @@ def register(
         asked = registration.asked
         if not registration.server.is_fresh:  # what cannot be sent is no reason to ask the server
             protocol.check_client_metadata(asked)
+            protocol.check_own_keys(asked, own_keys(registration))
         server = discover_for(registration)
-        asked = protocol.registration_request(asked, server.metadata)
+        asked = protocol.registration_request(asked, server.metadata, own_keys(registration))
         warn(server, asked)
         issued = _issued(work, asked, initial_access_token)
         _adopt(work, issued)

@@ -108,6 +108,7 @@ DCR_CLIENT_METADATA = env.json(
         "response_types": ["code"],
     },
 )
+DCR_PREFER_KEYS = env.bool("DCR_PREFER_KEYS", default=False)
 DCR_AUTO_REGISTER = env.bool("DCR_AUTO_REGISTER", default=True)
 DCR_METADATA_TTL = env.int("DCR_METADATA_TTL", default=3600)
 DCR_METADATA_MIN_TTL = env.int("DCR_METADATA_MIN_TTL", default=300)

@@ -114,6 +114,18 @@ def discover(count: int) -> Callable[[], None]:
     return _repeated(partial(services.discover, server), count)
 
 
+def sign(algorithm: str, count: int) -> Callable[[], None]:
+    services.rotate_client_key(algorithm=algorithm)
+    metadata = {
+        **WISHES,
+        "token_endpoint_auth_method": "private_key_jwt",
+        "token_endpoint_auth_signing_alg": algorithm,
+    }
+    server = AuthorizationServer.objects.for_issuer(BASE)
+    registration = ClientRegistration(server=server, client_id="c1", metadata=metadata)
+    return _repeated(registration.client_authentication, count)
+
+
 def check(count: int) -> Callable[[], None]:
     # Not at the top: hypothesis is large, and the others are measured without it.
     from tests.test_any_answer import check_answer, wide
@@ -315,6 +327,8 @@ WORKLOADS: dict[str, Workload] = {
     "hit": hit,
     "raw hit": bare_hit,
     "discover": discover,
+    "sign ES256": partial(sign, "ES256"),
+    "sign RS256": partial(sign, "RS256"),
     "check": check,
     "register": partial(_registered, _register),
     "raw register": partial(_registered, _bare_register),

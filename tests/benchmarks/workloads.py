@@ -136,6 +136,14 @@ WORKLOADS = (
         (Target("django.setup(), requests", 1.25),),
     ),
     Workload(
+        "client_authentication() with a key, ES256",
+        (
+            Contestant(OURS, "few", "sign ES256", 500),
+            Contestant("RS256", "few", "sign RS256", 200),
+        ),
+        microseconds=500,
+    ),
+    Workload(
         "check an answer of 300 odd members",
         (Contestant(OURS, "few", "check", 50),),
         microseconds=50_000,

@@ -7,9 +7,11 @@ import hashlib
 import json
 import secrets
 import time
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import parse_qsl, quote_plus, unquote_plus, urlencode, urlsplit
 
+import jwt
 import requests
 
 from django_dcr.models import ClientRegistration
@@ -19,9 +21,21 @@ from tests.authorization_server import _Handler as Handler
 #: Without form-urlencoding none of these gets through HTTP Basic (RFC 6749 section 2.3.1).
 ODD = " :%+&=?/"
 
+#: How a client may authenticate.
+METHODS = [
+    "client_secret_basic",
+    "client_secret_post",
+    "none",
+    "private_key_jwt",
+    "client_secret_jwt",
+]
+
 
 class LoginServer(AuthorizationServer):
     """Speaks the code flow with PKCE (RFC 6749, RFC 7636), and names itself (RFC 9207)."""
+
+    #: Fetches a client's jwks_uri; a test says how.
+    fetch: Callable[[str], dict[str, Any]]
 
     def __init__(self) -> None:
         super().__init__()
@@ -36,6 +50,8 @@ class LoginServer(AuthorizationServer):
         #: Whether it hangs up on who asks for a token.
         self.hangs_up = False
         self.is_slow = False
+        #: The identifiers of the assertions that were used.
+        self.used: set[str] = set()
 
     def metadata(self) -> dict[str, Any]:
         document = {
@@ -53,7 +69,7 @@ class LoginServer(AuthorizationServer):
     def _turn(self, client: dict[str, Any], *names: str) -> None:
         super()._turn(client, *names)
         if "client_secret" in names:
-            client["client_secret"] += ODD
+            client["client_secret"] += ODD * 3  # and as long as HS256 wants it
 
     def log_in(self, url: str) -> str:
         """Go to an authorization URL as Jane's browser does; return where that ends."""
@@ -88,6 +104,10 @@ class LoginServer(AuthorizationServer):
 
     def authenticated(self, form: dict[str, str], authorization: str) -> dict[str, Any] | None:
         """The client, if it authenticates by the method that it registered, and no other."""
+        if "client_assertion" in form:
+            assert not authorization
+            assert "client_secret" not in form
+            return self.signer(form)
         client_id, secret = form.get("client_id"), form.get("client_secret")
         used = "client_secret_post" if secret else "none"
         if authorization:
@@ -99,6 +119,39 @@ class LoginServer(AuthorizationServer):
         if client is None or used != client["token_endpoint_auth_method"]:
             return None
         return client if used == "none" or secret == client["client_secret"] else None
+
+    def signer(self, form: dict[str, str]) -> dict[str, Any] | None:
+        """The client that has signed the assertion (RFC 7523 section 3)."""
+        assertion = form["client_assertion"]
+        assert form["client_assertion_type"].endswith(":client-assertion-type:jwt-bearer")
+        header = jwt.get_unverified_header(assertion)
+        client = self.clients.get(form["client_id"])
+        if client is None:
+            return None
+        keys: dict[str, Any] = {}
+        method = client["token_endpoint_auth_method"]
+        if method == "private_key_jwt":
+            document = client.get("jwks") or self.fetch(client["jwks_uri"])
+            keys = {key["kid"]: jwt.PyJWK(key) for key in document["keys"]}
+        else:
+            assert method == "client_secret_jwt"
+            keys = {"": client["client_secret"]}
+        try:
+            claims = jwt.decode(
+                assertion,
+                keys[header.get("kid", "")],
+                [header["alg"]],
+                audience=self.issuer,
+                issuer=client["client_id"],
+                subject=client["client_id"],
+                options={"require": ["exp", "iat", "jti"], "strict_aud": True},
+            )
+        except (KeyError, jwt.PyJWTError):
+            return None
+        with self.lock:
+            fresh = claims["jti"] not in self.used
+            self.used.add(claims["jti"])
+        return client if fresh else None
 
     def credentials(self, registration: ClientRegistration) -> list[str]:
         """What must not be seen of a login that it kept waiting."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import logging
 from traceback import TracebackException
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qs, quote_plus, urlsplit
@@ -17,7 +18,7 @@ from django_dcr import services
 from django_dcr.exceptions import ConflictError, InvalidResponseError, NotAllowedError
 from django_dcr.models import ClientRegistration
 from tests.contrib.conftest import Visitor
-from tests.contrib.login_server import LoginServer
+from tests.contrib.login_server import METHODS, LoginServer
 from tests.interruptions import TimeLimitExceeded, interrupted, shown
 
 if TYPE_CHECKING:
@@ -37,10 +38,11 @@ def _site(
     monkeypatch.setenv("OAUTHLIB_INSECURE_TRANSPORT", "1")  # there is no TLS on loopback
 
 
-@pytest.mark.parametrize("method", ["client_secret_basic", "client_secret_post", "none"])
+@pytest.mark.parametrize("method", METHODS)
 def test_a_user_logs_in_with_the_method_that_was_registered(
     login_server: LoginServer, visitor: Visitor, settings: Settings, method: str
 ) -> None:
+    services.rotate_client_key()
     settings.DCR_CLIENT_METADATA["token_endpoint_auth_method"] = method
     assert visitor.log_in(login_server, "customer-42").json() == {"sub": "jane"}
     registration = ClientRegistration.objects.get()
@@ -302,3 +304,60 @@ def test_a_login_that_is_interrupted_shows_no_credentials(
     assert [
         each for each in login_server.credentials(ClientRegistration.objects.get()) if each in page
     ] == []
+
+
+def test_a_client_whose_key_the_server_does_not_know_is_told_where_to_look(
+    login_server: LoginServer, visitor: Visitor, settings: Settings
+) -> None:
+    """R-192: and one that the server has forgotten is gone."""
+    services.rotate_client_key()
+    settings.DCR_CLIENT_METADATA["token_endpoint_auth_method"] = "private_key_jwt"
+    first = login_server.log_in(visitor.begin(login_server.issuer))
+    second = login_server.log_in(visitor.begin(login_server.issuer))
+    [client] = login_server.clients.values()
+    held, client["jwks"] = client["jwks"], {"keys": []}
+    login_server.while_handling["GET"] = lambda document: document.update(jwks=held)
+    with pytest.raises(REFUSED, match="invalid_client"):
+        visitor.end(first)
+    assert "assertion_audience" in ClientRegistration.objects.get().last_error
+    login_server.clients.clear()
+    ClientRegistration.objects.update(refused_at=None)
+    with pytest.raises(REFUSED, match="invalid_client"):
+        visitor.end(second)
+    assert ClientRegistration.objects.get().status == "gone"
+
+
+def test_an_assertion_is_good_once(login_server: LoginServer, settings: Settings) -> None:
+    services.rotate_client_key()
+    settings.DCR_CLIENT_METADATA["token_endpoint_auth_method"] = "private_key_jwt"
+    registration = services.for_login(login_server.issuer)
+    _headers, form = registration.client_authentication()
+    grant = {"grant_type": "refresh_token"}
+    answers = [login_server.token({**grant, **form}, "")[0] for _ in range(2)]
+    assert answers == [200, 401]
+
+
+@pytest.mark.parametrize("method", ["private_key_jwt", "client_secret_jwt"])
+def test_what_a_client_has_signed_is_seen_by_the_server_alone(
+    login_server: LoginServer,
+    visitor: Visitor,
+    settings: Settings,
+    caplog: pytest.LogCaptureFixture,
+    method: str,
+) -> None:
+    """An assertion is as good as a password, for four minutes."""
+    services.rotate_client_key()
+    settings.DCR_CLIENT_METADATA["token_endpoint_auth_method"] = method
+    with caplog.at_level(logging.DEBUG):
+        visitor.log_in(login_server)
+    assertion = login_server.forms[-1]["client_assertion"]
+    assert assertion not in caplog.text
+    assert assertion not in str(visitor.client.session.items())
+
+    answer = login_server.log_in(visitor.begin(login_server.issuer))
+    login_server.is_slow = True
+    with pytest.raises(TimeLimitExceeded) as caught, interrupted(TimeLimitExceeded):
+        visitor.end(answer)
+    page = shown(caught.value)
+    assert "http/client.py" in page
+    assert login_server.forms[-1]["client_assertion"] not in page

@@ -18,6 +18,7 @@ from django_dcr.models import ClientRegistration
 from tests.contrib.browser import Browser
 from tests.contrib.documentation import documented
 from tests.contrib.live_server import GRANTED, consent
+from tests.contrib.login_server import METHODS
 from tests.contrib.openid_server import OpenIDServer
 from tests.factories import ISSUER, make_draft
 from tests.interruptions import TimeLimitExceeded, interrupted, shown
@@ -71,10 +72,11 @@ def has_failed(answer: HttpResponse) -> bool:
     return answer.status_code == 302 and answer.headers["Location"] == "/failed/"
 
 
-@pytest.mark.parametrize("method", ["client_secret_basic", "client_secret_post", "none"])
+@pytest.mark.parametrize("method", METHODS)
 def test_a_user_logs_in_with_the_method_that_was_registered(
     server: OpenIDServer, visitor: Visitor, method: str
 ) -> None:
+    services.rotate_client_key()
     register(server, token_endpoint_auth_method=method)
     assert is_in(visitor.log_in(server))
     user = User.objects.get()

@@ -6,7 +6,7 @@ from typing import Any
 from django.core.management import CommandError
 
 from django_dcr.management.output import DCRCommand
-from django_dcr.models import AuthorizationServer, ClientRegistration
+from django_dcr.models import AuthorizationServer, ClientKey, ClientRegistration
 
 _MAX_NAMED = 10
 
@@ -25,7 +25,7 @@ class Command(DCRCommand):
     def handle(self, *, check: bool, **options: Any) -> None:
         found = {
             model._meta.object_name: model.objects.rotate_keys(check=check)
-            for model in (AuthorizationServer, ClientRegistration)
+            for model in (AuthorizationServer, ClientRegistration, ClientKey)
         }
         old = sum(rotation.rotated for rotation in found.values())
         unreadable = [

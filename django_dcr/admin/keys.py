@@ -1,0 +1,144 @@
+"""Client keys in the admin: when each signs, and who signs with it. No page has a private part."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from django import forms
+from django.contrib import admin
+from django.contrib.admin.utils import quote
+from django.core.exceptions import ValidationError
+from django.db import models
+from django.http import HttpRequest
+from django.urls import reverse
+from django.utils.html import format_html_join
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
+
+from django_dcr.admin import display
+from django_dcr.admin.actions import ServiceAdminMixin
+from django_dcr.exceptions import DCRError
+from django_dcr.models import ClientKey, ClientRegistration, signing_key
+from django_dcr.services import rotate_client_key
+from django_dcr.text import clean
+
+if TYPE_CHECKING:
+    _ModelForm = forms.ModelForm[Any]
+else:  # generic for type checkers only
+    _ModelForm = forms.ModelForm
+
+# So many clients are looked at for the page of a key.
+_MAX_CLIENTS = 50
+
+_STATES = {
+    "next": (_("signs later"), "quiet"),
+    "signing": (_("signs"), "good"),
+    "published": (_("has signed"), "quiet"),
+    "retired": (_("published no more"), "quiet"),
+}
+
+
+class ClientKeyForm(_ModelForm):
+    """Asks whose the first key of a kind is, and for which algorithm."""
+
+    def clean(self) -> dict[str, Any]:
+        values: dict[str, Any] = super().clean() or self.cleaned_data
+        if ClientKey.objects.newest(values.get("owner", ""), values.get("algorithm", "")):
+            raise ValidationError(_("There are keys of this kind. Rotate the newest of them."))
+        return values
+
+
+class ClientKeyAdminMixin(ServiceAdminMixin):
+    """A key, its part in the rotation, and the clients that sign with it."""
+
+    form = ClientKeyForm
+    actions = ["rotate"]
+    list_display = ["kid", "whose", "algorithm", "standing", "signs_from", "signs_until"]
+    list_filter = ["algorithm"]
+    search_fields = ["kid", "owner"]
+
+    def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
+        if obj is None:
+            return ["owner", "algorithm"]
+        moments = ["created_at", "signs_from", "signs_until", "published_until"]
+        return ["kid", "whose", "algorithm", "standing", *moments, "public", "clients"]
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
+        return self.get_fields(request, obj) if obj else []
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False  # nothing about a key is edited; its dates follow from the rotation
+
+    def has_rotate_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return self.may(request, obj, "rotate")
+
+    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
+        made = rotate_client_key(obj.owner, algorithm=obj.algorithm)
+        obj.pk = made.pk
+        obj.refresh_from_db()
+
+    @admin.action(permissions=["rotate"], description=_("Rotate"))
+    def rotate(self, request: HttpRequest, queryset: models.QuerySet[Any]) -> Any:
+        done = gettext("This key takes over when servers have had a day to fetch it.")
+        return self.perform(request, queryset, "rotate", _rotate, done)
+
+    def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
+        """Protect the keys that sign: their clients could not log anybody in."""
+        deleted, counts, forbidden, protected = super().get_deleted_objects(objs, request)
+        signing = [key for key in objs if key.state == "signing"]
+        reason = gettext("%(key)s signs: rotate it, and wait until the next one has taken over")
+        protected = [*protected, *(reason % {"key": key.kid} for key in signing)]
+        return deleted, counts, forbidden, protected
+
+    @admin.display(description=_("owner"), ordering="owner")
+    def whose(self, key: ClientKey) -> str:
+        return clean(key.owner, 80) or gettext("this site")
+
+    @admin.display(description=_("status"))
+    def standing(self, key: ClientKey) -> str:
+        text, tone = _STATES[key.state]
+        return display.badge(str(text), tone)
+
+    @admin.display(description=_("public key"))
+    def public(self, key: ClientKey) -> str:
+        return json.dumps(key.public_key, indent=2, sort_keys=True)
+
+    @admin.display(description=_("clients that sign with it"))
+    def clients(self, key: ClientKey) -> str:
+        rows = _signing_with(key)
+        if ClientRegistration not in self.admin_site._registry:
+            return "\n".join(clean(row, 200) for row in rows) or display.NOTHING
+        name = "admin:django_dcr_clientregistration_change"
+        links = (
+            (reverse(name, args=[quote(row.pk)], current_app=self.admin_site.name), clean(row, 200))
+            for row in rows
+        )
+        return format_html_join("", '<a href="{}">{}</a><br>', links) or display.NOTHING
+
+
+def _rotate(key: ClientKey) -> ClientKey:
+    return rotate_client_key(key.owner, algorithm=key.algorithm, force=True)
+
+
+def _signing_with(key: ClientKey) -> Sequence[ClientRegistration]:
+    """Some of the clients that sign with a key now."""
+    signing = {"metadata__token_endpoint_auth_method": "private_key_jwt"}
+    rows = ClientRegistration.objects.live().active().filter(**signing)
+    if key.owner:
+        rows = rows.filter(owner=key.owner)
+    newest = rows.select_related("server").order_by("-pk")[:_MAX_CLIENTS]
+    return [row for row in newest if _signs_with(row, key)]
+
+
+def _signs_with(registration: ClientRegistration, key: ClientKey) -> bool:
+    try:
+        return signing_key(registration).pk == key.pk
+    except DCRError:
+        return False
+
+
+@admin.register(ClientKey)
+class ClientKeyAdmin(ClientKeyAdminMixin, admin.ModelAdmin):  # type: ignore[type-arg]
+    """Client keys in Django's own admin."""

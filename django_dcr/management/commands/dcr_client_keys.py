@@ -1,0 +1,107 @@
+from __future__ import annotations
+
+from argparse import ArgumentParser
+from collections.abc import Iterable, Iterator
+from datetime import datetime, timezone
+from typing import Any
+
+from django.core.management import CommandError
+
+from django_dcr.management.output import ERRORS, DCRCommand, sentence
+from django_dcr.models import ClientKey
+from django_dcr.protocol import KEY_TYPES
+from django_dcr.services import rotate_client_key, update
+from django_dcr.services.keys import outdated
+from django_dcr.services.runs import one_run
+
+
+class Command(DCRCommand):
+    help = (
+        "List the keys with which clients sign; or, with --rotate, make the next ones where they "
+        "are due, and tell the servers that hold keys themselves. Made to be run daily."
+    )
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        super().add_arguments(parser)
+        parser.add_argument(
+            "--rotate",
+            action="store_true",
+            help="make the first key, or the next of each kind that is due; else change nothing",
+        )
+        parser.add_argument(
+            "--force",
+            action="store_true",
+            help="with --rotate, make the next key before it is due",
+        )
+        parser.add_argument("--owner", help='only keys of this owner; "" is the site itself')
+        parser.add_argument("--algorithm", choices=KEY_TYPES, help="only keys for this algorithm")
+
+    def handle(self, *, rotate: bool, force: bool, **options: Any) -> None:
+        if force and not rotate:
+            raise CommandError("--force goes with --rotate.")
+        owner, algorithm = options["owner"], options["algorithm"]
+        failures: dict[int, str] = {}
+        if rotate:
+            for whose, kind in _kinds(owner, algorithm):
+                rotate_client_key(whose, algorithm=kind, force=force)
+            with one_run():  # a server that does not answer is not waited for at each row
+                failures = self._tell_servers()
+        self.write_rows(self._described(_selected(owner, algorithm)))
+        if failures:
+            lines = [f"  {pk}: {error}" for pk, error in failures.items()]
+            raise CommandError(
+                "\n".join(
+                    [
+                        "These registrations were not updated, and sign with the keys that they "
+                        "were registered with:",
+                        *lines,
+                    ]
+                )
+            )
+
+    def _tell_servers(self) -> dict[int, str]:
+        """Update the registrations that have keys in them; return why some were not."""
+        failures = {}
+        rows = outdated()
+        for registration in rows:
+            try:
+                update(registration)
+            except ERRORS as exc:
+                failures[registration.pk] = sentence(exc)
+        if rows:
+            self.note(f"{len(rows) - len(failures)} of {len(rows)} registrations updated.")
+        return failures
+
+    def _described(self, keys: Iterable[ClientKey]) -> Iterator[dict[str, Any]]:
+        for key in keys:
+            moments = {
+                "created": key.created_at,
+                "signs_from": key.signs_from,
+                "signs_until": key.signs_until,
+                "published_until": key.published_until,
+            }
+            yield {
+                "kid": key.kid,
+                "owner": key.owner,
+                "algorithm": key.algorithm,
+                "state": key.state,
+                **{name: self._moment(value) for name, value in moments.items()},
+            }
+
+    def _moment(self, value: datetime) -> str:
+        if value.tzinfo:
+            value = value.astimezone(timezone.utc)
+        return value.isoformat() if self.as_json else f"{value:%Y-%m-%d %H:%M}"
+
+
+def _selected(owner: str | None, algorithm: str | None) -> list[ClientKey]:
+    rows = ClientKey.objects.order_by("pk")
+    if owner is not None:
+        rows = rows.of(owner).order_by("pk")
+    return list(rows.filter(algorithm=algorithm) if algorithm else rows)
+
+
+def _kinds(owner: str | None, algorithm: str | None) -> list[tuple[str, str]]:
+    """The owners and algorithms that there are keys of; the named one, or the site's, at least."""
+    found = [(key.owner, key.algorithm) for key in _selected(owner, algorithm)]
+    return list(dict.fromkeys(found)) or [(owner or "", algorithm or "ES256")]

@@ -1,0 +1,146 @@
+"""The keys with which clients sign: made in time, published, and told to servers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from django.db import IntegrityError
+from django.urls import NoReverseMatch, reverse
+
+from django_dcr import protocol, uris
+from django_dcr.conf import conf
+from django_dcr.exceptions import ConflictError, NotAllowedError
+from django_dcr.fields import digest
+from django_dcr.mechanisms import refusal
+from django_dcr.models import ClientKey, ClientRegistration, ClientRegistrationQuerySet, check_owner
+
+_ATTEMPTS = 3
+
+
+def rotate_client_key(
+    owner: str = "", *, algorithm: str = "ES256", force: bool = False
+) -> ClientKey:
+    """Return the newest key of ``owner`` for ``algorithm``, making the next where one is due.
+
+    The first key signs at once. Another one is due a week before the last stops signing, is
+    published from now on and takes over then, a day from now at the earliest; ``force`` has it
+    made before it is due. Of any number of processes one makes it. Raises NotAllowedError for
+    an algorithm that this app has no keys for, and ConflictError where another process rotates
+    the key and its result cannot be seen.
+    """
+    check_owner(owner)
+    if algorithm not in protocol.KEY_TYPES:
+        raise NotAllowedError(
+            f"No keys are made for that algorithm. Choose one of {', '.join(protocol.KEY_TYPES)}."
+        )
+    keys = ClientKey.objects.primary()
+    for _ in range(_ATTEMPTS):
+        last = keys.newest(owner, algorithm)
+        if last is not None and (last.state == "next" or not (force or last.is_due)):
+            return last
+        try:
+            return ClientKey.follow(last, owner=owner, algorithm=algorithm)
+        except IntegrityError:  # another process was first, and its key is as good
+            force = False
+    # As in a caller's transaction that does not see what others have committed since it began.
+    raise ConflictError(
+        "Another process is rotating this key. Try again in a moment.", retry_after=1
+    )
+
+
+def own_keys(registration: ClientRegistration) -> protocol.OwnKeys:
+    """Return the keys that a registration may be sent with; none where it will not sign."""
+    if not _may_sign(registration):
+        return protocol.OwnKeys()
+    owners = {digest(registration.owner), digest("")}
+    return _own_keys(registration, _by_owner(owner_digest__in=owners))
+
+
+def published(owner: str) -> bytes | None:
+    """Return the key set that is served for the owner of this digest, "" for the site; one query.
+
+    None for an owner without keys.
+    """
+    rows = ClientKey.objects.published().filter(owner_digest=owner or digest(""))
+    keys = list(rows.values_list("public_key", flat=True))
+    return protocol.encode(protocol.key_set(keys)) if keys or not owner else None
+
+
+def jwks_url(owner: str = "") -> str:
+    """Return where the keys of ``owner`` are published, "" where servers cannot fetch them."""
+    try:
+        base = uris.parse(conf.DCR_BASE_URL)
+        path = (
+            reverse("django_dcr:owner-jwks", args=[digest(owner)])
+            if owner
+            else reverse("django_dcr:jwks")
+        )
+    except (ValueError, NoReverseMatch):
+        return ""
+    # Servers refuse to take keys from where anybody on the way could replace them.
+    return f"{base.origin}{path}" if base.scheme == "https" else ""
+
+
+def outdated() -> list[ClientRegistration]:
+    """Return the clients that sign and were registered with other keys than the site has now.
+
+    Such a one goes on signing with a key that it was registered with; ``update()`` tells its
+    server of the present ones. A client of which only a person can tell is not among them.
+    """
+    keys = _by_owner()
+    rows: ClientRegistrationQuerySet = ClientRegistration.objects.primary().live().active()
+    signing = {"metadata__token_endpoint_auth_method": "private_key_jwt"}
+    found = rows.filter(**signing, server__enabled=True).select_related("server").order_by("pk")
+    return [
+        row
+        for row in found.iterator(chunk_size=200)
+        if not refusal(row, "update")
+        and _may_sign(row)
+        and not _knows(row, _own_keys(row, keys).published)
+    ]
+
+
+def _may_sign(registration: ClientRegistration) -> bool:
+    metadata, prefers = registration.server.metadata, conf.DCR_PREFER_KEYS
+    try:
+        return protocol.may_sign(registration.asked, metadata, prefers_keys=prefers)
+    except NotAllowedError:
+        return False  # what is asked is refused with reasons of its own
+
+
+_Keys = dict[str, list[ClientKey]]
+
+
+def _by_owner(**which: Any) -> _Keys:
+    """The published keys, by the digest of their owner."""
+    keys: _Keys = {}
+    for key in ClientKey.objects.primary().published().filter(**which):
+        keys.setdefault(key.owner_digest, []).append(key)
+    return keys
+
+
+def _own_keys(registration: ClientRegistration, by_owner: _Keys) -> protocol.OwnKeys:
+    own = by_owner.get(digest(registration.owner), [])
+    keys = own or by_owner.get(digest(""), [])
+    known = {key.algorithm for key in keys}
+    address = jwks_url(registration.owner if own else "")
+    url = "" if registration.server.sends_jwks else address
+    by_value = {"jwks": protocol.key_set(key.public_key for key in keys)}
+    return protocol.OwnKeys(
+        algorithms=tuple(name for name in protocol.KEY_TYPES if name in known),
+        published={"jwks_uri": url} if url else by_value,
+        preferred=conf.DCR_PREFER_KEYS,
+    )
+
+
+def _knows(registration: ClientRegistration, published: Mapping[str, Any]) -> bool:
+    """Whether the server of a registration has these keys, and none that is to be forgotten."""
+    told = registration.metadata
+    if "jwks_uri" in published:
+        return bool(told.get("jwks_uri") == published["jwks_uri"])
+    held, present = told.get("jwks", {}), published["jwks"]["keys"]
+    if not all(protocol.has_key(held, key) for key in present):
+        return False
+    listed = held.get("keys")
+    return isinstance(listed, list) and len(listed) == len(present)
