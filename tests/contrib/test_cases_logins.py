@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlsplit
@@ -46,7 +47,7 @@ def begun(**session: Any) -> HttpRequest:
     return request
 
 
-class Site:
+class Site(ABC):
     """A way to begin a login; returns the authorization URL, or raises or logs why not."""
 
     def __init__(self, server: OpenIDServer) -> None:
@@ -59,11 +60,13 @@ class Site:
 
     callback = CALLBACK
 
+    @abstractmethod
     def begin(self, **options: Any) -> str:
-        raise NotImplementedError
+        """Begin a login."""
 
+    @abstractmethod
     def end(self, url: str) -> Any:
-        raise NotImplementedError
+        """Come back."""
 
 
 class Authlib(Site):
@@ -98,8 +101,9 @@ class Pages(Site):
         super().__init__(server)
         self.browser = Browser()
 
+    @abstractmethod
     def press(self, **options: Any) -> HttpResponse:
-        raise NotImplementedError
+        """Press the button of the page."""
 
     def begin(self, **options: Any) -> str:
         answer = self.press(**options)
