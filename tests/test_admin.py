@@ -151,6 +151,8 @@ NEW_SERVER = {
     "enabled": "on",
     "client_metadata": "",
     "trusted_origins": "",
+    "assertion_audience": "issuer",
+    "assertion_typ": "client-authentication+jwt",
     "initial_access_token": "",
 }
 

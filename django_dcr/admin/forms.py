@@ -170,10 +170,6 @@ class AuthorizationServerForm(OneErrorEach):
             kept = None
         values["initial_access_token"] = token or kept
         self._check_entered(values)
-        for name in ("assertion_audience", "assertion_typ"):
-            # What a form does not have stays as it is.
-            if name in self.changed_data and self.add_prefix(name) not in self.data:
-                self.changed_data.remove(name)
         return values
 
     def _stays(self) -> bool:
