@@ -11,7 +11,7 @@ from django.utils.cache import patch_cache_control
 from django.views.decorators.http import etag, require_safe
 
 from django_dcr import protocol
-from django_dcr.services import documents, keys
+from django_dcr.services import documents, key_rotation
 
 # In seconds: how long a key set may be kept. A key is published for a day before it signs.
 _KEYS_MAX_AGE = 3600
@@ -36,7 +36,7 @@ def client_document(request: HttpRequest, slug: str) -> HttpResponse:
 @transaction.non_atomic_requests
 def jwks(request: HttpRequest, owner: str = "") -> HttpResponse:
     """Serve the public keys of the site, or of the owner of this digest (RFC 7517)."""
-    body = keys.published(owner)
+    body = key_rotation.published(owner)
     if body is None:
         return HttpResponse(status=404)
     return _public(request, body, "application/jwk-set+json", max_age=_KEYS_MAX_AGE)

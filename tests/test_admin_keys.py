@@ -14,7 +14,7 @@ from django.contrib.auth.models import Permission, User
 from django.test import Client
 
 from django_dcr.models import ClientKey, ClientRegistration
-from django_dcr.models.keys import LIFETIME, PUBLISHED_AFTER
+from django_dcr.models.clientkey import LIFETIME, PUBLISHED_AFTER
 from django_dcr.services import rotate_client_key
 from tests.factories import GRANTED, make_registration, make_server
 from tests.test_client_keys import age

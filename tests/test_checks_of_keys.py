@@ -11,7 +11,7 @@ from cryptography.fernet import Fernet
 from django.core.checks import Tags, run_checks
 
 from django_dcr.models import ClientKey
-from django_dcr.models.keys import LIFETIME
+from django_dcr.models.clientkey import LIFETIME
 from django_dcr.services import rotate_client_key
 from tests.test_client_keys import age
 

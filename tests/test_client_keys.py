@@ -15,8 +15,8 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from django_dcr.exceptions import ConflictError, DecryptionError, NotAllowedError, UnsupportedError
-from django_dcr.models import ClientKey, ClientRegistration, keys
-from django_dcr.models.keys import DUE_BEFORE, LIFETIME, PUBLISHED_AFTER, PUBLISHED_BEFORE
+from django_dcr.models import ClientKey, ClientRegistration, clientkey
+from django_dcr.models.clientkey import DUE_BEFORE, LIFETIME, PUBLISHED_AFTER, PUBLISHED_BEFORE
 from django_dcr.services import rotate_client_key
 from tests.clocks import Clock
 from tests.factories import GRANTED, ISSUER, in_threads, make_registration, make_server
@@ -50,9 +50,9 @@ def header_of(registration: ClientRegistration) -> dict[str, Any]:
 
 @pytest.fixture(autouse=True)
 def _nothing_remembered() -> Iterator[None]:
-    keys.forget_keys()
+    clientkey.forget_keys()
     yield
-    keys.forget_keys()
+    clientkey.forget_keys()
 
 
 # --- rotation -----------------------------------------------------------------------------------
@@ -390,5 +390,5 @@ def test_only_so_many_owners_are_remembered(
     monkeypatch.setattr(keys, "_MAX_OWNERS", 2)
     rotate_client_key()
     for owner in "abc":
-        keys.remembered_keys(owner)
-    assert [place[2] for place in keys._known] == ["c"]
+        clientkey.remembered_keys(owner)
+    assert [place[2] for place in clientkey._known] == ["c"]

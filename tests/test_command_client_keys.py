@@ -13,9 +13,9 @@ from django.core.management import CommandError, call_command
 from requests import ConnectTimeout
 
 from django_dcr.models import ClientKey, ClientRegistration
-from django_dcr.models.keys import LIFETIME
+from django_dcr.models.clientkey import LIFETIME
 from django_dcr.services import adopt, rotate_client_key
-from django_dcr.services.keys import outdated
+from django_dcr.services.key_rotation import outdated
 from tests.factories import GRANTED, ISSUER, URI, WISHES, make_registration, make_server, stored
 from tests.test_client_keys import age
 

@@ -27,7 +27,7 @@ from django.test import Client, override_settings
 from django_dcr import protocol
 from django_dcr.exceptions import DCRError
 from django_dcr.fields import Secret
-from django_dcr.models import ClientKey, ClientRegistration, keys
+from django_dcr.models import ClientKey, ClientRegistration, clientkey
 from django_dcr.protocol.members import PRIVATE_KEY_MEMBERS
 from django_dcr.services import register, rotate_client_key
 from tests.factories import (
@@ -170,7 +170,7 @@ def test_signing_that_is_interrupted_shows_no_private_part(whole: bool) -> None:
 
     def sign_on() -> None:
         while True:
-            keys._opened.cache_clear()
+            clientkey._opened.cache_clear()
             row.client_authentication() if whole else key.sign(b"message")
 
     with pytest.raises(TimeLimitExceeded) as caught, interrupted(TimeLimitExceeded):

@@ -12,7 +12,7 @@ from django_dcr.exceptions import DCRError, NotAllowedError, UnsupportedError
 from django_dcr.fields import digest
 from django_dcr.models import AuthorizationServer, ClientRegistration
 from django_dcr.services import get_or_register, register, rotate_client_key, update
-from django_dcr.services.keys import own_keys
+from django_dcr.services.key_rotation import own_keys
 from tests.factories import (
     ENDPOINT,
     GRANTED,

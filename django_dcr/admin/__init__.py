@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from django_dcr.admin.keys import ClientKeyAdmin, ClientKeyAdminMixin
+from django_dcr.admin.client_keys import ClientKeyAdmin, ClientKeyAdminMixin
 from django_dcr.admin.registrations import ClientRegistrationAdmin, ClientRegistrationAdminMixin
 from django_dcr.admin.servers import AuthorizationServerAdmin, AuthorizationServerAdminMixin
 

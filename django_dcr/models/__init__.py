@@ -12,6 +12,7 @@ from django_dcr.models.authorizationserver import (
     AuthorizationServerQuerySet,
     check_issuer,
 )
+from django_dcr.models.clientkey import ClientKey, ClientKeyQuerySet, signing_key
 from django_dcr.models.clientregistration import (
     EXPIRY_MARGIN,
     ClientRegistration,
@@ -19,7 +20,6 @@ from django_dcr.models.clientregistration import (
     check_owner,
 )
 from django_dcr.models.hits import live_registration
-from django_dcr.models.keys import ClientKey, ClientKeyQuerySet, signing_key
 from django_dcr.models.persistence import InDoubtError
 from django_dcr.models.registrationevent import RegistrationEvent, actor
 

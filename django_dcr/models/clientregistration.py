@@ -35,8 +35,8 @@ from django_dcr.fields import (
 from django_dcr.lifecycle import Status
 from django_dcr.mechanisms import Mechanism
 from django_dcr.models.authorizationserver import AuthorizationServer, check_issuer
+from django_dcr.models.clientkey import signing_key
 from django_dcr.models.failures import FORGOTTEN, RememberingModel, fingerprint
-from django_dcr.models.keys import signing_key
 from django_dcr.models.leases import (
     LEASE_IS_FREE,
     WAS_INTERRUPTED,

@@ -12,7 +12,7 @@ from django_dcr.services.choice import register_by_choice
 from django_dcr.services.configuration import read, revoke, update
 from django_dcr.services.discovery import discover
 from django_dcr.services.documents import inspect_document
-from django_dcr.services.keys import rotate_client_key
+from django_dcr.services.key_rotation import rotate_client_key
 from django_dcr.services.login import (
     check_id_token,
     check_login,

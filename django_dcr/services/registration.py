@@ -24,7 +24,7 @@ from django_dcr.mechanisms import Mechanism
 from django_dcr.models import AuthorizationServer, ClientRegistration, InDoubtError, Status
 from django_dcr.services import documents
 from django_dcr.services.discovery import discover_for
-from django_dcr.services.keys import own_keys
+from django_dcr.services.key_rotation import own_keys
 from django_dcr.services.operation import (
     Operation,
     announce,

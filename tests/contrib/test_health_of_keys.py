@@ -12,7 +12,7 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import path
 from health_check.views import HealthCheckView
 
-from django_dcr.models.keys import LIFETIME
+from django_dcr.models.clientkey import LIFETIME
 from django_dcr.services import rotate_client_key
 from tests.test_client_keys import age
 

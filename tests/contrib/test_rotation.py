@@ -17,7 +17,7 @@ from django.test import Client
 from django.urls import include, path
 
 from django_dcr.models import ClientKey, ClientRegistration
-from django_dcr.models.keys import DUE_BEFORE, LIFETIME
+from django_dcr.models.clientkey import DUE_BEFORE, LIFETIME
 from django_dcr.services import rotate_client_key
 from tests.contrib import site_authlib
 from tests.contrib.conftest import Visitor

@@ -10,7 +10,7 @@ from django.core.management import call_command
 
 from django_dcr import services
 from django_dcr.models import ClientKey, ClientRegistration
-from django_dcr.models.keys import DUE_BEFORE, LIFETIME
+from django_dcr.models.clientkey import DUE_BEFORE, LIFETIME
 from tests.interop import keycloak, oidc_provider
 from tests.interop.life import METADATA, discover, registered, tokens
 from tests.interop.server import Server

@@ -11,7 +11,7 @@ from django_dcr.management.output import ERRORS, DCRCommand, sentence
 from django_dcr.models import ClientKey
 from django_dcr.protocol import KEY_TYPES
 from django_dcr.services import rotate_client_key, update
-from django_dcr.services.keys import outdated
+from django_dcr.services.key_rotation import outdated
 from django_dcr.services.runs import one_run
 
 
