@@ -362,7 +362,7 @@ def test_a_signature_costs_one_query_a_minute(
     database_file: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = Clock()
-    monkeypatch.setattr(keys, "time", clock)
+    monkeypatch.setattr(clientkey, "time", clock)
     rotate_client_key()
     row = signing()
     assert [queries(row), queries(row)] == [1, 0]
@@ -387,7 +387,7 @@ def test_what_a_transaction_sees_is_not_remembered(database_file: Any) -> None:
 def test_only_so_many_owners_are_remembered(
     database_file: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(keys, "_MAX_OWNERS", 2)
+    monkeypatch.setattr(clientkey, "_MAX_OWNERS", 2)
     rotate_client_key()
     for owner in "abc":
         clientkey.remembered_keys(owner)
