@@ -126,6 +126,15 @@ class AuthorizationServer(RememberingModel):
             "a proxy says 503 as well when its server broke off half-way."
         ),
     )
+    retry_unknown = models.BooleanField(
+        _("retry unanswered registrations"),
+        default=False,
+        db_default=False,
+        help_text=_(
+            "Check this to let the site register again by itself, after a pause, where an answer "
+            "was lost. The server may then hold clients that nobody uses; their rows stay."
+        ),
+    )
     discovery_url = models.TextField(
         _("discovery URL"),
         blank=True,

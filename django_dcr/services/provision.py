@@ -28,6 +28,7 @@ from django_dcr.models import (
     check_owner,
     live_registration,
 )
+from django_dcr.models.failures import LONGEST_PAUSE
 from django_dcr.services.calm import admit_at, admitted
 from django_dcr.services.choice import register_by_choice, register_by_first
 from django_dcr.services.configuration import recover, update
@@ -35,9 +36,10 @@ from django_dcr.services.operation import (
     attempts,
     check_possible,
     check_state,
+    conflict,
     refuse_inside_atomic,
 )
-from django_dcr.services.reconciliation import settle
+from django_dcr.services.reconciliation import retry, settle
 from django_dcr.services.registration import STEP, register
 from django_dcr.services.renewal import renew
 
@@ -64,6 +66,8 @@ def _usable(issuer: str, owner: str, metadata: dict[str, Any] | None) -> ClientR
         registration = _registered(registration, issuer, owner, metadata)
     registration.server.check_allowed()
     registration.check_attached()
+    if registration.status == Status.UNKNOWN and registration.server.retry_unknown:
+        registration = _retried(registration)
     if registration.status == Status.REGISTERING:
         _await_answer(registration)
     if _has_failed(registration):
@@ -83,6 +87,37 @@ def _usable(issuer: str, owner: str, metadata: dict[str, Any] | None) -> ClientR
         with admitted(registration, "update"):
             update(registration)
     return registration
+
+
+def _retried(registration: ClientRegistration) -> ClientRegistration:
+    """Register again in place of an unanswered registration, as the operator allows here.
+
+    Each one that stays unanswered doubles the pause, so that few clients are left at the server.
+    """
+    issuer, owner = registration.server.issuer, registration.owner
+    rows = ClientRegistration.objects.primary().for_key(issuer, owner)
+    lost = rows.filter(status=Status.UNKNOWN).count()
+    pause = min(conf.DCR_BACKOFF * 2 ** min(lost - 1, 20), LONGEST_PAUSE)
+    age = (timezone.now() - registration.updated_at).total_seconds()
+    if 0 <= age < pause:  # a moment in the future was written by a clock that was set back since
+        wait = math.ceil(pause - age)
+        raise conflict(
+            registration,
+            "was sent and its answer was lost; it is registered again by itself in "
+            f"{wait} seconds, and at once with: manage.py dcr_reconcile --retry {{pk}}",
+            retry_after=wait,
+        )
+    try:
+        return retry(registration)
+    except ConflictError:
+        # Another process may be registering it, or have done so a moment ago.
+        for _ in attempts():
+            current = live_registration(issuer, owner)
+            if current is None or current.status not in (Status.DRAFT, Status.REGISTERING):
+                break
+        if current is None or current.status != Status.ACTIVE:
+            raise
+        return current
 
 
 @sensitive_variables()
