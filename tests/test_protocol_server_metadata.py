@@ -46,8 +46,8 @@ BAD_ISSUERS = {
     "75-fragment": ("https://as.example/#a", "has a fragment"),
     "75-userinfo": ("https://user:hunter2@as.example", "has a user name"),
     "template": ("https://login.example/{tenantid}/v2.0", "is a template"),
-    "78-newline": ("https://as.example\n", "plain characters: character 19 is a blank"),
-    "78-blank": ("https://as.example ", "plain characters: character 19 is a blank"),
+    "78-newline": ("https://as.example\n", "plain characters: character 19 is a space"),
+    "78-blank": ("https://as.example ", "plain characters: character 19 is a space"),
     "78-nul": ("https://as.example\x00", "plain characters: character 19 is invisible"),
     "76-dot-segment": ("https://as.example/./a", "dot segment"),
     "74-cyrillic": (

@@ -287,7 +287,7 @@ class ClientRegistrationForm(OneErrorEach):
             "One a line, such as https://shop.example/callback."
         )
         self.fields["scope"].help_text = _(
-            "Words with blanks between them, such as “openid profile”."
+            "Words with spaces between them, such as “openid profile”."
         )
         scopes = server.offered("scopes_supported")
         if scopes:

@@ -406,7 +406,7 @@ class ClientRegistrationAdminMixin(AdoptionAdminMixin):
     def next_step(self, registration: ClientRegistration) -> str:
         if not registration.is_only_a_record:
             return display.next_step(registration)
-        text = gettext("This is only a record. Go on with the registration that took its place:")
+        text = gettext("This is only a record. Continue with the registration that took its place:")
         return format_html("{} {}.", text, self._successor(registration))
 
     @admin.display(description=_("remarks"))

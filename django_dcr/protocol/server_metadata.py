@@ -86,7 +86,7 @@ def _spelling(text: str) -> str:
     """Name the character that a person hardly sees, or the host name in its other spelling."""
     for position, character in enumerate(text[: uris.MAX_LENGTH], start=1):
         if character.isspace():
-            return f": character {position} is a blank; remove it"
+            return f": character {position} is a space; remove it"
         if unicodedata.category(character) in ("Cc", "Cf"):
             return f": character {position} is invisible; remove it"
     scheme, mark, rest = text.partition("://")
