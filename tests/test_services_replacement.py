@@ -30,6 +30,8 @@ from tests.factories import (
 pytestmark = [pytest.mark.network, pytest.mark.django_db(transaction=True)]
 
 
+# The server's thread has connections of its own, and those to a database in memory never close.
+@pytest.mark.usefixtures("database_file")
 def test_the_new_client_is_live_before_the_old_one_is_deleted(
     authorization_server: AuthorizationServer, heard: list[Any]
 ) -> None:
