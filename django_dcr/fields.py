@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import hmac
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
+from django.conf import settings
 from django.core import checks
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connections, models, router, transaction
@@ -318,3 +320,13 @@ def digest(*parts: str) -> str:
     text = f"{sizes}\0{''.join(parts)}"
     # A value that no database can store may be looked up, and is not found.
     return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()
+
+
+def keyed_digest(purpose: str, *parts: str) -> str:
+    """Return an HMAC-SHA-256 of ``parts``, in hexadecimal.
+
+    Nobody without SECRET_KEY can make it, or check a guess of the parts against it.
+    """
+    key = str(settings.SECRET_KEY).encode()
+    message = "\0".join((f"django_dcr {purpose}", *parts))
+    return hmac.new(key, message.encode(), hashlib.sha256).hexdigest()

@@ -84,7 +84,7 @@ def life(issuer: str) -> None:
     before = tokens()
     manage("dcr_update", "--issuer", issuer, "--set", "client_name=Demo shop and cafe")
     check("the server calls it Demo shop and cafe now", names() == ["Demo shop and cafe"])
-    check("it turned the registration access token", len(tokens()) == 1 and tokens() != before)
+    check("it rotated the registration access token", len(tokens()) == 1 and tokens() != before)
     manage("dcr_read", "--issuer", issuer)
     check("and takes the new token", names() == ["Demo shop and cafe"])
 

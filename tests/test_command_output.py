@@ -14,7 +14,7 @@ from django.db import DatabaseError, IntegrityError, OperationalError, connectio
 from django.utils import timezone
 
 from django_dcr.management.databases import explained
-from django_dcr.management.leases import interruption
+from django_dcr.management.interruptions import interruption
 from django_dcr.management.table import columns_of, cut_in_the_middle, fitted
 from django_dcr.models import ClientRegistration
 from tests.factories import ISSUER, make_draft, make_registration, make_server, stored

@@ -23,7 +23,7 @@ from tqdm import tqdm  # type: ignore[import-untyped]
 from django_dcr.exceptions import DCRError, NotAllowedError
 from django_dcr.management import table
 from django_dcr.management.databases import explained
-from django_dcr.management.leases import interruption
+from django_dcr.management.interruptions import interruption
 from django_dcr.models import ClientRegistration, actor
 from django_dcr.text import clean
 

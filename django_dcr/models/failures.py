@@ -9,7 +9,6 @@ from typing import Any
 
 from django.db import models, router
 from django.utils import timezone
-from django.utils.crypto import salted_hmac
 from django.utils.translation import gettext_lazy as _
 
 from django_dcr.conf import conf
@@ -21,6 +20,7 @@ from django_dcr.exceptions import (
     RequestRejectedError,
     UnsupportedError,
 )
+from django_dcr.fields import keyed_digest
 from django_dcr.text import clean
 
 #: The longest pause, in seconds, however often something failed and whatever a server asks for.
@@ -40,6 +40,12 @@ _KINDS: dict[str, type[DCRError]] = {
 #: The attributes of an error that are stored beside its class and text, where it has them.
 _ATTRIBUTES = ("step", "status", "error", "error_description", "sent")
 _MAX_DOUBLINGS = 20
+
+
+def pause_after(count: int, retry_after: float | None = None) -> float:
+    """Return for how many seconds to rest after so many failures, or as a server asks for."""
+    backoff = conf.DCR_BACKOFF * 2 ** min(count - 1, _MAX_DOUBLINGS)
+    return float(min(max(retry_after or 0, backoff), LONGEST_PAUSE))
 
 
 class RememberingModel(models.Model):
@@ -102,8 +108,7 @@ class RememberingModel(models.Model):
         if type(error).__name__ not in _KINDS or not isinstance(error, DCRError):
             return {}
         count = self._failures_so_far(task) + 1
-        backoff = conf.DCR_BACKOFF * 2 ** min(count - 1, _MAX_DOUBLINGS)
-        pause = float(min(max(error.retry_after or 0, backoff), LONGEST_PAUSE))
+        pause = pause_after(count, error.retry_after)
         failure = {
             "class": type(error).__name__,
             "text": str(error),
@@ -152,7 +157,7 @@ FORGOTTEN: dict[str, Any] = {"failure": None, "retry_at": None}
 def fingerprint(*parts: Any) -> str:
     """A digest of any values, which nobody without SECRET_KEY can check a guess against."""
     text = json.dumps(parts, sort_keys=True, default=_plain)
-    return salted_hmac("django_dcr.conditions", text, algorithm="sha256").hexdigest()
+    return keyed_digest("conditions", text)
 
 
 def _plain(value: Any) -> Any:

@@ -249,8 +249,9 @@ def _confirm(registration: ClientRegistration, *, reads: bool) -> None:
         registration.confirm()
         return
     try:
-        with errors_at("", "read"):
-            fetch(Operation(registration, "read"), release=True)
+        work = Operation(registration, "read")
+        with work.errors():
+            fetch(work, release=True)
     except NotStoredError:
         raise  # the row is marked, and reconcile() reads the client
     except DCRError as exc:

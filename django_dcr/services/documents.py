@@ -6,13 +6,10 @@ changes, and is the same at every server whose registration asks for the same.
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import logging
 from dataclasses import dataclass
 from typing import Any
 
-from django.conf import settings
 from django.urls import NoReverseMatch, reverse
 
 from django_dcr import protocol, signals, transport, uris
@@ -25,6 +22,7 @@ from django_dcr.exceptions import (
     NotAllowedError,
     UnsupportedError,
 )
+from django_dcr.fields import keyed_digest
 from django_dcr.lifecycle import Status
 from django_dcr.mechanisms import Mechanism
 from django_dcr.models import ClientRegistration
@@ -269,9 +267,7 @@ def _place(registration: ClientRegistration) -> tuple[str, str]:
 
 
 def _slug(owner: str, number: int) -> str:
-    key = str(settings.SECRET_KEY).encode()
-    message = f"django_dcr document\0{owner}\0{number}".encode()
-    return hmac.new(key, message, hashlib.sha256).hexdigest()[:16]
+    return keyed_digest("document", owner, str(number))[:16]
 
 
 def _first_fetch(registration: ClientRegistration, body: bytes) -> list[str]:

@@ -65,9 +65,11 @@ class Exchanges:
         Raises ConflictError with ``retry_after`` where that would be longer, and inside a
         transaction, which would keep every other process waiting.
         """
+        if self.server.requests_per_minute:
+            self._wait()
         self._has_slot = True
-        if not self.server.requests_per_minute:
-            return
+
+    def _wait(self) -> None:
         refuse_inside_atomic()
         patience = conf.DCR_LEASE / 2 if self.has_begun else conf.DCR_TIMEOUT
         wait = self.server.reserve(patience)

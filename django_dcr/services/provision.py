@@ -28,7 +28,7 @@ from django_dcr.models import (
     check_owner,
     live_registration,
 )
-from django_dcr.models.failures import LONGEST_PAUSE
+from django_dcr.models.failures import pause_after
 from django_dcr.services.calm import admit_at, admitted
 from django_dcr.services.choice import register_by_choice, register_by_first
 from django_dcr.services.configuration import recover, update
@@ -96,8 +96,7 @@ def _retried(registration: ClientRegistration) -> ClientRegistration:
     """
     issuer, owner = registration.server.issuer, registration.owner
     rows = ClientRegistration.objects.primary().for_key(issuer, owner)
-    lost = rows.filter(status=Status.UNKNOWN).count()
-    pause = min(conf.DCR_BACKOFF * 2 ** min(lost - 1, 20), LONGEST_PAUSE)
+    pause = pause_after(rows.filter(status=Status.UNKNOWN).count())
     age = (timezone.now() - registration.updated_at).total_seconds()
     if 0 <= age < pause:  # a moment in the future was written by a clock that was set back since
         wait = math.ceil(pause - age)

@@ -5,7 +5,7 @@ from typing import Any
 
 from django.core.management import CommandError
 
-from django_dcr.management.leases import under_way
+from django_dcr.management.interruptions import under_way
 from django_dcr.management.selection import WorkCommand, among
 from django_dcr.models import ClientRegistration, ClientRegistrationQuerySet, Status
 from django_dcr.services import reconcile, retry, revoke

@@ -2,13 +2,13 @@ from __future__ import annotations
 
 import os
 import re
-from argparse import SUPPRESS, ArgumentParser
+from argparse import ArgumentParser
 from typing import Any
 
 from django.core.management import CommandError
 from django.views.decorators.debug import sensitive_variables
 
-from django_dcr.management import client_metadata
+from django_dcr.management import client_metadata, secrets
 from django_dcr.management.output import DCRCommand
 from django_dcr.mechanisms import AUTOMATIC
 from django_dcr.models import ClientRegistration
@@ -42,9 +42,7 @@ class Command(DCRCommand):
             help="how the client comes about (default: the first that is possible of the "
             "server's mechanisms, or DCR_MECHANISMS)",
         )
-        parser.add_argument(
-            "--client-secret", "--initial-access-token", "--token", dest="secret", help=SUPPRESS
-        )
+        secrets.refuse_options(parser, "--client-secret", "--initial-access-token", "--token")
 
     @sensitive_variables()
     def handle(
@@ -57,22 +55,15 @@ class Command(DCRCommand):
         token_file: str | None,
         if_missing: bool,
         mechanism: str | None,
-        secret: str | None,
         **options: Any,
     ) -> None:
-        if secret is not None:
-            raise CommandError(
-                "Secrets are not taken on the command line, where every user of this machine can "
-                "read them. Put the token into a file: --initial-access-token-file FILE"
-            )
+        secrets.check_none_given(options)
         if metadata == token_file == "-":
             raise CommandError("Only one of the two files can be standard input.")
         registration = ClientRegistration.objects.live_or_new(issuer, owner)
         stored = registration.requested_metadata
-        document, members = (
-            client_metadata.read_document(metadata),
-            client_metadata.read_changes(changes),
-        )
+        document = client_metadata.read_document(metadata)
+        members = client_metadata.read_changes(changes)
         token = _initial_access_token(token_file)
         registration.request_metadata(client_metadata.requested(stored, document, members))
         registration = register_named(
@@ -90,10 +81,8 @@ def _initial_access_token(file: str | None) -> str | None:
         if not token:
             return None
     else:
-        source, token = (
-            clean(file),
-            client_metadata.read_bytes(file).decode("ascii", "replace").strip(),
-        )
+        content = client_metadata.read_bytes(file)
+        source, token = clean(file), content.decode("ascii", "replace").strip()
     if not re.fullmatch("[!-~]+", token):
         raise CommandError(f"{source} must hold the token and nothing else, on one line.")
     return token
