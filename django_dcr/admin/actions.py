@@ -20,6 +20,7 @@ from django.core.exceptions import PermissionDenied
 from django.core.paginator import Paginator
 from django.db import models, transaction
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils.functional import cached_property
 from django.utils.html import format_html, format_html_join
@@ -335,6 +336,14 @@ class ServiceAdminMixin(_ModelAdmin):
         if rows:
             ids = ", ".join(str(row.pk) for row in rows)
             self.message_user(request, text % {"ids": ids}, level)
+
+    def page(self, request: HttpRequest, template: str, **context: Any) -> TemplateResponse:
+        """Return a page of the admin's own, from one of the model's templates."""
+        request.current_app = self.admin_site.name
+        site = self.admin_site.each_context(request)
+        context = {**site, "opts": self.opts, "media": self.media, **context}
+        path = f"admin/{self.opts.app_label}/{self.opts.model_name}/{template}.html"
+        return TemplateResponse(request, path, context)
 
     def to_page(self, row: models.Model) -> HttpResponseRedirect:
         return HttpResponseRedirect(self.url("change", quote(row.pk)))

@@ -10,7 +10,6 @@ from django.contrib.admin.widgets import AdminTextInputWidget
 from django.core.exceptions import PermissionDenied
 from django.db import transaction
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
-from django.template.response import TemplateResponse
 from django.urls import URLPattern, path
 from django.utils.decorators import method_decorator
 from django.utils.translation import gettext
@@ -132,7 +131,7 @@ class AdoptionAdminMixin(ServiceAdminMixin):
                 form.add_error(None, str(exc))
             else:
                 return self._adopted(request, row)
-        return self._form_page(request, form)
+        return self.page(request, "adopt", title=_TITLE, form=form, back=self.url("changelist"))
 
     def _adopted(self, request: HttpRequest, row: ClientRegistration) -> HttpResponseRedirect:
         label = gettext("Adopt")
@@ -140,18 +139,6 @@ class AdoptionAdminMixin(ServiceAdminMixin):
         text = gettext("The client is stored, and handed out from now on.")
         self.message_user(request, text, messages.SUCCESS)
         return self.to_page(row)
-
-    def _form_page(self, request: HttpRequest, form: AdoptionForm) -> TemplateResponse:
-        request.current_app = self.admin_site.name
-        context = {
-            **self.admin_site.each_context(request),
-            "opts": self.opts,
-            "media": self.media,
-            "title": _TITLE,
-            "form": form,
-            "back": self.url("changelist"),
-        }
-        return TemplateResponse(request, "admin/django_dcr/clientregistration/adopt.html", context)
 
 
 def _initial(request: HttpRequest) -> dict[str, str]:

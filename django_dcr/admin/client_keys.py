@@ -124,8 +124,7 @@ def _rotate(key: ClientKey) -> ClientKey:
 
 def _signing_with(key: ClientKey) -> Sequence[ClientRegistration]:
     """Some of the clients that sign with a key now."""
-    signing = {"metadata__token_endpoint_auth_method": "private_key_jwt"}
-    rows = ClientRegistration.objects.live().active().filter(**signing)
+    rows = ClientRegistration.objects.live().active().signing()
     if key.owner:
         rows = rows.filter(owner=key.owner)
     newest = rows.select_related("server").order_by("-pk")[:_MAX_CLIENTS]

@@ -13,7 +13,6 @@ from django.core.exceptions import PermissionDenied
 from django.db import models, transaction
 from django.http import HttpRequest, HttpResponse
 from django.template.loader import render_to_string
-from django.template.response import TemplateResponse
 from django.urls import URLPattern, path
 from django.utils.decorators import method_decorator
 from django.utils.html import format_html, format_html_join
@@ -272,7 +271,7 @@ class ClientRegistrationAdminMixin(AdoptionAdminMixin):
         """Say what would happen at which server, and ask."""
         marks = [mark for mark in (FROM_PAGE, _THEN_DELETE) if mark in request.POST]
         page = FROM_PAGE in marks or name == "reveal"
-        return self._page(
+        return self.page(
             request,
             "confirmation",
             title=self.label(name),
@@ -285,12 +284,6 @@ class ClientRegistrationAdminMixin(AdoptionAdminMixin):
             original=rows[0] if page else None,
             back=self.url("change", quote(rows[0].pk)) if page else request.get_full_path(),
         )
-
-    def _page(self, request: HttpRequest, template: str, **context: Any) -> TemplateResponse:
-        request.current_app = self.admin_site.name
-        site = self.admin_site.each_context(request)
-        context = {**site, "opts": self.opts, "media": self.media, **context}
-        return TemplateResponse(request, f"{_TEMPLATES}/{template}.html", context)
 
     # -- the secret ----------------------------------------------------------------------------
 
@@ -326,7 +319,7 @@ class ClientRegistrationAdminMixin(AdoptionAdminMixin):
         self.log_change(request, row, gettext("%(action)s: done.") % {"action": label})
         back = self.url("change", quote(row.pk))
         shown = {"row": row, "original": row, "secret": secret}
-        response = self._page(request, "secret", title=label, back=back, **shown)
+        response = self.page(request, "secret", title=label, back=back, **shown)
         response["Cache-Control"] = "no-store"
         return response
 

@@ -99,6 +99,10 @@ class ClientRegistrationQuerySet(SecretQuerySet["ClientRegistration"]):
         """At most one per server and owner: the one that is, or may become, usable."""
         return self.filter(live=True)
 
+    def signing(self) -> ClientRegistrationQuerySet:
+        """Those that authenticate with a key."""
+        return self.filter(**{"metadata__token_endpoint_auth_method": "private_key_jwt"})
+
     def with_places(self) -> ClientRegistrationQuerySet:
         """With ``replaced_by`` and ``replaces``, else a query for each of them and each row."""
         rows = self.model._default_manager.filter(key_digest=models.OuterRef("key_digest"))

@@ -90,8 +90,7 @@ def outdated() -> list[ClientRegistration]:
     """
     keys = _by_owner()
     rows: ClientRegistrationQuerySet = ClientRegistration.objects.primary().live().active()
-    signing = {"metadata__token_endpoint_auth_method": "private_key_jwt"}
-    found = rows.filter(**signing, server__enabled=True).select_related("server").order_by("pk")
+    found = rows.signing().filter(server__enabled=True).select_related("server").order_by("pk")
     return [
         row
         for row in found.iterator(chunk_size=200)
