@@ -257,6 +257,8 @@ def test_of_many_servers_the_first_are_named(monkeypatch: pytest.MonkeyPatch) ->
         (["dcr_read", "--all"], "read"),
         (["dcr_update", "--all", "--set", "client_name=Other"], "updated"),
         (["dcr_renew", "--all"], "renewed"),
+        (["dcr_replace", "--all"], "replaced"),
+        (["dcr_replace", "--all", "--mechanism", "metadata_document"], "replaced"),
         (["dcr_revoke", "--all"], "revoked"),
         (["dcr_revoke", "--all", "--queue"], "revoked"),
     ],

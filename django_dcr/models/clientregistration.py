@@ -101,7 +101,8 @@ class ClientRegistrationQuerySet(SecretQuerySet["ClientRegistration"]):
 
     def signing(self) -> ClientRegistrationQuerySet:
         """Those that authenticate with a key."""
-        return self.filter(**{"metadata__token_endpoint_auth_method": "private_key_jwt"})
+        method = "private_key_jwt"
+        return self.filter(metadata__token_endpoint_auth_method=method)
 
     def with_places(self) -> ClientRegistrationQuerySet:
         """With ``replaced_by`` and ``replaces``, else a query for each of them and each row."""

@@ -26,20 +26,17 @@ class Command(QueueCommand):
             "that are chosen by what they have in common, and came about so, are left alone",
         )
 
-    def handle(self, *, mechanism: str | None, queue: bool, **options: Any) -> None:
+    def handle(self, *, mechanism: str | None, **options: Any) -> None:
         rows = self.choose(options, Status.ACTIVE)
         if not options["ids"]:
             rows = rows.live()
             rows = rows.exclude(mechanism=mechanism) if mechanism else rows
-        if queue and mechanism:
+        if options["queue"] and mechanism:
             raise CommandError("A queued job cannot carry --mechanism; use --workers instead.")
-        if queue:
-            self.enqueue(rows, "replace")
-            return
 
         def act(registration: ClientRegistration) -> ClientRegistration:
             successor = replace(registration, mechanism=mechanism)
             self.note(f"Registration {registration.pk} was replaced by {successor.pk}.")
             return successor
 
-        self.work(rows, act, done="replaced")
+        self.carry_out(rows, options, action="replace", service=act, done="replaced")
