@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.django_db
 
-README = (Path(__file__).parent.parent / "README.md").read_text()
+DOCUMENTED = (Path(__file__).parent.parent / "docs/admin.md").read_text()
 SERVERS = "/admin/django_dcr/authorizationserver/"
 REGISTRATIONS = "/admin/django_dcr/clientregistration/"
 DAY = 24 * 3600
@@ -1075,7 +1075,7 @@ def test_an_action_without_its_permission_does_nothing(action: str) -> None:
 
 
 def test_the_permissions_are_documented() -> None:
-    documented = re.findall(r"(?m)^\| `(\w+)` \|", README.split("### Permissions")[1])
+    documented = re.findall(r"(?m)^\| `(\w+)` \|", DOCUMENTED.split("## Permissions")[1])
     models = (AuthorizationServer, ClientRegistration)
     made = [name for model in models for name, _label in model._meta.permissions]
     assert documented[: len(made)] == made

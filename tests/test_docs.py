@@ -27,25 +27,15 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "django_dcr"
 DOCUMENTS = {
-    name: (ROOT / name).read_text()
-    for name in (
-        "README.md",
-        "CONTRIBUTING.md",
-        "SECURITY.md",
-        "docs/benchmarks.md",
-        "docs/background.md",
-        "docs/dependencies.md",
-        "docs/keys.md",
-        "docs/login.md",
-        "docs/mechanisms.md",
-        "docs/monitoring.md",
-        "docs/retries.md",
-        "docs/servers.md",
+    str(path.relative_to(ROOT)): path.read_text()
+    for path in (
+        *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md")),
+        *sorted((ROOT / "docs").glob("*.md")),
     )
 }
-README = DOCUMENTS["README.md"]
 SETTINGS = [name for name in vars(Settings) if name.startswith("DCR_")]
 COMMANDS = sorted(path.stem for path in (PACKAGE / "management/commands").glob("dcr_*.py"))
+COMMANDS_PAGE = "docs/commands.md"
 #: What commands take from the environment, for which the command line is no place.
 VARIABLES = [
     "DCR_INITIAL_ACCESS_TOKEN",
@@ -56,24 +46,28 @@ ISSUER = "https://login.example.com/realms/shop"
 CALLBACK = "https://shop.example/callback"
 
 
-def section(title: str) -> str:
+def section(page: str, title: str) -> str:
     """Return what is under a heading, up to the next one that is not below it."""
-    heading = re.search(rf"(?m)^(#+) `?{re.escape(title)}`?$", README)
-    assert heading, f"README has no section {title}"
-    return re.split(rf"(?m)^#{{1,{len(heading[1])}}} ", README[heading.end() :])[0]
+    text = DOCUMENTS[page]
+    heading = re.search(rf"(?m)^(#+) `?{re.escape(title)}`?$", text)
+    assert heading, f"{page} has no section {title}"
+    return re.split(rf"(?m)^#{{1,{len(heading[1])}}} ", text[heading.end() :])[0]
 
 
-def table(title: str) -> dict[str, list[str]]:
-    """Return the rows of a section's table, by the code in their first column."""
-    lines = re.findall(r"(?m)^\| `(.*?)` \| (.*) \|$", section(title))
+def table(page: str) -> dict[str, list[str]]:
+    """Return the rows of a page's first table, by the code in their first column."""
+    rule = re.search(r"(?m)^\|---.*\n", DOCUMENTS[page])
+    assert rule, f"{page} has no table"
+    text = DOCUMENTS[page][rule.end() :].partition("\n\n")[0]
+    lines = re.findall(r"(?m)^\| `(.*?)` \| (.*) \|$", text)
     rows = {name: rest.split(" | ") for name, rest in lines}
     assert len(rows) == len(lines), "a row is there twice"
     return rows
 
 
-def example(name: str) -> str:
-    found = re.search(rf"(?s)<!-- example: {name} -->\n```python\n(.*?)```", README)
-    assert found, f"README has no example {name}"
+def example(page: str, name: str) -> str:
+    found = re.search(rf"(?s)<!-- example: {name} -->\n```python\n(.*?)```", DOCUMENTS[page])
+    assert found, f"{page} has no example {name}"
     return found[1]
 
 
@@ -88,20 +82,20 @@ def options_of(parser: ArgumentParser) -> set[str]:
 
 def documented_options_of(name: str) -> set[str]:
     """The options that a command's section names, its usage line written out."""
-    text = section(name)
-    for word, (meaning,) in table("Commands").items():
+    text = section(COMMANDS_PAGE, name)
+    for word, (meaning,) in table(COMMANDS_PAGE).items():
         text = text.replace(word, meaning)
     return set(re.findall("--[a-z][a-z-]+", text))
 
 
 def test_every_setting_is_documented_in_the_order_of_the_code() -> None:
-    assert list(table("Settings")) == SETTINGS
+    assert list(table("docs/settings.md")) == SETTINGS
 
 
 @pytest.mark.parametrize("name", SETTINGS)
 def test_a_settings_default_is_the_documented_one(name: str, settings: DjangoSettings) -> None:
     delattr(settings, name)
-    shown = table("Settings")[name][1].strip("`")
+    shown = table("docs/settings.md")[name][1].strip("`")
     words = {"required": [], "timedelta(days=7)": timedelta(days=7)}
     expected = words[shown] if shown in words else ast.literal_eval(shown)
     value = getattr(conf, name)
@@ -110,7 +104,7 @@ def test_a_settings_default_is_the_documented_one(name: str, settings: DjangoSet
 
 @pytest.mark.parametrize("name", SETTINGS)
 def test_a_settings_unit_is_the_documented_one(name: str) -> None:
-    described, documented = vars(Settings)[name].__doc__, table("Settings")[name][0]
+    described, documented = vars(Settings)[name].__doc__, table("docs/settings.md")[name][0]
     for unit in ("seconds", "bytes", "timedelta"):
         assert (unit in described) == (unit in documented)
 
@@ -118,16 +112,16 @@ def test_a_settings_unit_is_the_documented_one(name: str) -> None:
 def test_every_error_is_documented() -> None:
     classes = {name: value for name, value in vars(exceptions).items() if inspect.isclass(value)}
     errors = [name for name, value in classes.items() if issubclass(value, exceptions.DCRError)]
-    assert list(table("Errors")) == errors
+    assert list(table("docs/errors.md")) == errors
 
 
 def test_every_state_is_documented() -> None:
-    assert list(table("States")) == Status.values
+    assert list(table("docs/states.md")) == Status.values
 
 
 def test_every_signal_is_documented() -> None:
     sent = [name for name, value in vars(signals).items() if isinstance(value, Signal)]
-    assert list(table("Signals")) == sent
+    assert list(table("docs/signals.md")) == sent
 
 
 @pytest.mark.parametrize("name", services.__all__)
@@ -135,15 +129,15 @@ def test_every_service_is_documented_with_its_parameters(name: str) -> None:
     signature = inspect.signature(getattr(services, name))
     bare = [p.replace(annotation=p.empty) for p in signature.parameters.values()]
     call = f"{name}{inspect.Signature(bare)}".replace("'", '"')
-    assert call in table("Services")
+    assert call in table("docs/services.md")
 
 
 def test_no_service_is_documented_that_is_not_there() -> None:
-    assert {call.partition("(")[0] for call in table("Services")} == {*services.__all__}
+    assert {call.partition("(")[0] for call in table("docs/services.md")} == {*services.__all__}
 
 
 def test_every_command_is_documented() -> None:
-    assert sorted(re.findall(r"(?m)^### `(\w+)`$", section("Commands"))) == COMMANDS
+    assert sorted(re.findall(r"(?m)^## `(\w+)`$", DOCUMENTS[COMMANDS_PAGE])) == COMMANDS
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -154,7 +148,7 @@ def test_a_commands_options_are_the_documented_ones(name: str) -> None:
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_a_commands_usage_line_comes_first(name: str) -> None:
-    assert section(name).lstrip().startswith(f"`{name} ")
+    assert section(COMMANDS_PAGE, name).lstrip().startswith(f"`{name} ")
 
 
 @pytest.mark.parametrize("file", sorted(PACKAGE.rglob("*.py")), ids=lambda path: path.stem)
@@ -180,7 +174,7 @@ def test_a_command_line_that_is_shown_is_understood(line: str) -> None:
 def test_every_system_check_is_documented() -> None:
     sources = "".join((PACKAGE / file).read_text() for file in ("checks.py", "fields.py"))
     ids = set(re.findall(r"\"(dcr\.[EW]\d+)\"", sources))
-    assert set(table("System checks")) == ids
+    assert set(table("docs/checks.md")) == ids
 
 
 @pytest.mark.parametrize("name", DOCUMENTS)
@@ -208,19 +202,19 @@ def test_every_setting_that_is_named_exists(name: str) -> None:
 
 def test_the_versions_are_the_packages_own() -> None:
     versions = re.findall(r"(?m):: (\d+\.\d+)$", (ROOT / "setup.cfg").read_text())
-    stated = re.findall(r"\d+\.\d+", section("What it needs").strip().splitlines()[0])
+    stated = re.findall(r"\d+\.\d+", section("README.md", "What it needs").strip().splitlines()[0])
     assert {*stated} <= {*versions}
     assert {version for version in versions if version[0] != "3"} <= {*stated}
 
 
 def test_the_settings_are_python() -> None:
     names: dict[str, Any] = {"INSTALLED_APPS": []}
-    exec(example("settings"), names)  # noqa: S102
+    exec(example("README.md", "settings"), names)  # noqa: S102
     assert names["INSTALLED_APPS"] == ["django_dcr"]
 
 
 def stub_server(stubs: responses.RequestsMock, **issued: Any) -> None:
-    """Answer discovery, and one registration of the metadata that README asks for."""
+    """Answer discovery, and one registration of the metadata that the README asks for."""
     metadata = {
         "issuer": ISSUER,
         "registration_endpoint": f"{ISSUER}/register",
@@ -238,7 +232,7 @@ def stub_server(stubs: responses.RequestsMock, **issued: Any) -> None:
 def test_the_examples_register_and_use_a_client(mocked_responses: responses.RequestsMock) -> None:
     stub_server(mocked_responses)
     names: dict[str, Any] = {"code": "a code"}
-    exec(example("registration"), names)  # noqa: S102
+    exec(example("README.md", "registration"), names)  # noqa: S102
     registration = ClientRegistration.objects.get()
     assert (registration.status, registration.owner) == ("active", "customer-42")
     assert registration.asked["client_name"] == "Shop (customer-42)"
@@ -246,7 +240,7 @@ def test_the_examples_register_and_use_a_client(mocked_responses: responses.Requ
     form = {"grant_type": "authorization_code", "code": "a code", "redirect_uri": CALLBACK}
     sent = responses.matchers.urlencoded_params_matcher(form)
     mocked_responses.post(f"{ISSUER}/token", json={"access_token": "x"}, match=[sent])
-    exec(example("token"), names)  # noqa: S102
+    exec(example("docs/services.md", "token"), names)  # noqa: S102
     assert names["answer"].json() == {"access_token": "x"}
 
 
@@ -257,7 +251,7 @@ def test_the_three_commands_register_show_and_revoke(
     uri = f"{ISSUER}/register/shop"
     stub_server(mocked_responses, registration_client_uri=uri, registration_access_token="t")
     mocked_responses.delete(uri, status=204)
-    lines = re.findall("manage.py (dcr_.+)", section("In three commands"))
+    lines = re.findall("manage.py (dcr_.+)", section("README.md", "In three commands"))
     states = []
     for line in lines:
         call_command(*shlex.split(line))

@@ -122,6 +122,6 @@ def test_a_new_action_is_found_by_every_way_in(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_the_documented_states_are_those_of_the_table() -> None:
-    readme = (PACKAGE.parent / "README.md").read_text()
-    table = readme.partition("## States")[2].partition("\n## ")[0]
+    text = (PACKAGE.parent / "docs/states.md").read_text()
+    table = text.partition("\n## ")[0]
     assert re.findall(r"^\| `(\w+)`", table, re.MULTILINE) == Status.values

@@ -335,8 +335,8 @@ def test_without_autocommit_it_refuses_before_anything_is_sent() -> None:
 
 
 def status_table() -> dict[int, str]:
-    """The table of statuses in the README: the state of a registration that is answered so."""
-    text = (Path(__file__).parents[1] / "README.md").read_text()
+    """The table of statuses in docs/states.md: the state of a registration that is answered so."""
+    text = (Path(__file__).parents[1] / "docs/states.md").read_text()
     rows = re.findall(r"^\| ((?:`[0-9]{3}`(?:, )?)+) .*\| `(\w+)` \|", text, re.MULTILINE)
     return {int(status): state for cell, state in rows for status in re.findall("[0-9]+", cell)}
 
@@ -346,7 +346,7 @@ def status_table() -> dict[int, str]:
 def test_only_a_status_that_surely_says_no_lets_a_registration_be_sent_again(
     status: int, mocked_responses: Stubs, settings: Any
 ) -> None:
-    """As the README's table says; whatever it does not name is in doubt."""
+    """As the documented table says; whatever it does not name is in doubt."""
     settings.DCR_CLIENT_METADATA, settings.DCR_BACKOFF = WISHES, 0
     make_server()
     mocked_responses.post(ENDPOINT, status=status)
