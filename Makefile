@@ -13,6 +13,7 @@ QUEUE = $(VENV)/.installed-$(VERSION)-test,queue
 DATABASES = $(VENV)/.installed-$(VERSION)-test,databases
 BENCH = $(VENV)/.installed-$(VERSION)-test,bench
 DEV = $(VENV)/.installed-$(VERSION)-test,dev
+DOCS = $(VENV)/.installed-$(VERSION)-docs
 
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 # Tests start dozens of processes, each of which would compile everything for itself.
@@ -71,6 +72,10 @@ queue: $(QUEUE) ## jobs in the background, on workers of Celery and of the datab
 browser: $(BROWSER) ## the admin and a login in Chromium, which must be installed; SCREENSHOTS=FOLDER photographs them; 2.5 min
 	@$(BIN)/python -m pytest tests/browser/admin.py tests/browser/login.py tests/browser/markup.py tests/browser/unfold.py
 
+docs: $(DOCS) ## the documentation as pages, in build/docs; a warning is an error; 10 s
+	@$(BIN)/sphinx-build -q -W --keep-going -b html docs build/docs
+	@echo "Open build/docs/index.html"
+
 lint: $(DEV) ## style and formatting; 1 s
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check
@@ -104,4 +109,4 @@ $(VENV)/.installed-$(VERSION)-%: setup.cfg pyproject.toml
 	  exit 1; }
 	@touch $@
 
-.PHONY: help demo run test test-all lowest bench browser interop queue lint types check clean
+.PHONY: help docs demo run test test-all lowest bench browser interop queue lint types check clean
