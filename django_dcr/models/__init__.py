@@ -12,13 +12,10 @@ from django_dcr.models.authorizationserver import (
     AuthorizationServerQuerySet,
     check_issuer,
 )
+from django_dcr.models.clientcredentials import EXPIRY_MARGIN
 from django_dcr.models.clientkey import ClientKey, ClientKeyQuerySet, signing_key
-from django_dcr.models.clientregistration import (
-    EXPIRY_MARGIN,
-    ClientRegistration,
-    ClientRegistrationQuerySet,
-    check_owner,
-)
+from django_dcr.models.clientqueries import ClientRegistrationQuerySet, check_owner
+from django_dcr.models.clientregistration import ClientRegistration
 from django_dcr.models.hits import live_registration
 from django_dcr.models.persistence import InDoubtError
 from django_dcr.models.registrationevent import RegistrationEvent, actor
