@@ -76,6 +76,9 @@ docs: $(DOCS) ## the documentation as pages, in build/docs; a warning is an erro
 	@$(BIN)/sphinx-build -q -W --keep-going -b html docs build/docs
 	@echo "Open build/docs/index.html"
 
+reference: $(TEST) ## write the tables of docs/ that are made of the code: settings, checks, states, commands
+	@DJANGO_SETTINGS_MODULE=tests.settings $(BIN)/python -m django shell -v 0 -c "from tests.reference import write; write()"
+
 lint: $(DEV) ## style and formatting; 1 s
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check
@@ -109,4 +112,4 @@ $(VENV)/.installed-$(VERSION)-%: setup.cfg pyproject.toml
 	  exit 1; }
 	@touch $@
 
-.PHONY: help docs demo run test test-all lowest bench browser interop queue lint types check clean
+.PHONY: help docs reference demo run test test-all lowest bench browser interop queue lint types check clean

@@ -2,18 +2,27 @@
 
 ::
 
-    dcr.E001  there are no encryption keys          dcr.E006  client metadata no server may get
-    dcr.E002  an encryption key is not valid        dcr.E007  no certificates in DCR_CA_BUNDLE
-    dcr.E003  a setting has a wrong type or range   dcr.E008  DCR_PROXY is not an http:// URL
-    dcr.E004  an internal origin is malformed       dcr.W001  no setting has this name
-    dcr.E005  an allowed issuer is malformed        dcr.W002  a lease is too short for its work
-    dcr.E009  no key opens what is stored           dcr.W003  columns that cannot hold all text
-    dcr.E010  DCR_TASK_RUNNER cannot be used        dcr.W004  no URLs for the documents
-    dcr.E011  DCR_BASE_URL is no https origin       dcr.W005  no key signs, though they should
+    dcr.E001  DCR_ENCRYPTION_KEYS is missing or empty
+    dcr.E002  a member of DCR_ENCRYPTION_KEYS is not a valid Fernet key
+    dcr.E003  a setting has a wrong type, or is out of range
+    dcr.E004  a member of DCR_INTERNAL_ORIGINS is not an origin
+    dcr.E005  a member of DCR_ALLOWED_ISSUERS is not an issuer
+    dcr.E006  DCR_CLIENT_METADATA has something that may not be sent to any server
+    dcr.E007  DCR_CA_BUNDLE holds no certificates, or cannot be read
+    dcr.E008  DCR_PROXY is not an http:// URL
+    dcr.E009  no key opens the secrets that are stored *
+    dcr.E010  DCR_TASK_RUNNER names no engine, or one that is not installed
+    dcr.E011  DCR_BASE_URL is not an https origin
+    dcr.E101  a SecretField of a model of the site has a default
+    dcr.W001  no setting has this name
+    dcr.W002  DCR_LEASE is shorter than three times DCR_TIMEOUT
+    dcr.W003  a MariaDB or MySQL table is not utf8mb4 *
+    dcr.W004  DCR_BASE_URL is set, and the site's URLs do not include django_dcr.urls
+    dcr.W005  DCR_PREFER_KEYS is on, and no key signs *
 
-E009, W003 and W005 look into the database, and so run with ``migrate`` and ``check --database``.
+* runs with ``migrate`` and ``check --database``, because it looks into the database.
 
-The field's own dcr.E101 is in ``fields.py``.
+The field's own dcr.E101 is in ``fields.py``. docs/checks.md is made of this list.
 """
 
 from __future__ import annotations
@@ -104,7 +113,8 @@ def _is_list_of_texts(value: object) -> bool:
     )
 
 
-_TYPES: dict[str, tuple[Callable[[Any], bool], str]] = {
+#: What each setting has to be: a test, and its name for people.
+TYPES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "DCR_ALLOWED_ISSUERS": (_is_list_of_texts, "a list of issuers"),
     "DCR_AUTO_REGISTER": (lambda value: isinstance(value, bool), "True or False"),
     "DCR_BACKOFF": (_is_number, "a number of seconds, 0 or more"),
@@ -134,13 +144,13 @@ _TYPES: dict[str, tuple[Callable[[Any], bool], str]] = {
 def check_types(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
     return [
         Error(f"{name} must be {wording}.", id="dcr.E003")
-        for name, (_fits, wording) in _TYPES.items()
+        for name, (_fits, wording) in TYPES.items()
         if not _is_well_typed(name)
     ]
 
 
 def _is_well_typed(name: str) -> bool:
-    fits, _wording = _TYPES[name]
+    fits, _wording = TYPES[name]
     return not hasattr(settings, name) or fits(getattr(settings, name))
 
 

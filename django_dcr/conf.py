@@ -14,97 +14,140 @@ _T = TypeVar("_T")
 
 
 class Settings:
-    """One property per setting, under its full name; the docstrings give units and defaults."""
+    """One property per setting, under its full name; docs/settings.md is made of the docstrings."""
 
     @property
     def DCR_ENCRYPTION_KEYS(self) -> Sequence[str]:
-        """Fernet keys: the first encrypts, all decrypt. Required."""
+        """A list of Fernet keys, required: the first encrypts, all of them decrypt."""
         return _setting("DCR_ENCRYPTION_KEYS", ())
 
     @property
     def DCR_ALLOWED_ISSUERS(self) -> Sequence[str]:
-        """Issuers that may be used, compared exactly; empty means any public https issuer."""
+        """The only issuers that may be used, compared character by character.
+
+        Empty means any public https issuer.
+        """
         return _setting("DCR_ALLOWED_ISSUERS", ())
 
     @property
     def DCR_INTERNAL_ORIGINS(self) -> Sequence[str]:
-        """Origins that may be at non-public addresses; an ``http://`` one also without TLS."""
+        """Origins that may be at non-public addresses, or on other ports than 443, 8443 and 9443.
+
+        An ``http://`` origin may also be reached without TLS. An origin without a port stands for
+        every port.
+        """
         return _setting("DCR_INTERNAL_ORIGINS", ())
 
     @property
     def DCR_CLIENT_METADATA(self) -> Mapping[str, Any]:
-        """Client metadata sent with every registration, unless overridden nearer to it."""
+        """A dict of client metadata for every registration.
+
+        The server's ``client_metadata`` and the registration's ``requested_metadata`` override it.
+        """
         return _setting("DCR_CLIENT_METADATA", {})
 
     @property
     def DCR_PREFER_KEYS(self) -> bool:
-        """Whether clients sign where the server and the site can, in place of secrets (False)."""
+        """Whether a client signs, in place of having a secret, where server and site both can.
+
+        It counts where the client's metadata does not say how the client authenticates.
+        """
         return _setting("DCR_PREFER_KEYS", False)
 
     @property
     def DCR_AUTO_REGISTER(self) -> bool:
-        """Whether ``get_or_register`` may register (default True)."""
+        """Whether ``get_or_register()`` may register.
+
+        With ``False`` a missing registration raises NotAllowedError, which says how to register.
+        """
         return _setting("DCR_AUTO_REGISTER", True)
 
     @property
     def DCR_METADATA_TTL(self) -> float:
-        """The longest a discovery document counts as fresh, in seconds (default 3600)."""
+        """The longest that a server's metadata counts as fresh, in seconds.
+
+        The server's ``Cache-Control`` may say less.
+        """
         return _setting("DCR_METADATA_TTL", 3600.0)
 
     @property
     def DCR_METADATA_MIN_TTL(self) -> float:
-        """How long it counts as fresh at least, whatever the server says (default 300 seconds)."""
+        """The shortest that a server's metadata counts as fresh, in seconds.
+
+        It holds whatever the server says, and is at most ``DCR_METADATA_TTL``.
+        """
         return _setting("DCR_METADATA_MIN_TTL", 300.0)
 
     @property
     def DCR_BACKOFF(self) -> float:
-        """The first pause after a failure, in seconds (default 30); each next is twice as long."""
+        """The first pause after a failure, in seconds: until then nothing retries by itself.
+
+        Each further failure doubles the pause, up to an hour. 0 heeds only ``Retry-After``.
+        """
         return _setting("DCR_BACKOFF", 30.0)
 
     @property
     def DCR_TIMEOUT(self) -> float:
-        """The longest one exchange with a server may take as a whole, in seconds (default 10)."""
+        """The longest that one exchange with a server may take as a whole, in seconds.
+
+        That is from the look-up of the server's name to the last byte of the response.
+        """
         return _setting("DCR_TIMEOUT", 10.0)
 
     @property
     def DCR_MAX_RESPONSE_BYTES(self) -> int:
-        """The largest answer that is read, in bytes after decoding (default 1 MiB)."""
+        """The largest response that is read, in bytes after decoding."""
         return _setting("DCR_MAX_RESPONSE_BYTES", 1024 * 1024)
 
     @property
     def DCR_CA_BUNDLE(self) -> str:
-        """A PEM file of the authorities to trust; empty (the default) means certifi's."""
+        """A PEM file with the certificate authorities to trust; empty means certifi's."""
         return str(_setting("DCR_CA_BUNDLE", ""))
 
     @property
     def DCR_PROXY(self) -> str:
-        """The URL of an egress proxy; empty (the default) means none."""
+        """The ``http://`` URL of a proxy for all requests; empty means none.
+
+        ``HTTP_PROXY`` and its kin are ignored. The proxy looks names up, so it is the proxy that
+        must refuse internal addresses.
+        """
         return _setting("DCR_PROXY", "")
 
     @property
     def DCR_LEASE(self) -> float:
-        """How long one process may hold a registration for itself, in seconds (default 60)."""
+        """How long one process may hold a registration for itself, in seconds.
+
+        Make it at least three times ``DCR_TIMEOUT``.
+        """
         return _setting("DCR_LEASE", 60.0)
 
     @property
     def DCR_RENEW_BEFORE(self) -> timedelta:
-        """How long before its expiry a secret is renewed: a timedelta or seconds (7 days)."""
+        """How long before its expiry a secret is renewed: a timedelta, or a number of seconds."""
         value: timedelta | float = _setting("DCR_RENEW_BEFORE", timedelta(days=7))
         return value if isinstance(value, timedelta) else timedelta(seconds=value)
 
     @property
     def DCR_TASK_RUNNER(self) -> str:
-        """What carries work in the background: "inline" (the default) means that nothing does."""
+        """What carries work in the background.
+
+        One of ``"inline"`` (nothing does), ``"django.tasks"``, ``"celery"``, and the dotted path of
+        a function of the site.
+        """
         return _setting("DCR_TASK_RUNNER", "inline")
 
     @property
     def DCR_BASE_URL(self) -> str:
-        """The https origin where servers fetch this site's documents; empty (default) for none."""
+        """The origin where servers fetch what this site publishes, as ``"https://shop.example"``.
+
+        That is its metadata documents, and the keys with which its clients sign. Empty means that
+        there are no documents, and that keys are sent by value.
+        """
         return _setting("DCR_BASE_URL", "")
 
     @property
     def DCR_MECHANISMS(self) -> Sequence[str]:
-        """How new clients come about, the first that server and site both can."""
+        """The mechanisms of new clients: the first of them that server and site both can."""
         return _setting("DCR_MECHANISMS", ("metadata_document", "dynamic"))
 
     def is_internal(self, url: uris.URL) -> bool:

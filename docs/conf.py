@@ -10,7 +10,7 @@ from django.conf import settings
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from django_dcr import __version__  # noqa: E402 - found by the line above
+from django_dcr import __version__
 
 # Models are described from their code, which takes a configured Django and no database.
 settings.configure(

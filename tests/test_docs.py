@@ -2,30 +2,26 @@
 
 from __future__ import annotations
 
-import ast
 import inspect
 import re
 import shlex
-from argparse import SUPPRESS, ArgumentParser
-from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 import responses
-from django.core.management import BaseCommand, call_command, load_command_class
+from django.core.management import call_command
 from django.dispatch import Signal
 from oauth2_provider.settings import DEFAULTS
 
 from django_dcr import exceptions, services, signals
-from django_dcr.conf import Settings, conf
-from django_dcr.models import ClientRegistration, Status
-
-if TYPE_CHECKING:
-    from pytest_django import Settings as DjangoSettings
+from django_dcr.checks import TYPES
+from django_dcr.conf import Settings
+from django_dcr.models import ClientRegistration
+from tests import reference
+from tests.reference import COMMANDS, PACKAGE, SETTINGS
 
 ROOT = Path(__file__).parent.parent
-PACKAGE = ROOT / "django_dcr"
 DOCUMENTS = {
     str(path.relative_to(ROOT)): path.read_text()
     for path in (
@@ -33,9 +29,7 @@ DOCUMENTS = {
         *sorted((ROOT / "docs").glob("*.md")),
     )
 }
-SETTINGS = [name for name in vars(Settings) if name.startswith("DCR_")]
-COMMANDS = sorted(path.stem for path in (PACKAGE / "management/commands").glob("dcr_*.py"))
-COMMANDS_PAGE = "docs/commands.md"
+GENERATED = re.compile("(?s)<!-- generated: .*?<!-- end -->")
 #: What commands take from the environment, for which the command line is no place.
 VARIABLES = [
     "DCR_INITIAL_ACCESS_TOKEN",
@@ -71,52 +65,42 @@ def example(page: str, name: str) -> str:
     return found[1]
 
 
-def parser_of(name: str) -> ArgumentParser:
-    return load_command_class("django_dcr", name).create_parser("manage.py", name)
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_the_generated_parts_are_what_the_code_says(name: str) -> None:
+    text = DOCUMENTS[name]
+    assert text == reference.refreshed(text), f"make reference mends {name}"
 
 
-def options_of(parser: ArgumentParser) -> set[str]:
-    actions = [action for action in parser._actions if action.help != SUPPRESS]
-    return {name for action in actions for name in action.option_strings if name[:2] == "--"}
+def test_the_generated_parts_are_written(tmp_path: Path) -> None:
+    (tmp_path / "page.md").write_text(
+        "Checks:\n<!-- generated: checks -->\noutdated\n<!-- end -->\nEnd.\n"
+    )
+    reference.write(tmp_path)
+    text = (tmp_path / "page.md").read_text()
+    assert text.startswith("Checks:\n<!-- generated: checks -->\n| id | what is wrong |\n")
+    assert "outdated" not in text
+    assert text.endswith("\n<!-- end -->\nEnd.\n")
 
 
-def documented_options_of(name: str) -> set[str]:
-    """The options that a command's section names, its usage line written out."""
-    text = section(COMMANDS_PAGE, name)
-    for word, (meaning,) in table(COMMANDS_PAGE).items():
-        text = text.replace(word, meaning)
-    return set(re.findall("--[a-z][a-z-]+", text))
-
-
-def test_every_setting_is_documented_in_the_order_of_the_code() -> None:
-    assert list(table("docs/settings.md")) == SETTINGS
-
-
-@pytest.mark.parametrize("name", SETTINGS)
-def test_a_settings_default_is_the_documented_one(name: str, settings: DjangoSettings) -> None:
-    delattr(settings, name)
-    shown = table("docs/settings.md")[name][1].strip("`")
-    words = {"required": [], "timedelta(days=7)": timedelta(days=7)}
-    expected = words[shown] if shown in words else ast.literal_eval(shown)
-    value = getattr(conf, name)
-    assert (list(value) if isinstance(value, tuple) else value) == expected
+def test_settings_checks_states_and_commands_are_generated() -> None:
+    parts = [
+        name for text in DOCUMENTS.values() for name in re.findall("<!-- generated: (.+) -->", text)
+    ]
+    named = {"settings", "checks", "states", "selection", "format"}
+    assert sorted(parts) == sorted([*named, *COMMANDS])
 
 
 @pytest.mark.parametrize("name", SETTINGS)
-def test_a_settings_unit_is_the_documented_one(name: str) -> None:
-    described, documented = vars(Settings)[name].__doc__, table("docs/settings.md")[name][0]
+def test_a_settings_unit_is_documented(name: str) -> None:
+    described, (_fits, kind) = vars(Settings)[name].__doc__, TYPES.get(name, (None, ""))
     for unit in ("seconds", "bytes", "timedelta"):
-        assert (unit in described) == (unit in documented)
+        assert (unit in described) == (unit in kind)
 
 
 def test_every_error_is_documented() -> None:
     classes = {name: value for name, value in vars(exceptions).items() if inspect.isclass(value)}
     errors = [name for name, value in classes.items() if issubclass(value, exceptions.DCRError)]
     assert list(table("docs/errors.md")) == errors
-
-
-def test_every_state_is_documented() -> None:
-    assert list(table("docs/states.md")) == Status.values
 
 
 def test_every_signal_is_documented() -> None:
@@ -136,26 +120,22 @@ def test_no_service_is_documented_that_is_not_there() -> None:
     assert {call.partition("(")[0] for call in table("docs/services.md")} == {*services.__all__}
 
 
-def test_every_command_is_documented() -> None:
-    assert sorted(re.findall(r"(?m)^## `(\w+)`$", DOCUMENTS[COMMANDS_PAGE])) == COMMANDS
-
-
 @pytest.mark.parametrize("name", COMMANDS)
-def test_a_commands_options_are_the_documented_ones(name: str) -> None:
-    common = options_of(BaseCommand().create_parser("manage.py", name))
-    assert documented_options_of(name) == options_of(parser_of(name)) - common
+def test_every_command_has_a_section_that_begins_with_its_usage(name: str) -> None:
+    text = section("docs/commands.md", name).lstrip()
+    assert text.startswith(f"<!-- generated: {name} -->\n```text\nmanage.py {name} ")
 
 
-@pytest.mark.parametrize("name", COMMANDS)
-def test_a_commands_usage_line_comes_first(name: str) -> None:
-    assert section(COMMANDS_PAGE, name).lstrip().startswith(f"`{name} ")
+def options_of(name: str) -> set[str]:
+    actions = reference.arguments_of(reference.parser_of(name))
+    return {option for action in actions for option in action.option_strings}
 
 
 @pytest.mark.parametrize("file", sorted(PACKAGE.rglob("*.py")), ids=lambda path: path.stem)
 def test_a_command_that_a_message_advises_exists(file: Path) -> None:
     advice = re.findall(r"manage\.py (dcr_\w+)([^\n\"'.;,]*)", file.read_text())
     for name, arguments in advice:
-        assert {*re.findall("--[a-z-]+", arguments)} <= options_of(parser_of(name)), name
+        assert {*re.findall("--[a-z-]+", arguments)} <= options_of(name), name
 
 
 @pytest.mark.parametrize(
@@ -163,18 +143,18 @@ def test_a_command_that_a_message_advises_exists(file: Path) -> None:
     [
         line
         for text in DOCUMENTS.values()
-        for line in re.findall(r"manage.py (dcr_[^|)`\n]+)", text)
+        for line in re.findall(r"manage.py (dcr_[^|)`\n]+)", GENERATED.sub("", text))
     ],
 )
 def test_a_command_line_that_is_shown_is_understood(line: str) -> None:
     name, *arguments = shlex.split(line)
-    assert parser_of(name).parse_args(arguments)
+    assert reference.parser_of(name).parse_args(arguments)
 
 
-def test_every_system_check_is_documented() -> None:
+def test_every_system_check_is_listed_in_the_order_of_their_ids() -> None:
     sources = "".join((PACKAGE / file).read_text() for file in ("checks.py", "fields.py"))
     ids = set(re.findall(r"\"(dcr\.[EW]\d+)\"", sources))
-    assert set(table("docs/checks.md")) == ids
+    assert re.findall(r"`(dcr\.[EW]\d+)`", reference.all_checks()) == sorted(ids)
 
 
 @pytest.mark.parametrize("name", DOCUMENTS)

@@ -1,0 +1,190 @@
+"""The parts of docs/ that are made of the code: settings, checks, states and commands.
+
+``make reference`` writes them between the marks ``<!-- generated: NAME -->`` and ``<!-- end -->``;
+``test_docs.py`` fails while one of them is not what the code says.
+"""
+
+from __future__ import annotations
+
+import re
+from argparse import SUPPRESS, Action, ArgumentParser
+from collections.abc import Iterable
+from inspect import getdoc
+from pathlib import Path
+
+from django.conf import settings
+from django.core.management import BaseCommand, load_command_class
+from django.test import override_settings
+
+import django_dcr
+from django_dcr import checks
+from django_dcr.conf import Settings, conf
+from django_dcr.lifecycle import ACTIONS, STATES
+
+PACKAGE = Path(django_dcr.__file__).parent
+DOCS = PACKAGE.parent / "docs"
+SETTINGS = [name for name in vars(Settings) if name.startswith("DCR_")]
+COMMANDS = sorted(path.stem for path in PACKAGE.glob("management/commands/dcr_*.py"))
+#: The pages that say more of a setting.
+MORE = {
+    "DCR_ENCRYPTION_KEYS": "encryption.md",
+    "DCR_INTERNAL_ORIGINS": "networks.md",
+    "DCR_CLIENT_METADATA": "services.md",
+    "DCR_PREFER_KEYS": "keys.md",
+    "DCR_BACKOFF": "retries.md",
+    "DCR_METADATA_TTL": "retries.md",
+    "DCR_PROXY": "networks.md",
+    "DCR_TASK_RUNNER": "background.md",
+    "DCR_BASE_URL": "mechanisms.md",
+    "DCR_MECHANISMS": "mechanisms.md",
+}
+
+
+def write(folder: Path = DOCS) -> None:
+    """Bring the generated parts of all pages in ``folder`` up to date."""
+    for page in folder.glob("*.md"):
+        page.write_text(refreshed(page.read_text()))
+
+
+def refreshed(text: str) -> str:
+    """Return a page with its generated parts as the code has them now."""
+    mark = r"(?s)(<!-- generated: ([\w-]+) -->\n).*?(<!-- end -->)"
+    return re.sub(mark, lambda part: f"{part[1]}{_generated(part[2])}\n{part[3]}", text)
+
+
+def _generated(name: str) -> str:
+    if name in COMMANDS:
+        return command(name)
+    parts = {"settings": all_settings, "checks": all_checks, "states": states}
+    return parts[name]() if name in parts else _arguments(_shared(name))
+
+
+# --- settings, checks, states ------------------------------------------------------------------
+
+
+def all_settings() -> str:
+    return "\n\n".join(map(_setting, SETTINGS))
+
+
+def _setting(name: str) -> str:
+    described = getdoc(vars(Settings)[name])
+    assert described, f"{name} has no docstring"
+    kind = checks.TYPES.get(name, (None, ""))[1]
+    facts = f"{_sentence(kind)} " if kind else ""
+    paragraphs = [
+        f"## `{name}`",
+        described.replace("``", "`"),
+        f"{facts}Default: {_default(name)}.",
+    ]
+    if name in MORE:
+        title = (DOCS / MORE[name]).read_text().partition("\n")[0].removeprefix("# ")
+        paragraphs.append(f"See [{title}]({MORE[name]}).")
+    return "\n\n".join(paragraphs)
+
+
+def _default(name: str) -> str:
+    with override_settings():
+        delattr(settings, name)
+        value = getattr(conf, name)
+    shown = repr([*value] if isinstance(value, tuple) else value)
+    return "none" if name == "DCR_ENCRYPTION_KEYS" else f"`{shown.removeprefix('datetime.')}`"
+
+
+def all_checks() -> str:
+    lines = re.findall(r"(?m)^    (dcr\.[EW]\d+)  (.+)$", checks.__doc__ or "")
+    names = r"(DCR_[A-Z_]+|django_dcr\.\w+|SecretField|utf8mb4|http://)"
+    rows = [(f"`{name}`", re.sub(names, r"`\1`", text)) for name, text in lines]
+    return _table("id", "what is wrong", rows)
+
+
+def states() -> str:
+    rows = [
+        (f"`{status}`", str(state.meaning), _codes(_accepting(status)) or "nothing")
+        for status, state in STATES.items()
+    ]
+    return _table("state", "meaning", rows, "what can be done")
+
+
+def _accepting(status: str) -> list[str]:
+    return [name for name, action in ACTIONS.items() if status in action.statuses]
+
+
+# --- commands ----------------------------------------------------------------------------------
+
+
+def command(name: str) -> str:
+    """Return a command's usage, what it does, and the arguments that only some commands have."""
+    parser = parser_of(name)
+    selection, output = map(_names, (_shared("selection"), _shared("format")))
+    arguments = [action for action in arguments_of(parser) if not _names([action]) & output]
+    selects = selection <= _names(arguments)
+    own = [action for action in arguments if not (selects and _names([action]) & selection)]
+    usage = " ".join([name, *(["SELECTION"] if selects else []), *map(_usage, own)])
+    shown = f"```text\nmanage.py {usage}\n```\n\n{parser.description}"
+    return f"{shown}\n\n{_arguments(own)}" if own else shown
+
+
+def _shared(name: str) -> list[Action]:
+    """The arguments by which commands select registrations, or which every command has."""
+    arguments = arguments_of(parser_of("dcr_list"))
+    ours = {
+        "selection": {"ID", "--issuer", "--owner", "--status", "--all"},
+        "format": {"--format"},
+    }
+    return [action for action in arguments if _names([action]) & ours[name]]
+
+
+def parser_of(name: str) -> ArgumentParser:
+    return load_command_class("django_dcr", name).create_parser("manage.py", name)
+
+
+def arguments_of(parser: ArgumentParser) -> list[Action]:
+    """The arguments that are shown and that not every command of Django has."""
+    common = _names(BaseCommand().create_parser("manage.py", "any")._actions)
+    actions = [action for action in parser._actions if action.help != SUPPRESS]
+    return [action for action in actions if not _names([action]) & common]
+
+
+def _names(actions: Iterable[Action]) -> set[str]:
+    """The options; of arguments without one, what stands for them in the usage."""
+    return {name for action in actions for name in action.option_strings or [_value(action)]}
+
+
+def _value(action: Action) -> str:
+    name = (*action.option_strings, action.dest)[0].lstrip("-").upper()
+    return "" if action.nargs == 0 else str(action.metavar or name)
+
+
+def _usage(action: Action) -> str:
+    shown = f"{' '.join(action.option_strings[-1:])} {_value(action)}".strip()
+    dots = "..." if type(action).__name__ == "_AppendAction" or action.nargs == "*" else ""
+    return (shown if action.required else f"[{shown}]") + dots
+
+
+def _arguments(actions: list[Action]) -> str:
+    rows = []
+    for action in actions:
+        names = [
+            f"`{f'{name} {_value(action)}'.strip()}`" for name in action.option_strings or [""]
+        ]
+        choices = ", ".join(f"`{choice}`" for choice in action.choices or ())
+        text = re.sub(r"(?<![\w`])(--[a-z][a-z-]+|DCR_[A-Z_]+)", r"`\1`", action.help or "")
+        rows.append(
+            (", ".join(names), _sentence(text) + (f" One of {choices}." if choices else ""))
+        )
+    return _table("argument", "meaning", rows)
+
+
+def _codes(words: Iterable[str]) -> str:
+    return ", ".join(f"`{word}`" for word in words)
+
+
+def _sentence(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:].removesuffix('.')}."
+
+
+def _table(first: str, second: str, rows: Iterable[tuple[str, ...]], *further: str) -> str:
+    head = (first, second, *further)
+    lines = [head, *rows]
+    shown = [f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |" for row in lines]
+    return "\n".join([shown[0], "|" + "---|" * len(head), *shown[1:]])
