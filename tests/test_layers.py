@@ -38,6 +38,9 @@ ALLOWED = {
     "contrib": {"tasks", "services", "models", "fields", "protocol", "transport"} | LEAVES,
     "checks": {"tasks", "models", "fields", "protocol"} | LEAVES,
     "apps": {"checks", "tasks"},
+    # for the tests of sites
+    "pytest_plugin": {"testing"},
+    "testing": {"protocol", "transport"} | LEAVES,
     "urls": {"views"},
     "views": {"services", "protocol"},
     "migrations": {"fields"},

@@ -7,6 +7,7 @@ where they may go, and an ``exchange`` how long, and how many bytes, it may go o
 
 from django_dcr.transport.adapter import harden_session
 from django_dcr.transport.exchange import is_silence
+from django_dcr.transport.mounts import mounted
 from django_dcr.transport.sending import Reply, send
 
-__all__ = ["Reply", "harden_session", "is_silence", "send"]
+__all__ = ["Reply", "harden_session", "is_silence", "mounted", "send"]

@@ -7,7 +7,7 @@ import threading
 from typing import Any
 
 import requests
-from requests.adapters import HTTPAdapter
+from requests.adapters import BaseAdapter, HTTPAdapter
 
 from django_dcr.conf import conf
 from django_dcr.transport.connections import Connection, TLSConnection
@@ -22,11 +22,14 @@ class _Thread(threading.local):
 
 _thread = _Thread()
 
+#: What answers in this process, by the beginning of the URL; see ``mounts``.
+mounts: dict[str, BaseAdapter] = {}
+
 
 def session() -> requests.Session:
     """Return the session, which remembers connections, and nothing that a server says."""
     # A child process must not speak on its parent's connections, nor one made under other rules.
-    rules = (os.getpid(), conf.DCR_CA_BUNDLE, *conf.DCR_INTERNAL_ORIGINS)
+    rules = (os.getpid(), conf.DCR_CA_BUNDLE, *conf.DCR_INTERNAL_ORIGINS, *mounts.items())
     if _thread.made_for != rules:
         _thread.session = _new_session()
         _thread.made_for = rules
@@ -39,6 +42,8 @@ def _new_session() -> requests.Session:
     transport = _Transport(pool_connections=16, pool_maxsize=1)
     session.mount("https://", transport)
     session.mount("http://", transport)
+    for prefix, mount in mounts.items():
+        session.mount(prefix, mount)
     return session
 
 

@@ -1,0 +1,19 @@
+"""An authorization server for a site's own tests, inside the process and without sockets.
+
+::
+
+    with AuthorizationServer("https://login.test") as server:
+        response = client.get("/login/")            # the site registers, and sends the user off
+        client.get(server.log_in(response.url))     # who logs in there, and comes back
+
+``switch_on()`` gives the server the habits of real ones. With pytest the fixture
+``authorization_server`` is such a server.
+"""
+
+from __future__ import annotations
+
+from django_dcr.testing.habits import HABITS
+from django_dcr.testing.messages import LoginRefusedError, Request
+from django_dcr.testing.server import AuthorizationServer
+
+__all__ = ["HABITS", "AuthorizationServer", "LoginRefusedError", "Request"]

@@ -1,0 +1,69 @@
+"""What real authorization servers do, by the names under which a test switches it on."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from django_dcr.testing.messages import ENDPOINTS, Request
+
+#: What happens to the requests at an endpoint, whatever they ask for.
+FAILURES = {
+    "breaks_off": "Carries out what is asked, and closes the connection without an answer.",
+    "fails": "Answers 503 and does nothing.",
+    "hangs": "Carries out what is asked, and never answers: DCR_TIMEOUT is over at once.",
+    "is_unreachable": "Takes no connections.",
+    "rate_limits": "Answers 429 and does nothing; Retry-After is 60 seconds.",
+    "shows_a_page": "Answers 200 with a page for people, and does nothing.",
+}
+#: Each habit, and what it is.
+HABITS = {
+    **FAILURES,
+    "denies": "The user does not consent: the login ends in access_denied.",
+    "expires_secrets": "New secrets expire, after `secret_lifetime` seconds.",
+    "forges_id_tokens": "Signs ID tokens with a key that it does not publish.",
+    "forgets": "Knows no client, as after a restored backup; switched off, it knows them again.",
+    "grants_less": "Registers clients for the scope `openid` alone.",
+    "names_another_issuer": "The answer to a login comes from another issuer (a mix-up).",
+    "offers_no_registration": "Has no registration endpoint.",
+    "omits_id_tokens": "Is a plain OAuth server.",
+    "omits_issuer": "Does not name itself in the answer to a login (RFC 9207).",
+    "omits_management": "Gives no means to read, update and delete a client (RFC 7592).",
+    "refuses": "Rejects every registration, and every update of one.",
+    "requires_a_token": "Registers only with `initial_access_token`.",
+    "rotates_secrets": "Issues a new client secret with every update.",
+    "rotates_tokens": "Issues a new registration access token with every answer about a client.",
+    "takes_documents": "Takes Client ID Metadata Documents of this site.",
+}
+
+
+class Habits:
+    """The habits that are switched on, each at the endpoints where it is."""
+
+    def __init__(self) -> None:
+        self._places: dict[str, frozenset[str]] = {}
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._places
+
+    def switch_on(self, names: Collection[str], places: Collection[str]) -> None:
+        check("habit", names, HABITS)
+        check("endpoint", places, ENDPOINTS)
+        if places:
+            check("habit with endpoints of its own", names, FAILURES)
+        self._places |= dict.fromkeys(names, frozenset(places or ENDPOINTS))
+
+    def switch_off(self, names: Collection[str]) -> None:
+        check("habit", names, HABITS)
+        self._places = {k: v for k, v in self._places.items() if names and k not in names}
+
+    def failure(self, request: Request) -> str:
+        """The name of one of ``FAILURES`` that this request meets, "" for none."""
+        met = (name for name in FAILURES if request.endpoint in self._places.get(name, ()))
+        return next(met, "")
+
+
+def check(kind: str, names: Collection[str], known: Collection[str]) -> None:
+    """Raise ValueError for a name that is misspelt, and would change nothing."""
+    for name in names:
+        if name not in known:
+            raise ValueError(f"{name!r} is not a known {kind}: {', '.join(sorted(known))}.")
