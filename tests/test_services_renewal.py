@@ -4,11 +4,13 @@ import json
 import time
 from datetime import timedelta
 from functools import cache
+from itertools import count
 from typing import Any
 
 import pytest
 import requests
 import responses
+from django.core.management import call_command
 from django.db import connection, transaction
 from django.utils.timezone import now
 
@@ -23,7 +25,8 @@ from django_dcr.exceptions import (
     UnsupportedError,
 )
 from django_dcr.models import ClientRegistration
-from django_dcr.services import reconcile, renew
+from django_dcr.services import get_or_register, reconcile, renew, renew_if_due
+from django_dcr.tasks import perform
 from tests.authorization_server import AuthorizationServer as FakeServer
 from tests.factories import (
     ENDPOINT,
@@ -35,6 +38,7 @@ from tests.factories import (
     make_draft,
     make_registration,
     make_registration_at,
+    make_server,
     stored,
 )
 
@@ -168,9 +172,8 @@ def test_what_another_process_has_just_renewed_is_not_renewed_again(
         (InvalidResponseError, {"status": 500}),
         (NetworkError, {"body": requests.ReadTimeout()}),
         (NetworkError, {"status": 302}),
-        (RegistrationGoneError, {"status": 401}),
     ],
-    ids=["403", "400", "500", "timeout", "redirect", "401"],
+    ids=["403", "400", "500", "timeout", "redirect"],
 )
 def test_trouble_with_the_update_makes_no_second_client(
     kind: type[DCRError], answer: Any, mocked_responses: Stubs
@@ -183,7 +186,7 @@ def test_trouble_with_the_update_makes_no_second_client(
         renew(row)
     assert type(caught.value) is kind
     assert stored(row).client_secret.reveal() == "s1"
-    assert stored(row).status == ("gone" if kind is RegistrationGoneError else "active")
+    assert stored(row).status == "active"
     assert ClientRegistration.objects.count() == 1
 
 
@@ -230,6 +233,129 @@ def test_where_no_update_brings_one_a_new_client_takes_the_place(
         ("renewed", successor, "active"),
         ("revoked", row, "revoked"),
     ]
+
+
+@database
+@pytest.mark.parametrize("place", ["GET", "PUT"])
+def test_where_the_token_is_refused_a_new_client_takes_the_place(
+    place: str, mocked_responses: Stubs
+) -> None:
+    """Such a token stays refused, so nobody waits until the secret has expired."""
+    if place == "PUT":
+        mocked_responses.get(URI, json=client_information(client_secret_expires_at=soon()))
+    mocked_responses.add(place, URI, status=401)
+    mocked_responses.post(ENDPOINT, status=201, json=second())
+    mocked_responses.delete(URI, status=401)
+    row = expiring()
+    assert renew(row).client_id == "c2"
+    assert (stored(row).status, stored(row).live) == ("revoked", None)
+    assert stored(row).last_error.startswith("Counted as deleted: ")
+
+
+@database
+@pytest.mark.parametrize("status", [302, 400, 401, 403, 404, 410])
+def test_an_expired_secret_whose_endpoint_refuses_is_followed_by_a_new_client(
+    status: int, mocked_responses: Stubs
+) -> None:
+    """Found by whoever needs the client next, once; the old row stays as a record."""
+    mocked_responses.get(URI, status=status)
+    mocked_responses.post(ENDPOINT, status=201, json=second())
+    mocked_responses.delete(URI, status=status)
+    row = expiring(client_secret_expires_at=1)
+    assert get_or_register(ISSUER).client_id == "c2"
+    assert get_or_register(ISSUER).client_id == "c2"
+    first, *rest = methods(mocked_responses)
+    assert (first, rest[0], {*rest[1:]}) == ("GET", "POST", {"DELETE"})
+    # A redirect is no answer to the deletion, which is sent again later.
+    status_left = "revoking" if status == 302 else "revoked"
+    assert (stored(row).status, stored(row).live) == (status_left, None)
+
+
+@database
+@pytest.mark.parametrize("status", [408, 425, 429, 500, 503])
+def test_what_passes_by_itself_makes_no_second_client(
+    status: int, mocked_responses: Stubs
+) -> None:
+    mocked_responses.get(URI, status=status)
+    row = expiring(client_secret_expires_at=1)
+    with pytest.raises(DCRError) as caught:
+        renew(row)
+    assert caught.value.status == status
+    assert stored(row).status == "active"
+
+
+@database
+def test_a_client_of_the_servers_console_is_replaced_by_a_person_only(
+    mocked_responses: Stubs,
+) -> None:
+    mocked_responses.get(URI, status=401)
+    row = expiring(mechanism="pre_registered", client_secret_expires_at=1)
+    with pytest.raises(RegistrationGoneError):
+        renew(row)
+    assert stored(row).status == "gone"
+
+
+@database
+def test_a_secret_without_an_end_is_not_replaced_because_its_endpoint_refuses(
+    mocked_responses: Stubs,
+) -> None:
+    mocked_responses.get(URI, status=401)
+    row = expiring(client_secret_expires_at=0)
+    with pytest.raises(RegistrationGoneError):
+        renew(row)
+    assert ClientRegistration.objects.count() == 1
+
+
+@database
+def test_secrets_that_have_expired_when_they_come_make_no_circle(mocked_responses: Stubs) -> None:
+    """It is recognised at the second time, by whoever comes: pages, jobs, and the daily command."""
+    clients = count(1)
+
+    def register(_request: Any) -> Any:
+        client_id = f"c{next(clients)}"
+        issued = client_information(
+            client_id=client_id,
+            client_secret_expires_at=1,
+            registration_client_uri=...,
+            registration_access_token=...,
+        )
+        return 201, {}, json.dumps(issued)
+
+    mocked_responses.add_callback("POST", ENDPOINT, register)
+    make_server()
+    for _ in range(3):
+        with pytest.raises(ConflictError, match="expired within an hour of its renewal") as caught:
+            get_or_register(ISSUER, metadata=WISHES)
+        assert 3500 < (caught.value.retry_after or 0) <= 3600
+    row = ClientRegistration.objects.get(live=True)
+    assert renew_if_due(row) is row
+    assert perform("renew_if_due", row.pk) is None
+    call_command("dcr_renew")
+    reconcile()
+    assert methods(mocked_responses) == ["POST", "POST"]
+    assert row.client_id == "c2"
+
+
+@database
+@pytest.mark.parametrize(
+    ("age", "end", "posts"),
+    [(3700, 1, 1), (60, 1, 0), (-60, 1, 0), (3700, 0, 0), (3700, None, 0)],
+    ids=["an hour old", "young", "of the future", "secret without an end", "unknown end"],
+)
+def test_a_client_that_is_gone_is_followed_where_its_secret_has_expired_too(
+    age: int, end: int | None, posts: int, mocked_responses: Stubs
+) -> None:
+    """And where a new one, which might be gone as soon, is not the second within the hour."""
+    row = make_registration(status="gone", live=None, client_secret_expires_at=end)
+    ClientRegistration.objects.update(created_at=now() - timedelta(seconds=age))
+    if posts:
+        mocked_responses.post(ENDPOINT, status=201, json=second())
+        assert get_or_register(ISSUER, metadata=WISHES).client_id == "c2"
+    else:
+        with pytest.raises(ConflictError, match="a new client is a person's decision"):
+            get_or_register(ISSUER, metadata=WISHES)
+    assert len(mocked_responses.calls) == posts
+    assert stored(row).status == "gone"
 
 
 @database

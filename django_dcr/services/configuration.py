@@ -247,7 +247,8 @@ def _send(
     if not uri or token is None:
         raise UnsupportedError(
             f"The server gave registration {registration.pk} no means to be read, updated or "
-            "deleted (RFC 7592)."
+            "deleted (RFC 7592). For other metadata or another secret put a new client in its "
+            f"place: manage.py dcr_replace {registration.pk}"
         )
     registration.check_attached()
     bearer = token.reveal()

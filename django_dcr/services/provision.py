@@ -28,7 +28,7 @@ from django_dcr.models import (
     check_owner,
     live_registration,
 )
-from django_dcr.models.failures import pause_after
+from django_dcr.models.failures import LONGEST_PAUSE, pause_after
 from django_dcr.services.calm import admit_at, admitted
 from django_dcr.services.choice import register_by_choice, register_by_first
 from django_dcr.services.configuration import recover, update
@@ -195,13 +195,22 @@ def _draft(issuer: str, owner: str, metadata: dict[str, Any] | None) -> ClientRe
     admit_at(server)
     owner = "" if server.shared else owner
     last = ClientRegistration.objects.primary().for_key(issuer, owner).order_by("-pk").first()
-    if last is not None and last.status == Status.GONE:
+    if last is not None and last.status == Status.GONE and not _may_be_followed(last):
         check_possible(last, "retry")
         raise ConflictError(
             f"The server no longer accepts registration {last.pk}, and a new client is a "
             f"person's decision: manage.py dcr_reconcile --retry {last.pk}"
         )
     return ClientRegistration(server=server, owner=owner, requested_metadata=metadata or {})
+
+
+def _may_be_followed(last: ClientRegistration) -> bool:
+    """Whether a "gone" client's secret has expired, so that a new client loses nothing.
+
+    But not by itself within an hour: at such a server the next one would be gone as soon.
+    """
+    age = (timezone.now() - last.created_at).total_seconds()
+    return last.secret_has_expired and not refusal(last, "retry") and abs(age) >= LONGEST_PAUSE
 
 
 def _await_answer(registration: ClientRegistration) -> None:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
-
 from django.utils import timezone
 
 from django_dcr import signals
 from django_dcr.conf import conf
-from django_dcr.exceptions import UnsupportedError
+from django_dcr.exceptions import DCRError, RegistrationGoneError, UnsupportedError
+from django_dcr.mechanisms import refusal
 from django_dcr.models import ClientRegistration, Status
 from django_dcr.services.configuration import recover, replace_metadata
 from django_dcr.services.discovery import discover_for
@@ -27,10 +26,10 @@ def renew(registration: ClientRegistration) -> ClientRegistration:
     """Get a secret with a new lifetime; return the row that holds it.
 
     First by an update without changes, for which many servers issue a new secret. Where that
-    brings none and the secret does expire, a new client is registered, takes the row's place,
-    and the old one is revoked: then the returned row is another one. Raises UnsupportedError
-    where the secret does not expire and the server issued no new one, and any DCRError, with
-    the old secret kept.
+    brings none, or is refused, and the secret does expire, a new client is registered, takes the
+    row's place, and the old one is revoked: then the returned row is another one. Raises
+    UnsupportedError where the secret does not expire and the server issued no new one, and any
+    DCRError, with the old secret kept.
     """
     with operation(registration, STEP) as work:
         check_possible(registration, "renew")
@@ -92,12 +91,35 @@ def _renewed_in_place(work: Operation) -> bool:
     """Update without changes; whether that brought another secret or a longer life."""
     registration = work.registration
     secret, end = registration.client_secret, registration.client_secret_expires_at
-    with suppress(UnsupportedError):  # a new client may do where there are no updates
+    try:
         replace_metadata(work, wanted={}, defaults={}, removed=())
+    except UnsupportedError:
+        pass  # a new client may do where there are no updates
+    except DCRError as exc:
+        if not _is_past_help(registration, exc):
+            raise
     new_end = registration.client_secret_expires_at
     lives_longer = new_end != end and (not new_end or not end or new_end > end)
     is_renewed = registration.client_secret != secret or lives_longer
     return is_renewed and not registration.secret_has_expired
+
+
+def _is_past_help(registration: ClientRegistration, exc: DCRError) -> bool:
+    """Whether only a new client helps, because the secret ends and its endpoint refuses.
+
+    A refused token stays refused. What an operator may mend is waited for until the secret has
+    expired, and what passes by itself in any case.
+    """
+    if not registration.client_secret_expires_at or refusal(registration, "replace"):
+        return False
+    is_refusal = 300 <= (exc.status or 0) < 500 and exc.status not in _PASSING
+    return isinstance(exc, RegistrationGoneError) or (
+        is_refusal and registration.secret_has_expired
+    )
+
+
+# Statuses below 500 that say to try again.
+_PASSING = (408, 425, 429)
 
 
 def _successor(registration: ClientRegistration) -> ClientRegistration:
