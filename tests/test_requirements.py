@@ -109,6 +109,7 @@ R-153  no refresh token is counted on
 R-157  a document is at an https URL, which is its client_id, and has a name and redirect_uris
 R-173  which URLs a document may have
 R-174  a document is served directly, and has no shared secret
+R-175  a document's client that signs always does, and its keys overlap
 R-176  a document is short, says how long it may be kept, and goes only where it is announced
 R-177  a document is the same for every server
 R-178  a document is served with 200 and its type, without cookie or redirect, until it is closed

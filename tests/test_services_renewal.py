@@ -273,9 +273,7 @@ def test_an_expired_secret_whose_endpoint_refuses_is_followed_by_a_new_client(
 
 @database
 @pytest.mark.parametrize("status", [408, 425, 429, 500, 503])
-def test_what_passes_by_itself_makes_no_second_client(
-    status: int, mocked_responses: Stubs
-) -> None:
+def test_what_passes_by_itself_makes_no_second_client(status: int, mocked_responses: Stubs) -> None:
     mocked_responses.get(URI, status=status)
     row = expiring(client_secret_expires_at=1)
     with pytest.raises(DCRError) as caught:

@@ -151,6 +151,14 @@ def may_sign(
     return method == "private_key_jwt" or (not method and (prefers_keys or not others))
 
 
+def prefers_to_sign(keys: OwnKeys, server_metadata: Mapping[str, Any]) -> bool:
+    """Whether a client that does not say how it authenticates is to sign, as this server can."""
+    methods = strings(server_metadata, "token_endpoint_auth_methods_supported") or ()
+    offered = strings(server_metadata, "token_endpoint_auth_signing_alg_values_supported")
+    shared = [name for name in keys.algorithms if not offered or name in offered]
+    return keys.preferred and "private_key_jwt" in methods and bool(shared)
+
+
 def brings_keys(request: Mapping[str, Any]) -> bool:
     """Whether a client is to be registered with keys that it names itself."""
     return any(name in request for name in KEY_MEMBERS)
@@ -241,7 +249,7 @@ def _authentication_method(
         return str(stated)
     can_sign = keys is not None and bool(keys.algorithms)
     methods = [*PLAIN_METHODS, "private_key_jwt"] if can_sign else [*PLAIN_METHODS]
-    if keys is not None and keys.preferred and _shares_algorithm(keys, server_metadata):
+    if keys is not None and prefers_to_sign(keys, server_metadata):
         methods.insert(0, "private_key_jwt")
     # The default of RFC 8414 section 2.
     for method in methods:
@@ -254,11 +262,6 @@ def _authentication_method(
         f"This server offers only {clean(', '.join(offered or ()))}. State {name} yourself, "
         f"{advice}."
     )
-
-
-def _shares_algorithm(keys: OwnKeys, server_metadata: Mapping[str, Any]) -> bool:
-    offered = strings(server_metadata, "token_endpoint_auth_signing_alg_values_supported")
-    return bool(keys.algorithms) and (not offered or not {*offered}.isdisjoint(keys.algorithms))
 
 
 def _signing_algorithm(

@@ -224,11 +224,19 @@ def _members(registration: ClientRegistration) -> dict[str, Any]:
 def _asked(registration: ClientRegistration) -> dict[str, Any]:
     """Return what the row asks for, with the site's keys where its client is to sign with them."""
     asked = registration.asked
-    if asked.get("token_endpoint_auth_method") != "private_key_jwt" or protocol.brings_keys(asked):
+    method, algorithm = (asked.get(f"token_endpoint_auth_{name}") for name in _HOW)
+    if method not in (None, "private_key_jwt") or protocol.brings_keys(asked):
         return asked
     keys = own_keys(registration)
-    usable = asked.get("token_endpoint_auth_signing_alg") in (None, *keys.algorithms)
-    return {**asked, **keys.published} if keys.algorithms and usable else asked
+    if not keys.algorithms or algorithm not in (None, *keys.algorithms):
+        return asked
+    prefers = keys.preferred and not method  # else the server takes no other method
+    if prefers and not protocol.prefers_to_sign(keys, registration.server.metadata):
+        return asked
+    return {**asked, "token_endpoint_auth_method": "private_key_jwt", **keys.published}
+
+
+_HOW = ("method", "signing_alg")
 
 
 def _members_of(registration: ClientRegistration) -> dict[str, Any] | None:

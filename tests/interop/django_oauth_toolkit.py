@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import version
@@ -10,7 +11,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 import requests
 
-from tests.interop.server import LoginRefusedError, NotOfferedError, Server
+from tests.interop.server import CALLBACK, NAME, LoginRefusedError, NotOfferedError, Server
 from tests.live import server as live
 
 _TOKEN = "token-of-a-user"
@@ -19,6 +20,13 @@ _TIMEOUT = 30
 _DELETE = """
 DELETE FROM oauth2_provider_accesstoken WHERE application_id =
     (SELECT id FROM oauth2_provider_application WHERE client_id = ?)
+"""
+_REGISTER = """
+from oauth2_provider.models import Application
+Application.objects.create(
+    name="{name}", client_id="by-hand", client_secret="{secret}", redirect_uris="{callback}",
+    client_type="confidential", authorization_grant_type="authorization-code",
+)
 """
 _EXPIRE = """
 UPDATE oauth2_provider_accesstoken SET expires = '2000-01-01 00:00:00' WHERE application_id =
@@ -53,6 +61,11 @@ class Site(Server):
         clients = {client["client_id"]: client for client in self._site.clients()}
         return clients[client_id]["name"] if client_id in clients else None
 
+    def register_by_hand(self) -> Mapping[str, str]:
+        secret = secrets.token_urlsafe()
+        self._site.run(_REGISTER.format(name=NAME, secret=secret, callback=CALLBACK))
+        return {"client_id": "by-hand", "client_secret": secret}
+
     def forget(self, client_id: str) -> None:
         self._site.sql(_DELETE, client_id)
         self._site.sql("DELETE FROM oauth2_provider_application WHERE client_id = ?", client_id)
@@ -69,12 +82,14 @@ class Site(Server):
         self._site.sql(_EXPIRE, client_id)
 
     def log_in(self, url: str) -> str:
-        """Send the consent form, whose page this site has no template for."""
-        place = urlsplit(url)
+        """Ask for the consent form, which this site has no template for, and send it."""
+        place, user = urlsplit(url), {"Authorization": f"Bearer {_TOKEN}"}
+        # When it is asked for, the server fetches the document of a client that has one.
+        requests.get(url, headers=user, timeout=_TIMEOUT)
         answer = requests.post(
             place._replace(query="").geturl(),
             data={**dict(parse_qsl(place.query)), "scope": "read", "allow": "Authorize"},
-            headers={"Authorization": f"Bearer {_TOKEN}"},
+            headers=user,
             allow_redirects=False,
             timeout=_TIMEOUT,
         )
@@ -84,17 +99,25 @@ class Site(Server):
 
 
 @contextmanager
-def serve(variant: str, folder: Path) -> Iterator[Site]:
+def serve(variant: str, folder: Path, certificate: Path) -> Iterator[Site]:
     live.require()
     database = folder / "server.sqlite3"
     live.make_tables(database)
     closed = variant == "initial access token"
     permission = "IsAuthenticatedDCRPermission" if closed else "AllowAllDCRPermission"
     options = {
+        **live.DOCUMENTS,
+        "OAUTH2_TOKEN_ENDPOINT_AUTH_METHODS_SUPPORTED": [
+            "client_secret_basic",
+            "client_secret_post",
+            "none",
+        ],
         "DCR_ROTATE_REGISTRATION_TOKEN_ON_UPDATE": variant != "registration token kept",
         "DCR_REGISTRATION_TOKEN_EXPIRE_SECONDS": (
             3600 if variant == "registration token expires" else None
         ),
     }
-    with live.serve(database, permission=permission, options=options) as site:
+    with live.serve(
+        database, permission=permission, options=options, certificate=certificate
+    ) as site:
         yield Site(site, variant)

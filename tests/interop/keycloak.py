@@ -6,8 +6,10 @@ import hashlib
 import shutil
 import subprocess
 import tarfile
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ import requests
 
 from tests.databases import free_port
 from tests.interop.processes import CACHE, installed, running, wait
-from tests.interop.server import NotOfferedError, Server, browse
+from tests.interop.server import CALLBACK, NAME, NotOfferedError, Server, browse
 
 #: The newest that runs on Java 17.
 VERSION = "26.7.3"
@@ -34,6 +36,7 @@ _USUAL: Mapping[str, str] = {
     "renew": "keeps the secret, which never expires",
     "secret expires": "never",
     "token expires": "never",
+    "document": "takes none",
 }
 
 #: The limits of each variant.
@@ -49,9 +52,9 @@ class Keycloak:
     def __init__(self, place: str) -> None:
         self.place = place
 
-    def realm(self, variant: str) -> Realm:
+    def realm(self, variant: str, name: str = "") -> Realm:
         """Make the realm of a variant, as an operator does: with the defaults, then changed."""
-        name = variant.replace(" ", "-")
+        name = (name or variant).replace(" ", "-")
         user = {"enabled": True, "emailVerified": True, "email": "jane@shop.example"}
         names = {"username": _USER["username"], "firstName": "Jane", "lastName": "Doe"}
         password = {"type": "password", "value": _USER["password"]}
@@ -94,6 +97,22 @@ class Realm(Server):
     def client_name(self, client_id: str) -> str | None:
         return next((client["name"] for client in self._clients(client_id)), None)
 
+    def register_by_hand(self) -> Mapping[str, str]:
+        """As in the console: its page of a client has the secret, and makes the other token."""
+        made = {"clientId": "by-hand", "name": NAME, "redirectUris": [CALLBACK]}
+        self._keycloak.ask("POST", f"{self._path}/clients", made)
+        [client] = self._clients("by-hand")
+        path = f"{self._path}/clients/{client['id']}/registration-access-token"
+        token = self._keycloak.ask("POST", path)["registrationAccessToken"]
+        return {
+            "client_id": "by-hand",
+            "client_secret": client["secret"],
+            "registration_client_uri": (
+                f"{self.issuer}/clients-registrations/openid-connect/by-hand"
+            ),
+            "registration_access_token": token,
+        }
+
     def forget(self, client_id: str) -> None:
         for client in self._clients(client_id):
             self._keycloak.ask("DELETE", f"{self._path}/clients/{client['id']}")
@@ -105,6 +124,10 @@ class Realm(Server):
         made = self._keycloak.ask("POST", path, {"count": 20, "expiration": 3600})
         return str(made["token"])
 
+    def pass_time(self, client_id: str, by: timedelta) -> None:
+        """It asks for keys once more where it does not know one, after ten seconds."""
+        time.sleep(11)
+
     def log_in(self, url: str) -> str:
         return browse(url, _USER)
 
@@ -113,14 +136,15 @@ class Realm(Server):
 
 
 @contextmanager
-def run(folder: Path) -> Iterator[Keycloak]:
-    """Run it with an empty database in memory."""
+def run(folder: Path, certificate: Path) -> Iterator[Keycloak]:
+    """Run it with an empty database in memory; it fetches keys from who has the certificate."""
     _fetch()
     home = installed("keycloak", f"{SHA256} {BUILD}", _install)
     home = home / f"keycloak-{VERSION}"
     port = free_port()
     place, log = f"http://127.0.0.1:{port}", folder / "keycloak.log"
     options = ["--optimized", "--http-enabled=true", "--hostname-strict=false", "--cache=local"]
+    options.append(f"--truststore-paths={certificate}")
     command = [str(home / "bin/kc.sh"), "start", *options, "--http-host=127.0.0.1"]
     environment = {
         "KC_BOOTSTRAP_ADMIN_USERNAME": _ADMIN["username"],

@@ -24,6 +24,7 @@ from tests.interop.server import CALLBACK, NAME, LoginRefusedError, NotOfferedEr
 
 METADATA = {"client_name": NAME, "redirect_uris": [CALLBACK]}
 YES = "yes"
+ADOPTED = ("client_id", "client_secret", "registration_client_uri", "registration_access_token")
 
 _TIMEOUT = 30
 
@@ -184,6 +185,63 @@ def token_expires(server: Server) -> str:
     return YES
 
 
+def document(server: Server) -> str:
+    """A client whose metadata this site serves, and the server fetches: nothing is registered."""
+    place = AuthorizationServer.objects.get(issuer=server.issuer)
+    if not place.takes_documents:
+        raise NotOfferedError
+    AuthorizationServer.objects.filter(pk=place.pk).update(mechanisms=["metadata_document"])
+    methods = [method for method in ("none", "private_key_jwt") if method in offered(place)]
+    for method in methods:
+        wishes = {**METADATA, "token_endpoint_auth_method": method}
+        row = services.get_or_register(server.issuer, method, metadata=wishes)
+        assert row.mechanism == "metadata_document"
+        assert not services.inspect_document(row).faults
+        assert "access_token" in tokens(server, row)
+    AuthorizationServer.objects.filter(pk=place.pk).update(mechanisms=[])
+    return f"{YES}, by {' and '.join(methods)}"
+
+
+def offered(place: AuthorizationServer) -> list[str]:
+    methods: list[str] = place.metadata["token_endpoint_auth_methods_supported"]
+    return methods
+
+
+def adopted(server: Server) -> str:
+    """A client that was registered elsewhere: with its secret first, then with all it has."""
+    made = registered_elsewhere(server)
+    login = {name: made[name] for name in ("client_id", "client_secret")}
+    row = services.adopt(server.issuer, "adopted", **login, metadata=METADATA)
+    assert row.mechanism == "pre_registered"
+    assert "access_token" in tokens(server, row)
+    with pytest.raises(UnsupportedError, match="was registered by a person"):
+        services.read(row)
+    if "registration_access_token" not in made:
+        return f"{YES}, by its secret"
+    row = services.adopt(server.issuer, "adopted", **made, replace=True)
+    assert services.read(row).metadata["client_name"] == NAME
+    assert "access_token" in tokens(server, row)
+    return f"{YES}, and manageable"
+
+
+def registered_elsewhere(server: Server) -> Mapping[str, str]:
+    """By hand where there is a console, else by a program that is not this app."""
+    with suppress(NotOfferedError):
+        return server.register_by_hand()
+    endpoint = AuthorizationServer.objects.get(issuer=server.issuer).metadata
+    headers = {}
+    with suppress(NotOfferedError):
+        headers["Authorization"] = f"Bearer {server.initial_access_token()}"
+    answer = requests.post(
+        endpoint["registration_endpoint"],
+        json={**METADATA, **server.client_metadata},
+        headers=headers,
+        timeout=_TIMEOUT,
+    )
+    answer.raise_for_status()
+    return {name: text for name, text in answer.json().items() if name in ADOPTED}
+
+
 STEPS: Mapping[str, Callable[[Server], str]] = {
     "discover": discover,
     "register": register,
@@ -197,6 +255,8 @@ STEPS: Mapping[str, Callable[[Server], str]] = {
     "initial token": initial_access_token,
     "secret expires": secret_expires,
     "token expires": token_expires,
+    "document": document,
+    "adopted": adopted,
 }
 
 

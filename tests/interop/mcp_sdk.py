@@ -24,6 +24,7 @@ _USUAL: Mapping[str, str] = {
     "deleted there": "noticed at the next login",
     "initial token": "anyone may register",
     "token expires": "issues no token",
+    "document": "takes none",
 }
 
 #: The limits of each variant.

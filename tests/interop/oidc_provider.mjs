@@ -29,6 +29,7 @@ class Memory {
 const features = {
   registration: { enabled: true },
   registrationManagement: { enabled: variant !== 'management off' },
+  clientIdMetadataDocument: { enabled: true, ack: 'draft-02' },
 };
 const policies = [];
 if (variant === 'initial access token' || variant === 'secret lifetime') {
@@ -43,10 +44,15 @@ if (variant === 'secret lifetime') {
   policies.push('lifetime');
 }
 
+// The library refuses to fetch from addresses of this machine, where the clients of the tests are.
+function reach(url, { dispatcher, ...options }) {
+  return fetch(url, options);
+}
+
 const server = createServer();
 server.listen(0, '127.0.0.1', () => {
   const origin = `http://127.0.0.1:${server.address().port}`;
-  const provider = new Provider(`${origin}${prefix}`, { adapter: Memory, features });
+  const provider = new Provider(`${origin}${prefix}`, { adapter: Memory, features, fetch: reach });
   const callback = provider.callback();
   server.on('request', async (request, response) => {
     if (request.url.startsWith('/-/')) {
@@ -64,8 +70,14 @@ server.listen(0, '127.0.0.1', () => {
   console.log(JSON.stringify({ version, issuer: `${origin}${prefix}` }));
 });
 
+async function pass(provider, id, seconds) {
+  const keys = (await provider.Client.find(id)).asymmetricKeyStore;
+  keys.freshUntil -= Number(seconds);
+}
+
 async function control(provider, request, response) {
-  const [, , kind, id] = request.url.split('/');
+  const url = new URL(request.url, 'http://127.0.0.1');
+  const [, , kind, id] = url.pathname.split('/');
   let status = 200;
   let body = {};
   if (kind === 'initial-access-tokens' && features.registration.initialAccessToken) {
@@ -75,6 +87,8 @@ async function control(provider, request, response) {
     const client = stored.get(`Client ${id}`);
     if (request.method === 'DELETE') stored.delete(`Client ${id}`);
     else if (request.method === 'PATCH') client.client_secret_expires_at = 1;
+    // The keys that it has fetched are as old as if this time had passed.
+    else if (request.method === 'POST') await pass(provider, id, url.searchParams.get('seconds'));
     else body = { client_name: client.client_name };
   } else {
     status = 404;

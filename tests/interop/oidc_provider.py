@@ -35,13 +35,14 @@ VARIANTS: Mapping[str, Mapping[str, str]] = {
 
 
 @contextmanager
-def serve(variant: str, folder: Path) -> Iterator[ControlledServer]:
+def serve(variant: str, folder: Path, certificate: Path) -> Iterator[ControlledServer]:
     require("node", "npm")
     home = installed("oidc-provider", (HERE / "package-lock.json").read_text(), _install)
     script = shutil.copy(HERE / "oidc_provider.mjs", home)
     log = folder / "oidc-provider.log"
     command = ["node", script, variant]
-    with running(command, log=log, cwd=home) as process:
+    trust = {"NODE_EXTRA_CA_CERTS": str(certificate)}
+    with running(command, log=log, cwd=home, environment=trust) as process:
         said = announced(process, log)
         program = f"oidc-provider {said['version']}"
         yield ControlledServer(program, variant, said["issuer"], VARIANTS[variant])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html.parser
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from datetime import timedelta
 from types import MappingProxyType
 from urllib.parse import urljoin
 
@@ -49,6 +50,14 @@ class Server(ABC):
     def log_in(self, url: str) -> str:
         """Log in as a user and consent, from the authorization URL on; return where that ends."""
 
+    def register_by_hand(self) -> Mapping[str, str]:
+        """Register a client as its operator does; return what ``adopt()`` needs of it."""
+        raise NotOfferedError
+
+    def pass_time(self, client_id: str, by: timedelta) -> None:
+        """Let time pass for what the server has fetched of a client."""
+        raise NotOfferedError
+
     def initial_access_token(self) -> str:
         """Return a new one that is good for some registrations."""
         raise NotOfferedError
@@ -79,6 +88,14 @@ class ControlledServer(Server):
 
     def expire_secret(self, client_id: str) -> None:
         answer = requests.patch(f"{self._door}clients/{client_id}", timeout=_TIMEOUT)
+        answer.raise_for_status()
+
+    def pass_time(self, client_id: str, by: timedelta) -> None:
+        answer = requests.post(
+            f"{self._door}clients/{client_id}",
+            params={"seconds": int(by.total_seconds())},
+            timeout=_TIMEOUT,
+        )
         answer.raise_for_status()
 
     def initial_access_token(self) -> str:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from django_dcr import services
+from example_project.https_site import HttpsSite
 from tests.interop import django_oauth_toolkit, keycloak, mcp_sdk, oidc_provider
 from tests.interop.life import METADATA, discover, life, registered, tokens
 from tests.interop.report import Table
@@ -15,24 +16,32 @@ from tests.interop.report import Table
 if TYPE_CHECKING:
     from pytest_django import Settings
 
-pytestmark = [pytest.mark.network, pytest.mark.django_db(transaction=True)]
+pytestmark = [pytest.mark.network, pytest.mark.django_db]
 
 
 @pytest.fixture(autouse=True)
-def _site(settings: Settings) -> None:
-    settings.DCR_INTERNAL_ORIGINS = ["http://127.0.0.1"]
+def _site(database_file: Path, https_site: HttpsSite, settings: Settings) -> None:
+    settings.DCR_INTERNAL_ORIGINS = ["http://127.0.0.1", https_site.origin]
     settings.DCR_CLIENT_METADATA = METADATA
+    settings.DCR_MECHANISMS = ["dynamic"]
+    settings.DCR_BASE_URL = https_site.origin
+    settings.DCR_CA_BUNDLE = str(https_site.certificate)
+    services.rotate_client_key()
 
 
 @pytest.mark.parametrize("variant", django_oauth_toolkit.VARIANTS)
-def test_a_client_lives_at_django_oauth_toolkit(variant: str, table: Table, tmp_path: Path) -> None:
-    with django_oauth_toolkit.serve(variant, tmp_path) as server:
+def test_a_client_lives_at_django_oauth_toolkit(
+    variant: str, table: Table, tmp_path: Path, https_site: HttpsSite
+) -> None:
+    with django_oauth_toolkit.serve(variant, tmp_path, https_site.certificate) as server:
         table.add(server, life(server))
 
 
 @pytest.mark.parametrize("variant", oidc_provider.VARIANTS)
-def test_a_client_lives_at_oidc_provider(variant: str, table: Table, tmp_path: Path) -> None:
-    with oidc_provider.serve(variant, tmp_path) as server:
+def test_a_client_lives_at_oidc_provider(
+    variant: str, table: Table, tmp_path: Path, https_site: HttpsSite
+) -> None:
+    with oidc_provider.serve(variant, tmp_path, https_site.certificate) as server:
         table.add(server, life(server))
 
 
@@ -50,12 +59,6 @@ def test_the_mcp_sdk_wants_the_client_id_in_the_form_too(tmp_path: Path) -> None
         row = registered(server)
         assert row.metadata["token_endpoint_auth_method"] == "client_secret_basic"
         assert tokens(server, row)["error_description"] == "Missing client_id"
-
-
-@pytest.fixture(scope="module")
-def running_keycloak(tmp_path_factory: pytest.TempPathFactory) -> Iterator[keycloak.Keycloak]:
-    with keycloak.run(tmp_path_factory.mktemp("keycloak")) as running:
-        yield running
 
 
 @pytest.mark.parametrize("variant", keycloak.VARIANTS)

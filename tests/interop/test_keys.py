@@ -10,8 +10,10 @@ from django.core.management import call_command
 
 from django_dcr import services
 from django_dcr.models import ClientKey, ClientRegistration
-from django_dcr.models.clientkey import DUE_BEFORE, LIFETIME
-from tests.interop import keycloak, oidc_provider
+from django_dcr.models.clientkey import DUE_BEFORE, LIFETIME, signing_key
+from example_project.https_site import HttpsSite
+from tests.interop import oidc_provider
+from tests.interop.keycloak import Keycloak
 from tests.interop.life import METADATA, discover, registered, tokens
 from tests.interop.server import Server
 from tests.test_client_keys import age
@@ -19,16 +21,17 @@ from tests.test_client_keys import age
 if TYPE_CHECKING:
     from pytest_django import Settings
 
-pytestmark = [pytest.mark.network, pytest.mark.django_db(transaction=True)]
+pytestmark = [pytest.mark.network, pytest.mark.django_db]
 
 METHOD = {"token_endpoint_auth_method": "private_key_jwt"}
 ALGORITHMS = ["ES256", "EdDSA", "PS256", "RS256"]
 
 
 @pytest.fixture(autouse=True)
-def _site(settings: Settings) -> None:
+def _site(database_file: Path, settings: Settings) -> None:
     settings.DCR_INTERNAL_ORIGINS = ["http://127.0.0.1"]
     settings.DCR_CLIENT_METADATA = METADATA
+    settings.DCR_MECHANISMS = ["dynamic"]
     for algorithm in ALGORITHMS:
         services.rotate_client_key(algorithm=algorithm)
 
@@ -73,6 +76,26 @@ def rotated(server: Server) -> None:
     assert logs_in(server, row)
 
 
+def life_with_an_address(server: Server, site: HttpsSite, settings: Settings) -> None:
+    """The server fetches the keys, and is told of nothing when they are rotated."""
+    settings.DCR_BASE_URL, settings.DCR_CA_BUNDLE = site.origin, str(site.certificate)
+    discover(server)
+    row = signing(server, "fetched")
+    assert row.metadata["jwks_uri"] == f"{site.origin}/oauth/jwks.json"
+    assert "jwks" not in row.metadata
+    assert logs_in(server, row)
+    age(ClientKey.objects.get(algorithm="ES256"), LIFETIME - DUE_BEFORE)
+    call_command("dcr_client_keys", "--rotate")
+    assert logs_in(server, row)
+    new = ClientKey.objects.get(algorithm="ES256", number=2)
+    age(new, DUE_BEFORE)
+    server.pass_time(row.client_id, DUE_BEFORE)
+    assert signing_key(row) == new
+    assert logs_in(server, row)
+    row.refresh_from_db()
+    assert [event.action for event in row.events.all()] == ["register"]
+
+
 def switched(server: Server) -> None:
     """From a secret to a key by an update, and back."""
     row = registered(server, "switched")
@@ -83,11 +106,25 @@ def switched(server: Server) -> None:
     assert logs_in(server, row)
 
 
-def test_clients_sign_at_oidc_provider(tmp_path: Path) -> None:
-    with oidc_provider.serve("plain", tmp_path) as server:
+def test_clients_sign_at_oidc_provider(tmp_path: Path, https_site: HttpsSite) -> None:
+    with oidc_provider.serve("plain", tmp_path, https_site.certificate) as server:
         life_with_keys(server)
 
 
-def test_clients_sign_at_keycloak(tmp_path_factory: pytest.TempPathFactory) -> None:
-    with keycloak.run(tmp_path_factory.mktemp("keycloak")) as running:
-        life_with_keys(running.realm("anonymous"))
+def test_oidc_provider_fetches_the_keys(
+    tmp_path: Path, https_site: HttpsSite, settings: Settings
+) -> None:
+    with oidc_provider.serve("plain", tmp_path, https_site.certificate) as server:
+        life_with_an_address(server, https_site, settings)
+
+
+def test_clients_sign_at_keycloak(running_keycloak: Keycloak) -> None:
+    life_with_keys(running_keycloak.realm("anonymous", "keys by value"))
+
+
+def test_keycloak_fetches_the_keys(
+    running_keycloak: Keycloak, https_site: HttpsSite, settings: Settings
+) -> None:
+    life_with_an_address(
+        running_keycloak.realm("anonymous", "keys by address"), https_site, settings
+    )

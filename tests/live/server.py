@@ -26,6 +26,12 @@ MISSING = (
     'install it with: pip install --editable ".[test]"'
 )
 
+#: What has the server take Client ID Metadata Documents, also from this machine.
+DOCUMENTS = {
+    "CIMD_ENABLED": True,
+    "CIMD_METADATA_FETCHER": "example_project.example.loopback.LoopbackFetcher",
+}
+
 ADMIT = """
 from django.contrib.auth.models import User
 from django.utils import timezone
@@ -71,7 +77,11 @@ class Server:
 
     def admit(self, token: str) -> None:
         """Make ``token`` good for registering."""
-        _django(self.environment, "shell", "--verbosity", "0", "--command", ADMIT.format(token))
+        self.run(ADMIT.format(token))
+
+    def run(self, program: str) -> None:
+        """Run a program in the server's own shell, as its operator might."""
+        _django(self.environment, "shell", "--verbosity", "0", "--command", program)
 
     def empty(self) -> None:
         """Forget everything, of a client that shares the database, too."""
@@ -93,14 +103,20 @@ def make_tables(database: Path) -> None:
 
 @contextmanager
 def serve(
-    database: Path, *, permission: str, options: Mapping[str, Any] = MappingProxyType({})
+    database: Path,
+    *,
+    permission: str,
+    options: Mapping[str, Any] = MappingProxyType({}),
+    certificate: Path | None = None,
 ) -> Iterator[Server]:
     """Serve from a database that has the tables, on a free port of this machine.
 
     ``permission`` is the class of django-oauth-toolkit that says who may register, ``options``
-    are other settings of it.
+    are other settings of it. It fetches documents from who has the ``certificate``.
     """
     environment = _environment(database, permission, options)
+    if certificate:
+        environment["SSL_CERT_FILE"] = str(certificate)
     log = database.with_suffix(".log")
     command = [*DJANGO, "runserver", "--noreload", "--skip-checks", "127.0.0.1:0"]
     with (
