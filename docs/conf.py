@@ -28,8 +28,7 @@ html_title = f"django-dcr {__version__}"
 
 extensions = ["myst_parser", "sphinx.ext.autodoc"]
 exclude_patterns = ["screenshots"]
-nitpicky = False
-suppress_warnings: list[str] = []
+smartquotes = False
 
 # Links to headings, as GitHub makes them, so that the pages read well in both places.
 myst_heading_anchors = 4

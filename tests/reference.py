@@ -1,4 +1,4 @@
-"""The parts of docs/ that are made of the code: settings, checks, states and commands.
+"""The parts of docs/ that are made of the code: settings, checks, states, columns, commands.
 
 ``make reference`` writes them between the marks ``<!-- generated: NAME -->`` and ``<!-- end -->``;
 ``test_docs.py`` fails while one of them is not what the code says.
@@ -20,6 +20,7 @@ import django_dcr
 from django_dcr import checks
 from django_dcr.conf import Settings, conf
 from django_dcr.lifecycle import ACTIONS, STATES
+from django_dcr.models import AuthorizationServer
 
 PACKAGE = Path(django_dcr.__file__).parent
 DOCS = PACKAGE.parent / "docs"
@@ -55,7 +56,7 @@ def refreshed(text: str) -> str:
 def _generated(name: str) -> str:
     if name in COMMANDS:
         return command(name)
-    parts = {"settings": all_settings, "checks": all_checks, "states": states}
+    parts = {"settings": all_settings, "checks": all_checks, "states": states, "server": server}
     return parts[name]() if name in parts else _arguments(_shared(name))
 
 
@@ -107,6 +108,13 @@ def states() -> str:
 
 def _accepting(status: str) -> list[str]:
     return [name for name, action in ACTIONS.items() if status in action.statuses]
+
+
+def server() -> str:
+    """The columns of a server's row that people set."""
+    fields = [field for field in AuthorizationServer._meta.fields if field.editable]
+    rows = [(f"`{field.name}`", str(field.help_text)) for field in fields if field.help_text]
+    return _table("column", "meaning", rows)
 
 
 # --- commands ----------------------------------------------------------------------------------
