@@ -50,6 +50,8 @@ class DCRError(Exception):
     retry_after: int | None
     #: From ``discover()``: each place that was asked, with its outcome.
     attempts: tuple[tuple[str, str], ...] = ()
+    #: The protected resource the call was about, or "".
+    resource: str = ""
     #: The issuer that was probably meant, where the one that was named is misspelt, or "".
     suggested_issuer: str = ""
 
@@ -84,12 +86,13 @@ class DCRError(Exception):
 class errors_at:  # noqa: N801 - a context manager, as contextlib names its own
     """Let each DCRError that leaves the block say at which issuer and in which step it was raised.
 
-    What an inner block has said stays.
+    Or about which protected resource. What an inner block has said stays.
     """
 
-    def __init__(self, issuer: str, step: str) -> None:
+    def __init__(self, issuer: str = "", step: str = "", *, resource: str = "") -> None:
         self.issuer = issuer
         self.step = step
+        self.resource = resource
 
     def __enter__(self) -> None:
         pass
@@ -102,6 +105,7 @@ class errors_at:  # noqa: N801 - a context manager, as contextlib names its own
         """Say it of an error that is not raised, or not yet."""
         error.issuer = error.issuer or self.issuer
         error.step = error.step or self.step
+        error.resource = error.resource or self.resource
 
 
 class NotAllowedError(DCRError):

@@ -12,6 +12,7 @@ from django_dcr.models.authorizationserver import (
     AuthorizationServerQuerySet,
     check_issuer,
 )
+from django_dcr.models.cacheddocument import CachedDocument
 from django_dcr.models.clientcredentials import EXPIRY_MARGIN
 from django_dcr.models.clientkey import ClientKey, ClientKeyQuerySet, signing_key
 from django_dcr.models.clientqueries import ClientRegistrationQuerySet, check_owner
@@ -24,6 +25,7 @@ __all__ = [
     "EXPIRY_MARGIN",
     "AuthorizationServer",
     "AuthorizationServerQuerySet",
+    "CachedDocument",
     "ClientKey",
     "ClientKeyQuerySet",
     "ClientRegistration",

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from django.core.exceptions import ValidationError
 from django.core.validators import MinValueValidator
 from django.db import models, router
-from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from django_dcr import protocol, uris
@@ -17,21 +16,16 @@ from django_dcr.conf import conf
 from django_dcr.exceptions import DCRError, NotAllowedError, errors_at
 from django_dcr.fields import DigestField, SecretField, SecretQuerySet, digest
 from django_dcr.mechanisms import AUTOMATIC
-from django_dcr.models.failures import FORGOTTEN, RememberingModel, fingerprint
+from django_dcr.models.cacheddocument import (
+    CachedDocument,
+    may_use_http,
+    not_origins,
+    origin_of,
+)
+from django_dcr.models.failures import FORGOTTEN
 from django_dcr.models.leases import DatabaseNow
 from django_dcr.text import clean
 
-# The settings that decide how an exchange ends.
-_SETTINGS = (
-    "DCR_ALLOWED_ISSUERS",
-    "DCR_BASE_URL",
-    "DCR_CA_BUNDLE",
-    "DCR_INTERNAL_ORIGINS",
-    "DCR_MAX_RESPONSE_BYTES",
-    "DCR_PREFER_KEYS",
-    "DCR_PROXY",
-    "DCR_TIMEOUT",
-)
 # So many requests may follow each other at once: discovery, and a read before an update.
 _BURST = 3
 
@@ -52,20 +46,13 @@ class AuthorizationServerQuerySet(SecretQuerySet["AuthorizationServer"]):
 
 def check_issuer(issuer: str) -> None:
     """Raise NotAllowedError unless ``issuer`` is well formed and ``DCR_ALLOWED_ISSUERS`` has it."""
-    protocol.check_issuer(issuer, allow_http=_may_use_http(issuer))
+    protocol.check_issuer(issuer, allow_http=may_use_http(issuer))
     if conf.DCR_ALLOWED_ISSUERS and issuer not in conf.DCR_ALLOWED_ISSUERS:
         raise NotAllowedError(
             f"The issuer {issuer} is not in DCR_ALLOWED_ISSUERS. Add it there, exactly as "
             "written, to let this site use it.",
             issuer=issuer,
         )
-
-
-def _may_use_http(issuer: str) -> bool:
-    try:
-        return conf.is_internal(uris.parse(issuer))
-    except ValueError:
-        return False
 
 
 if TYPE_CHECKING:
@@ -75,8 +62,10 @@ if TYPE_CHECKING:
         """What ``objects`` is, for type checkers that do not know ``as_manager()``."""
 
 
-class AuthorizationServer(RememberingModel):
+class AuthorizationServer(CachedDocument):
     """An authorization server, and the last good copy of its metadata: the row is the cache."""
+
+    IDENTITY = "issuer"
 
     issuer = models.TextField(
         _("issuer"), help_text=_("The issuer identifier, exactly as the server writes it.")
@@ -201,17 +190,6 @@ class AuthorizationServer(RememberingModel):
         ),
     )
     paced_until = models.DateTimeField(null=True, editable=False)
-    metadata: models.JSONField[dict[str, Any], dict[str, Any]] = models.JSONField(
-        _("metadata"), default=dict, blank=True, editable=False
-    )
-    metadata_url = models.TextField(_("metadata URL"), blank=True, editable=False)
-    etag = models.TextField(blank=True, editable=False)
-    fetched_at = models.DateTimeField(_("fetched"), null=True, editable=False)
-    fresh_until = models.DateTimeField(_("fresh until"), null=True, editable=False)
-    last_error = models.TextField(_("last error"), blank=True, editable=False)
-    created_at = models.DateTimeField(_("created"), auto_now_add=True)
-    updated_at = models.DateTimeField(_("updated"), auto_now=True)
-
     objects: ClassVar[AuthorizationServerManager] = AuthorizationServerQuerySet.as_manager()  # type: ignore[assignment]
 
     class Meta:
@@ -242,7 +220,7 @@ class AuthorizationServer(RememberingModel):
 
     def shares_origin(self, issuer: str) -> bool:
         """Whether another issuer is on the same origin, so that it may see the same tokens."""
-        return _origin(issuer) == _origin(self.issuer) != ""
+        return origin_of(issuer) == origin_of(self.issuer) != ""
 
     def forget_metadata(self) -> set[str]:
         """Forget what was found out of the server under another issuer; return the columns."""
@@ -274,17 +252,11 @@ class AuthorizationServer(RememberingModel):
             )
 
     @property
-    def has_metadata(self) -> bool:
-        """Whether ``metadata`` is this issuer's own, which may have been edited meanwhile."""
-        return bool(self.metadata.get("issuer") == self.issuer)
-
-    @property
     def is_fresh(self) -> bool:
         """Whether ``metadata`` can be used without asking the server."""
-        if not self.has_metadata or self.metadata_by_hand:
-            return self.has_metadata
-        is_from_there = self.discovery_url in ("", self.metadata_url)
-        return bool(is_from_there and self.fresh_until and timezone.now() < self.fresh_until)
+        if self.has_metadata and self.metadata_by_hand:
+            return True
+        return self.discovery_url in ("", self.metadata_url) and super().is_fresh
 
     @property
     def metadata_places(self) -> list[str]:
@@ -300,7 +272,7 @@ class AuthorizationServer(RememberingModel):
     def untrusted_origins(self) -> list[str]:
         """The origins of endpoints that are not used until ``trusted_origins`` lists them."""
         trusted = self.trusted_origins if isinstance(self.trusted_origins, list) else []
-        if not _origin(self.issuer):
+        if not origin_of(self.issuer):
             return []
         return protocol.foreign_origins(self.metadata, issuer=self.issuer, trusted_origins=trusted)
 
@@ -308,11 +280,6 @@ class AuthorizationServer(RememberingModel):
     def supports_pkce(self) -> bool:
         """Whether the server announces PKCE with S256 (RFC 8414 section 2, RFC 7636)."""
         return "S256" in self.offered("code_challenge_methods_supported")
-
-    def offered(self, name: str) -> list[str]:
-        """The texts in a member of the metadata, such as "scopes_supported"."""
-        value = self.metadata.get(name)
-        return [text for text in value if isinstance(text, str)] if isinstance(value, list) else []
 
     def audience(self) -> str:
         """Return whom an assertion for this server's token endpoint addresses.
@@ -327,20 +294,11 @@ class AuthorizationServer(RememberingModel):
                 self.metadata, "token_endpoint", issuer=self.issuer, trusted_origins=origins
             )
 
-    def store(self, metadata: dict[str, Any], *, url: str, etag: str, lifetime: float) -> None:
-        """Save a checked discovery document, fresh for ``lifetime`` seconds."""
-        self.metadata, self.metadata_url, self.etag = metadata, url, etag
-        self.fetched_at = timezone.now()
-        self.fresh_until = self.fetched_at + timedelta(seconds=lifetime)
-        self.last_error = ""
-        self.failure, self.retry_at, self.may_retry = None, None, False
-        self._save(
-            *("metadata", "metadata_url", "etag", "fetched_at", "fresh_until", "last_error"),
-            *FORGOTTEN,
-        )
+    def suffices(self, metadata: dict[str, Any]) -> bool:
+        """Whether the document offers registration, for which further places are worth asking."""
+        return "registration_endpoint" in metadata
 
     def checked_metadata(self, document: dict[str, Any]) -> dict[str, Any]:
-        """Return the document as it may be stored; raise InvalidResponseError for another's."""
         return protocol.check_server_metadata(document, issuer=self.issuer)
 
     def enter_metadata(self, document: dict[str, Any]) -> None:
@@ -390,36 +348,10 @@ class AuthorizationServer(RememberingModel):
                 return max(wait, 0.0)
 
     @property
-    def serves_on(self) -> bool:
-        """Whether the last good document may be used although it is not fresh."""
-        return self.has_metadata and not (self.failure and self.failure.get("distrusted"))
-
-    @property
     def is_held_back(self) -> bool:
         """Whether the last failure says that no other request to this server will help."""
         failure = self.failure
         return bool(failure and (failure["silent"] or not self.serves_on) and self.failed_at())
-
-    def conditions(self) -> str:
-        """What its answers depend on here: the columns that people edit, and some settings."""
-        columns = {
-            field.attname: getattr(self, field.attname)
-            for field in self._meta.concrete_fields
-            if field.editable and not field.primary_key
-        }
-        return fingerprint(columns, [getattr(conf, name) for name in _SETTINGS])
-
-    def fail(self, error: DCRError, *, silent: bool, distrusted: bool = False) -> None:
-        """Record a failed discovery.
-
-        ``silent`` says that the server answers nothing at present, ``distrusted`` that the
-        stored document must not serve on either.
-        """
-        values = self.remembering(error, "discover", silent=silent, distrusted=distrusted)
-        values = {"last_error": str(error), **(values or FORGOTTEN)}
-        if distrusted:
-            values["fresh_until"] = timezone.now()
-        self._note(values)
 
     def fail_to_answer(self, error: DCRError, task: str) -> None:
         """Remember that the server did not answer, or asked to come back later."""
@@ -430,15 +362,6 @@ class AuthorizationServer(RememberingModel):
         """Forget that the server did not answer, now that it has."""
         if self.failure and self.failure["task"] != "discover":
             self._note(FORGOTTEN)
-
-    def _note(self, values: dict[str, Any]) -> None:
-        for name, value in values.items():
-            setattr(self, name, value)
-        self.may_retry = False
-        self._save(*values)
-
-    def _save(self, *fields: str) -> None:
-        self.save(update_fields=[*fields, "updated_at"] if self.pk else None)
 
 
 def _check_mechanisms(mechanisms: object) -> None:
@@ -451,7 +374,7 @@ def _check_mechanisms(mechanisms: object) -> None:
 
 def _check_discovery_url(url: str) -> None:
     try:
-        is_allowed = not url or uris.parse(url).scheme == "https" or _may_use_http(url)
+        is_allowed = not url or uris.parse(url).scheme == "https" or may_use_http(url)
     except ValueError:
         is_allowed = False
     if not is_allowed:
@@ -461,8 +384,7 @@ def _check_discovery_url(url: str) -> None:
 
 
 def _check_origins(origins: object) -> None:
-    entries = origins if isinstance(origins, list) else [origins]
-    wrong = [entry for entry in entries if entries is not origins or not _is_origin(entry)]
+    wrong = not_origins(origins)
     if wrong:
         text = _(
             '%(entry)s is not an origin. Write a list of origins, such as ["https://example.com"].'
@@ -470,15 +392,3 @@ def _check_origins(origins: object) -> None:
         shown = [clean(json.dumps(entry, ensure_ascii=False), 100) for entry in wrong]
         errors = [ValidationError(text, params={"entry": entry}) for entry in shown]
         raise ValidationError({"trusted_origins": errors})
-
-
-def _is_origin(entry: object) -> bool:
-    return isinstance(entry, str) and _origin(entry) == entry != ""
-
-
-def _origin(url: object) -> str:
-    """The origin of a URL, "" for what is none."""
-    try:
-        return uris.origin(url) if isinstance(url, str) else ""
-    except ValueError:
-        return ""

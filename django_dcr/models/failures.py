@@ -93,7 +93,7 @@ class RememberingModel(models.Model):
         """Until when what failed is not tried again by itself; None where it may be now."""
         return self.retry_at if self.seconds_until_retry and self.failed_at() else None
 
-    def remembered(self, issuer: str) -> DCRError:
+    def remembered(self, issuer: str = "") -> DCRError:
         """The error of the last attempt, with ``retry_after``."""
         failure = self.failure or {}
         kind = _KINDS[failure["class"]]

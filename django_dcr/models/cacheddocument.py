@@ -1,0 +1,164 @@
+"""Rows that hold the last good copy of a document which somebody else publishes."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from datetime import timedelta
+from typing import Any, ClassVar
+
+from django.db import models
+from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
+
+from django_dcr import uris
+from django_dcr.conf import conf
+from django_dcr.exceptions import DCRError, errors_at
+from django_dcr.models.failures import FORGOTTEN, RememberingModel, fingerprint
+
+# The settings that decide how an exchange ends.
+_SETTINGS = (
+    "DCR_ALLOWED_ISSUERS",
+    "DCR_BASE_URL",
+    "DCR_CA_BUNDLE",
+    "DCR_INTERNAL_ORIGINS",
+    "DCR_MAX_RESPONSE_BYTES",
+    "DCR_PREFER_KEYS",
+    "DCR_PROXY",
+    "DCR_TIMEOUT",
+)
+
+
+class CachedDocument(RememberingModel):
+    """The row of somebody who publishes a JSON document about themselves: the row is the cache."""
+
+    #: The column that says whose row it is: the member of the document that must say the same, and
+    #: the attribute of errors about it, have that name as well.
+    IDENTITY: ClassVar[str]
+
+    metadata: models.JSONField[dict[str, Any], dict[str, Any]] = models.JSONField(
+        _("metadata"), default=dict, blank=True, editable=False
+    )
+    metadata_url = models.TextField(_("metadata URL"), blank=True, editable=False)
+    etag = models.TextField(blank=True, editable=False)
+    fetched_at = models.DateTimeField(_("fetched"), null=True, editable=False)
+    fresh_until = models.DateTimeField(_("fresh until"), null=True, editable=False)
+    last_error = models.TextField(_("last error"), blank=True, editable=False)
+    created_at = models.DateTimeField(_("created"), auto_now_add=True)
+    updated_at = models.DateTimeField(_("updated"), auto_now=True)
+
+    class Meta:
+        abstract = True
+
+    @property
+    def identity(self) -> str:
+        """The URL by which the row's owner is known, to the byte."""
+        return str(getattr(self, self.IDENTITY))
+
+    def errors(self) -> errors_at:
+        """Let the errors of a block say whose document they are about."""
+        return errors_at(step="discover", **{self.IDENTITY: self.identity})
+
+    @property
+    def metadata_places(self) -> list[str]:
+        """The URLs at which the document may be, in the order to ask them."""
+        raise NotImplementedError  # pragma: no cover - each such model has its own
+
+    def check_allowed(self) -> None:
+        """Raise NotAllowedError unless the site's policy allows to use what the row names."""
+        raise NotImplementedError  # pragma: no cover - each such model has its own
+
+    def checked_metadata(self, document: dict[str, Any]) -> dict[str, Any]:
+        """Return the document as it may be stored; raise InvalidResponseError for another's."""
+        raise NotImplementedError  # pragma: no cover - each such model has its own
+
+    def suffices(self, _metadata: dict[str, Any]) -> bool:
+        """Whether no other place need be asked once this document is found."""
+        return True
+
+    @property
+    def has_metadata(self) -> bool:
+        """Whether ``metadata`` is this row's own: its identity may have been edited meanwhile."""
+        return self._is_named(self.metadata.get(self.IDENTITY))
+
+    def _is_named(self, name: object) -> bool:
+        return name == self.identity
+
+    @property
+    def is_fresh(self) -> bool:
+        """Whether ``metadata`` can be used without asking for it again."""
+        return bool(self.has_metadata and self.fresh_until and timezone.now() < self.fresh_until)
+
+    @property
+    def serves_on(self) -> bool:
+        """Whether the last good document may be used although it is not fresh."""
+        return self.has_metadata and not (self.failure and self.failure.get("distrusted"))
+
+    def offered(self, name: str) -> list[str]:
+        """The texts in a member of the metadata, such as "scopes_supported"."""
+        value = self.metadata.get(name)
+        return [text for text in value if isinstance(text, str)] if isinstance(value, list) else []
+
+    def store(self, metadata: dict[str, Any], *, url: str, etag: str, lifetime: float) -> None:
+        """Save a checked document, fresh for ``lifetime`` seconds."""
+        self.metadata, self.metadata_url, self.etag = metadata, url, etag
+        self.fetched_at = timezone.now()
+        self.fresh_until = self.fetched_at + timedelta(seconds=lifetime)
+        self.last_error = ""
+        self.failure, self.retry_at, self.may_retry = None, None, False
+        self._save(
+            *("metadata", "metadata_url", "etag", "fetched_at", "fresh_until", "last_error"),
+            *FORGOTTEN,
+        )
+
+    def conditions(self) -> str:
+        """What the answers depend on here: the columns that people edit, and some settings."""
+        columns = {
+            field.attname: getattr(self, field.attname)
+            for field in self._meta.concrete_fields
+            if field.editable and not field.primary_key
+        }
+        return fingerprint(columns, [getattr(conf, name) for name in _SETTINGS])
+
+    def fail(self, error: DCRError, *, silent: bool, distrusted: bool = False) -> None:
+        """Record that the document could not be had.
+
+        ``silent`` says that nothing is answered there at present, ``distrusted`` that the stored
+        document must not serve on either.
+        """
+        values = self.remembering(error, "discover", silent=silent, distrusted=distrusted)
+        values = {"last_error": str(error), **(values or FORGOTTEN)}
+        if distrusted:
+            values["fresh_until"] = timezone.now()
+        self._note(values)
+
+    def _note(self, values: dict[str, Any]) -> None:
+        for name, value in values.items():
+            setattr(self, name, value)
+        self.may_retry = False
+        self._save(*values)
+
+    def _save(self, *fields: str) -> None:
+        self.save(update_fields=[*fields, "updated_at"] if self.pk else None)
+
+
+def may_use_http(url: str) -> bool:
+    """Whether the site allows a URL without TLS, by ``DCR_INTERNAL_ORIGINS``."""
+    try:
+        return conf.is_internal(uris.parse(url))
+    except ValueError:
+        return False
+
+
+def origin_of(url: object) -> str:
+    """The origin of a URL, "" for what is none."""
+    try:
+        return uris.origin(url) if isinstance(url, str) else ""
+    except ValueError:
+        return ""
+
+
+def not_origins(entries: object) -> Collection[object]:
+    """Return what in a list of trusted origins is none, or what is no list."""
+    if not isinstance(entries, list):
+        return [entries]
+    return [entry for entry in entries if not (origin_of(entry) == entry != "")]

@@ -1,0 +1,217 @@
+"""Asking for a document that somebody publishes about themselves, and keeping the last good copy.
+
+Servers' metadata and protected resources' come through here. What each of them is, and where it
+may be, its model says.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from django.db import router
+
+from django_dcr import protocol, transport, uris
+from django_dcr.conf import conf
+from django_dcr.exceptions import (
+    ConflictError,
+    DCRError,
+    InvalidResponseError,
+    NetworkError,
+    UnsupportedError,
+)
+from django_dcr.models import AuthorizationServer, CachedDocument
+from django_dcr.services.operation import Exchanges, is_inside_atomic
+from django_dcr.services.outages import is_silence
+
+logger = logging.getLogger("django_dcr")
+
+# Who has no document at a well-known place answers this there, if not with a page.
+_ABSENT = {404, 405, 410}
+_REDIRECTS = {301, 302, 303, 307, 308}
+_CHECK = {
+    "issuer": "Check that the issuer is spelt as the server does.",
+    "resource": "Check the address, or ask its operator for the issuer and register there.",
+}
+
+
+def ensure_fresh(row: CachedDocument) -> None:
+    """Make sure that the row holds a fresh document, or one that may serve on.
+
+    After a failure nothing is asked until a pause has passed: its error is raised again, with
+    ``retry_after``.
+    """
+    if row.is_fresh or (not row.seconds_until_retry and was_refreshed(row)):
+        return
+    if _may_ask(row):
+        ask_again(row)
+    elif not row.serves_on:
+        raise row.remembered()
+
+
+def was_refreshed(row: CachedDocument) -> bool:
+    """Load the row again, since another process may have asked; return whether it is fresh."""
+    if not row.pk:
+        return False
+    row.refresh_from_db(using=router.db_for_write(type(row)))
+    return row.is_fresh
+
+
+def _may_ask(row: CachedDocument) -> bool:
+    """Whether no other caller is asking now, and none has failed to a short while ago."""
+    if row.may_retry:
+        return True
+    if not (row.failed_at("discover") or row.serves_on):
+        return True  # nothing could be raised or served in place of an answer
+    if row.seconds_until_retry and (row.failure is None or row.failed_at()):
+        return False
+    # Inside a transaction, to reserve it would lock the row while its owner is asked.
+    return is_inside_atomic() or row.claim_retry()
+
+
+def ask_again(row: CachedDocument, *, insists: bool = False) -> None:
+    """Ask, whatever the row holds; with ``insists`` the old document does not serve instead.
+
+    The outcome is stored on the row.
+    """
+    where = row.errors()
+    try:
+        with where:
+            outage = _fetch(row)
+    except InvalidResponseError as exc:
+        row.fail(exc, silent=False, distrusted=True)  # an impostor is no outage
+        raise
+    if outage is not None:
+        where.locate(outage)
+        row.fail(outage, silent=is_silence(outage))
+        if insists or not row.has_metadata:
+            raise outage
+        logger.warning("Serving the stored metadata of %s: %s", row, outage)
+
+
+def _fetch(row: CachedDocument) -> DCRError | None:
+    """Ask each place in turn, store one document, or return why there is none."""
+    tried: list[tuple[str, DCRError]] = []
+    found: tuple[dict[str, Any], str, transport.Reply] | None = None
+    for url in row.metadata_places:
+        try:
+            document, reply = _ask(row, url)
+        except ConflictError:
+            raise  # nobody is asked now, which says nothing of them
+        except DCRError as exc:
+            tried.append((url, exc))
+            if exc.status is None:
+                break  # the host itself is in trouble, and the other places are there too
+            continue
+        try:
+            metadata = row.checked_metadata(document)
+        except InvalidResponseError as exc:
+            if found is None:
+                exc.attempts = _attempts([*tried, (url, exc)])
+                raise
+            continue
+        # A document that suffices is worth looking on for; none is ever mixed.
+        suffices = row.suffices(metadata)
+        if found is None or suffices:
+            found = metadata, url, reply
+        if suffices:
+            break
+    if found is None:
+        return _no_document(row, tried)
+    metadata, url, reply = found
+    longest = conf.DCR_METADATA_TTL
+    lifetime = protocol.freshness(reply.headers, longest)
+    lifetime = max(lifetime, min(conf.DCR_METADATA_MIN_TTL, longest))
+    row.store(metadata, url=url, etag=protocol.entity_tag(reply.headers), lifetime=lifetime)
+    return None
+
+
+def _ask(row: CachedDocument, url: str) -> tuple[dict[str, Any], transport.Reply]:
+    """Return the JSON object at one place, whoever wrote it."""
+    etag = row.etag if row.has_metadata and url == row.metadata_url else ""
+    headers = {"If-None-Match": etag} if etag else {}
+    reply = _get(row, url, headers)
+    if reply.status in _REDIRECTS:
+        reply = _get(row, _target(reply, url), headers)
+        if reply.status in _REDIRECTS:
+            raise _redirects(url, reply, "again")
+    if etag and reply.status == 304:
+        return row.metadata, reply
+    protocol.check_status(reply, {200}, step="discover")
+    try:
+        document = protocol.parse_object(reply.body)
+    except InvalidResponseError as exc:
+        # Single-page applications answer any path with a page for people.
+        raise UnsupportedError(str(exc), status=reply.status) from exc
+    if document.get(row.IDENTITY) in (None, ""):
+        error = UnsupportedError(status=reply.status)
+        error.attempts = ((url, f"names no {row.IDENTITY}"),)
+        raise error
+    return document, reply
+
+
+def _get(row: CachedDocument, url: str, headers: dict[str, str]) -> transport.Reply:
+    if isinstance(row, AuthorizationServer):  # whose rate counts
+        return Exchanges(row).send("GET", url, headers=headers)
+    return transport.send("GET", url, headers=headers)
+
+
+def _target(reply: transport.Reply, url: str) -> str:
+    """Return where a document has moved to on the same server, the one redirect to follow.
+
+    A public document is asked for without credentials, and its issuer is checked wherever it is.
+    """
+    try:
+        target = protocol.redirect_target(url, reply.headers.get("Location", ""))
+    except ValueError:
+        raise _redirects(url, reply, "to what is not a URL") from None
+    if uris.origin(target) != uris.origin(url):
+        raise _redirects(url, reply, f"to {uris.origin(target)}")
+    return target
+
+
+def _redirects(url: str, reply: transport.Reply, where: str) -> NetworkError:
+    outcome = f"answered {reply.status}, a redirect {where}, which is not followed"
+    error = NetworkError(outcome, status=reply.status)
+    error.attempts = ((url, outcome),)
+    return error
+
+
+def _no_document(row: CachedDocument, tried: list[tuple[str, DCRError]]) -> DCRError:
+    worst = next((exc for _url, exc in tried if not _is_absence(exc)), None)
+    error = worst or UnsupportedError(status=tried[0][1].status)
+    error.attempts = _attempts(tried)
+    if worst is not None and worst.status in (None, 200):
+        return worst
+    attempts = "; ".join(f"{url} {outcome}" for url, outcome in error.attempts)
+    error.args = (f"No metadata was found. {_advice(row, worst)} {attempts}.",)
+    return error
+
+
+def _advice(row: CachedDocument, worst: DCRError | None) -> str:
+    """What to do where no place has a document, by the answer that says most about why."""
+    status = 404 if worst is None or worst.status is None else worst.status
+    if status >= 500:
+        return "The server is in trouble: try again later, or ask its operator."
+    if 300 <= status < 400:
+        return "It redirects elsewhere: ask its operator for the issuer that answers itself."
+    if status in (401, 403):
+        return "It does not let this site read that: ask its operator."
+    if status == 429:
+        return "It was asked too often: try again later."
+    return _CHECK[row.IDENTITY]
+
+
+def _is_absence(exc: DCRError) -> bool:
+    # An answer of status 200 that broke off may have been the document.
+    return exc.status in _ABSENT or (exc.status == 200 and isinstance(exc, UnsupportedError))
+
+
+def _attempts(tried: list[tuple[str, DCRError]]) -> tuple[tuple[str, str], ...]:
+    return tuple((exc.attempts or ((url, _outcome(exc)),))[0] for url, exc in tried)
+
+
+def _outcome(exc: DCRError) -> str:
+    if exc.status == 200 and isinstance(exc, UnsupportedError):
+        return "is not a JSON object"
+    return f"failed: {exc}" if exc.status in (None, 200) else f"answered {exc.status}"
