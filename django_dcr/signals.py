@@ -19,3 +19,6 @@ renewed = Signal()
 revoked = Signal()
 #: The server refused the registration's token, or no longer knows the client.
 gone = Signal()
+#: A protected resource names other authorization servers than before; with
+#: ``sender=ProtectedResource, resource=row`` and ``before``, a list of issuers.
+servers_changed = Signal()

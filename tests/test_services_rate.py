@@ -245,7 +245,7 @@ def test_a_turn_is_not_waited_for_inside_a_transaction() -> None:
         services.discover(server, refresh=True)
 
 
-def test_every_request_of_the_services_starts_at_one_place() -> None:
+def test_every_request_to_a_server_starts_at_one_place() -> None:
     folder = Path(django_dcr.__file__).parent / "services"
     senders = {
         file.name
@@ -253,5 +253,5 @@ def test_every_request_of_the_services_starts_at_one_place() -> None:
         for node in ast.walk(ast.parse(file.read_text()))
         if isinstance(node, ast.Attribute) and ast.unparse(node) == "transport.send"
     }
-    # A document of this site is fetched from this site, not from a server.
-    assert senders == {"operation.py", "documents.py"}
+    # A document of this site is fetched from this site, and one of a resource from the resource.
+    assert senders == {"operation.py", "documents.py", "fetching.py"}

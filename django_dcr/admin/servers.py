@@ -55,6 +55,7 @@ class AuthorizationServerAdminMixin(ServiceAdminMixin):
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
         edited = ["issuer", "name", "enabled", "client_metadata", "trusted_origins"]
         edited += ["send_client_secret", "rejects_with_503", "retry_unknown", "requests_per_minute"]
+        edited += ["require_pkce"]
         edited += ["mechanisms", "shared", "discovery_url", "metadata_by_hand"]
         if obj is None or self.has_change_permission(request, obj):
             edited += ["entered_metadata"]

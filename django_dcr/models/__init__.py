@@ -19,10 +19,17 @@ from django_dcr.models.clientqueries import ClientRegistrationQuerySet, check_ow
 from django_dcr.models.clientregistration import ClientRegistration
 from django_dcr.models.hits import live_registration
 from django_dcr.models.persistence import InDoubtError
+from django_dcr.models.protectedresource import (
+    MAX_SERVERS,
+    ProtectedResource,
+    ProtectedResourceQuerySet,
+    check_resource,
+)
 from django_dcr.models.registrationevent import RegistrationEvent, actor
 
 __all__ = [
     "EXPIRY_MARGIN",
+    "MAX_SERVERS",
     "AuthorizationServer",
     "AuthorizationServerQuerySet",
     "CachedDocument",
@@ -32,11 +39,14 @@ __all__ = [
     "ClientRegistrationQuerySet",
     "InDoubtError",
     "Mechanism",
+    "ProtectedResource",
+    "ProtectedResourceQuerySet",
     "RegistrationEvent",
     "Status",
     "actor",
     "check_issuer",
     "check_owner",
+    "check_resource",
     "live_registration",
     "signing_key",
 ]

@@ -13,7 +13,7 @@ from django.utils.translation import gettext_lazy as _
 
 from django_dcr import protocol, uris
 from django_dcr.conf import conf
-from django_dcr.exceptions import DCRError, NotAllowedError, errors_at
+from django_dcr.exceptions import DCRError, NotAllowedError, UnsupportedError, errors_at
 from django_dcr.fields import DigestField, SecretField, SecretQuerySet, digest
 from django_dcr.mechanisms import AUTOMATIC
 from django_dcr.models.cacheddocument import (
@@ -124,6 +124,15 @@ class AuthorizationServer(CachedDocument):
             "was lost. The server may then hold clients that nobody uses; their rows stay."
         ),
     )
+    require_pkce = models.BooleanField(
+        _("require PKCE"),
+        default=False,
+        db_default=False,
+        help_text=_(
+            "Check this to refuse logins at this server unless it announces PKCE with S256. For "
+            "protected resources that is always required."
+        ),
+    )
     discovery_url = models.TextField(
         _("discovery URL"),
         blank=True,
@@ -214,7 +223,7 @@ class AuthorizationServer(CachedDocument):
             faults = [str(exc)]
         if faults:
             raise ValidationError({"client_metadata": faults})
-        _check_origins(self.trusted_origins)
+        check_origins(self.trusted_origins)
         _check_mechanisms(self.mechanisms)
         _check_discovery_url(self.discovery_url)
 
@@ -280,6 +289,16 @@ class AuthorizationServer(CachedDocument):
     def supports_pkce(self) -> bool:
         """Whether the server announces PKCE with S256 (RFC 8414 section 2, RFC 7636)."""
         return "S256" in self.offered("code_challenge_methods_supported")
+
+    def check_pkce(self) -> None:
+        """Raise UnsupportedError unless the server announces PKCE with S256 (RFC 7636)."""
+        if not self.supports_pkce:
+            raise UnsupportedError(
+                "This server does not announce PKCE with S256 (code_challenge_methods_supported), "
+                "without which a login could be stolen. Ask its operator to turn it on and to "
+                f"publish that, then run: manage.py dcr_discover {clean(self.issuer)}",
+                issuer=self.issuer,
+            )
 
     def audience(self) -> str:
         """Return whom an assertion for this server's token endpoint addresses.
@@ -383,7 +402,7 @@ def _check_discovery_url(url: str) -> None:
         )
 
 
-def _check_origins(origins: object) -> None:
+def check_origins(origins: object) -> None:
     wrong = not_origins(origins)
     if wrong:
         text = _(

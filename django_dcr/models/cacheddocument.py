@@ -63,6 +63,9 @@ class CachedDocument(RememberingModel):
         """The URLs at which the document may be, in the order to ask them."""
         raise NotImplementedError  # pragma: no cover - each such model has its own
 
+    def check_place(self, url: str) -> None:
+        """Raise UnsupportedError where the document must not be asked for at this URL."""
+
     def check_allowed(self) -> None:
         """Raise NotAllowedError unless the site's policy allows to use what the row names."""
         raise NotImplementedError  # pragma: no cover - each such model has its own

@@ -14,11 +14,11 @@ from typing import Any, NamedTuple, Protocol
 from urllib.parse import parse_qsl
 
 from django_dcr.exceptions import NOT_CARRIED_OUT, InvalidResponseError
+from django_dcr.protocol.challenges import parse_challenge
 from django_dcr.protocol.json import parse_object
 from django_dcr.protocol.members import ASSIGNED_MEMBERS, names_secret, type_of
 from django_dcr.text import clean
 
-MAX_CHALLENGE_LENGTH = 16_384
 #: A longer plain text is a page or a log, and no reason.
 MAX_PLAIN_TEXT_LENGTH = 300
 _MAX_DEPTH = 4
@@ -84,12 +84,6 @@ _CHARSET = re.compile(r"charset\s*=\s*\"?([a-z0-9-]+)", re.IGNORECASE)
 # The server names the codec, and some of Python's are slow, or are not for text.
 _CHARSETS = frozenset(
     {"utf-8", "us-ascii", "iso-8859-1", "windows-1252", "utf-16", "utf-16le", "utf-16be"}
-)
-# RFC 9110 section 11. Nothing in it can fail half-way, so it is walked through once.
-_CHALLENGE = re.compile(
-    r"(?P<name>[A-Za-z0-9!#$%&'*+.^_`|~-]+)"
-    r'(?:[ \t]*=[ \t]*(?:"(?P<quoted>(?:[^"\\]|\\.)*)|(?P<plain>[^\s,"]*)))?',
-    re.DOTALL,
 )
 
 
@@ -302,16 +296,7 @@ def _field_errors(document: Mapping[str, Any]) -> str:
     )
 
 
-def _challenge(headers: Mapping[str, str]) -> dict[str, str]:
+def _challenge(headers: Mapping[str, str]) -> Mapping[str, str]:
     """Return the parameters of the Bearer challenge (RFC 6750 section 3)."""
-    scheme = ""
-    parameters: dict[str, str] = {}
-    header = headers.get("WWW-Authenticate", "")[:MAX_CHALLENGE_LENGTH]
-    for match in _CHALLENGE.finditer(header):
-        name, quoted, plain = match["name"].lower(), match["quoted"], match["plain"]
-        if quoted is None and plain is None:
-            scheme = name
-        elif scheme == "bearer":
-            value = plain if quoted is None else re.sub(r"\\(.)", r"\1", quoted)
-            parameters.setdefault(name, value)
-    return parameters
+    challenge = parse_challenge(headers.get("WWW-Authenticate", ""))
+    return next((said for scheme, said in challenge.parts if scheme == "bearer"), {})

@@ -7,6 +7,7 @@ before anything is sent.
 
 from __future__ import annotations
 
+from django_dcr.protocol import parse_challenge, scopes_for
 from django_dcr.services.adoption import adopt
 from django_dcr.services.choice import register_by_choice
 from django_dcr.services.configuration import read, revoke, update
@@ -32,6 +33,7 @@ from django_dcr.services.reconciliation import reconcile, retry
 from django_dcr.services.registration import register
 from django_dcr.services.renewal import renew, renew_if_due
 from django_dcr.services.replacement import replace
+from django_dcr.services.resources import discover_resource, get_or_register_for
 
 __all__ = [
     "adopt",
@@ -42,13 +44,16 @@ __all__ = [
     "client_refused",
     "code_challenge_method",
     "discover",
+    "discover_resource",
     "for_login",
     "get_or_register",
+    "get_or_register_for",
     "inspect_document",
     "login_attempt",
     "login_endpoint",
     "login_scope",
     "login_session",
+    "parse_challenge",
     "read",
     "reconcile",
     "register",
@@ -60,5 +65,6 @@ __all__ = [
     "retry",
     "revoke",
     "rotate_client_key",
+    "scopes_for",
     "update",
 ]

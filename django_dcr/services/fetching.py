@@ -100,7 +100,7 @@ def _fetch(row: CachedDocument) -> DCRError | None:
             raise  # nobody is asked now, which says nothing of them
         except DCRError as exc:
             tried.append((url, exc))
-            if exc.status is None:
+            if exc.status is None and not isinstance(exc, UnsupportedError):
                 break  # the host itself is in trouble, and the other places are there too
             continue
         try:
@@ -128,6 +128,7 @@ def _fetch(row: CachedDocument) -> DCRError | None:
 
 def _ask(row: CachedDocument, url: str) -> tuple[dict[str, Any], transport.Reply]:
     """Return the JSON object at one place, whoever wrote it."""
+    row.check_place(url)
     etag = row.etag if row.has_metadata and url == row.metadata_url else ""
     headers = {"If-None-Match": etag} if etag else {}
     reply = _get(row, url, headers)

@@ -32,6 +32,7 @@ from django_dcr.models.failures import LONGEST_PAUSE, pause_after
 from django_dcr.services.calm import admit_at, admitted
 from django_dcr.services.choice import register_by_choice, register_by_first
 from django_dcr.services.configuration import recover, update
+from django_dcr.services.discovery import discover
 from django_dcr.services.operation import (
     attempts,
     check_possible,
@@ -56,14 +57,40 @@ def get_or_register(
     Raises any DCRError; a ConflictError says what a person has to decide. What failed is not
     sent again until a pause has passed: until then its error is raised, with ``retry_after``.
     """
+    return usable(issuer, owner, metadata)
+
+
+def usable(
+    issuer: str, owner: str, metadata: Mapping[str, Any] | None, *, require_pkce: bool = False
+) -> ClientRegistration:
+    """As ``get_or_register()``; with ``require_pkce`` at a server that announces S256 only.
+
+    Of others UnsupportedError is raised, and nothing is registered there. The server's own row
+    may require that, too.
+    """
     with errors_at(issuer, STEP):
-        return _usable(issuer, owner, None if metadata is None else protocol.as_stored(metadata))
+        asked = None if metadata is None else protocol.as_stored(metadata)
+        registration = _usable(issuer, owner, asked, require_pkce)
+        _check_pkce(registration, require_pkce)
+    return registration
 
 
-def _usable(issuer: str, owner: str, metadata: dict[str, Any] | None) -> ClientRegistration:
+def _check_pkce(registration: ClientRegistration, is_required: bool) -> None:
+    """Check that the server announces S256, where users log in there and that is required."""
+    server = registration.server
+    if not (is_required or server.require_pkce) or server.supports_pkce:
+        return
+    members = registration.metadata or registration.asked
+    if "authorization_code" in members.get("grant_types", ["authorization_code"]):
+        discover(server).check_pkce()
+
+
+def _usable(
+    issuer: str, owner: str, metadata: dict[str, Any] | None, require_pkce: bool
+) -> ClientRegistration:
     registration = live_registration(issuer, owner)
     if registration is None or registration.status in (Status.DRAFT, Status.REJECTED):
-        registration = _registered(registration, issuer, owner, metadata)
+        registration = _registered(registration, issuer, owner, metadata, require_pkce)
     registration.server.check_allowed()
     registration.check_attached()
     if registration.status == Status.UNKNOWN and registration.server.retry_unknown:
@@ -159,6 +186,7 @@ def _registered(
     issuer: str,
     owner: str,
     metadata: dict[str, Any] | None,
+    require_pkce: bool,
 ) -> ClientRegistration:
     """Register the row, or find that another process is at work on it."""
     if not conf.DCR_AUTO_REGISTER:
@@ -172,6 +200,7 @@ def _registered(
     elif metadata is not None and registration.owner == owner:
         registration.request_metadata(metadata)
     with admitted(registration, STEP):
+        _check_pkce(registration, require_pkce)
         return _registered_by_one(registration)
 
 

@@ -1,0 +1,241 @@
+"""The protected resources that this site uses, and what they publish of themselves (RFC 9728)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from django.core.exceptions import ValidationError
+from django.db import models
+from django.utils.translation import gettext_lazy as _
+
+from django_dcr import protocol
+from django_dcr.exceptions import ConflictError, NotAllowedError, UnsupportedError
+from django_dcr.fields import DigestField, digest
+from django_dcr.models.authorizationserver import (
+    AuthorizationServer,
+    check_issuer,
+    check_origins,
+)
+from django_dcr.models.cacheddocument import CachedDocument, may_use_http
+from django_dcr.text import clean
+
+#: To how many servers a resource leads the site by itself, one after the other.
+MAX_SERVERS = 5
+_MAX_SHOWN = 3
+
+
+class ProtectedResourceQuerySet(models.QuerySet["ProtectedResource"]):
+    def for_resource(self, resource: str) -> ProtectedResource:
+        """Find or create the row of ``resource``.
+
+        Raises NotAllowedError where the string is not a resource identifier (RFC 9728 section
+        1.2); then nothing is stored.
+        """
+        check_resource(resource)
+        row, _created = self.get_or_create(
+            resource_digest=digest(resource), defaults={"resource": resource}
+        )
+        return row
+
+
+def check_resource(resource: str) -> None:
+    """Raise NotAllowedError unless ``resource`` is well formed, and https or internal."""
+    protocol.check_resource(resource, allow_http=may_use_http(resource))
+
+
+if TYPE_CHECKING:
+    _ProtectedResources = models.Manager["ProtectedResource"]
+
+    class ProtectedResourceManager(ProtectedResourceQuerySet, _ProtectedResources):  # type: ignore[misc]
+        """What ``objects`` is, for type checkers that do not know ``as_manager()``."""
+
+
+class ProtectedResource(CachedDocument):
+    """An API or MCP server, and the last good copy of its metadata: the row is the cache."""
+
+    IDENTITY = "resource"
+
+    resource = models.TextField(
+        _("resource"), help_text=_("The address of the resource, exactly as its server writes it.")
+    )
+    resource_digest = DigestField(source="_resource_parts", unique=True)
+    pinned_issuer = models.TextField(
+        _("pinned server"),
+        blank=True,
+        default="",
+        help_text=_(
+            "The issuer to register at, where the resource names several servers; empty to take "
+            "the only one that this site allows."
+        ),
+    )
+    alias = models.TextField(
+        _("alias"),
+        blank=True,
+        default="",
+        help_text=_(
+            "What the resource's document may name in place of the address above, such as its "
+            "origin: an exception from RFC 9728, for servers that do so."
+        ),
+    )
+    trusted_origins = models.JSONField(
+        _("trusted origins"),
+        default=list,
+        blank=True,
+        help_text=_(
+            "Origins besides the resource's that its challenges may refer to for its metadata, "
+            'such as ["https://api.example.com"].'
+        ),
+    )
+    #: The issuers to which the resource has led this site so far, the first one first.
+    known_issuers = models.JSONField(default=list, editable=False)
+
+    objects: ClassVar[ProtectedResourceManager] = ProtectedResourceQuerySet.as_manager()  # type: ignore[assignment]
+
+    #: Where a challenge says that the metadata is, for the present call.
+    challenged_url = ""
+    #: The issuers that the resource named before, where the present call found others.
+    named_before: list[str] | None = None
+
+    class Meta:
+        verbose_name = _("protected resource")
+        verbose_name_plural = _("protected resources")
+        permissions = [("discover_protectedresource", "Can ask resources for their metadata")]
+
+    def __str__(self) -> str:
+        return self.resource
+
+    def _resource_parts(self) -> tuple[str, ...]:
+        return (self.resource,)
+
+    def clean(self) -> None:
+        faults: dict[str, Any] = {}
+        try:
+            check_resource(self.resource)
+        except NotAllowedError as exc:
+            raise ValidationError({"resource": str(exc)}) from exc
+        others = type(self).objects.filter(resource_digest=digest(self.resource))
+        if others.exclude(pk=self.pk).exists():
+            faults["resource"] = _("This protected resource is already listed.")
+        if self.alias and not protocol.may_be_alias(self.alias, self.resource):
+            faults["alias"] = _("Write an address on the same origin of which this one is a part.")
+        if self.pinned_issuer:
+            try:
+                check_issuer(self.pinned_issuer)
+            except NotAllowedError as exc:
+                faults["pinned_issuer"] = str(exc)
+        if faults:
+            raise ValidationError(faults)
+        check_origins(self.trusted_origins)
+
+    def check_allowed(self) -> None:
+        check_resource(self.resource)
+
+    def _is_named(self, name: object) -> bool:
+        return name == self.resource or (bool(self.alias) and name == self.alias)
+
+    @property
+    def metadata_places(self) -> list[str]:
+        """Where a challenge said, then the well-known places (MCP authorization)."""
+        places = protocol.resource_metadata_urls(self.resource)
+        named = self.challenged_url or self.metadata_url
+        return places if named in ("", *places) else [named, *places]
+
+    def check_place(self, url: str) -> None:
+        protocol.check_metadata_place(
+            url, resource=self.resource, trusted_origins=self.trusted_origins
+        )
+
+    def checked_metadata(self, document: dict[str, Any]) -> dict[str, Any]:
+        return protocol.check_resource_metadata(document, resource=self.resource, alias=self.alias)
+
+    def store(self, metadata: dict[str, Any], *, url: str, etag: str, lifetime: float) -> None:
+        before = protocol.named_servers(self.metadata) if self.has_metadata else None
+        super().store(metadata, url=url, etag=etag, lifetime=lifetime)
+        if before is not None and {*before} != {*protocol.named_servers(metadata)}:
+            self.named_before = before
+
+    @property
+    def indicator(self) -> str:
+        """What to send as ``resource`` to the server (RFC 8707): what the resource calls itself."""
+        return str(self.metadata["resource"]) if self.has_metadata else self.resource
+
+    @property
+    def servers(self) -> dict[str, str]:
+        """The issuers that the resource names, each with why this site does not use it, or ""."""
+        issuers = protocol.named_servers(self.metadata)
+        disabled = set()
+        if len(issuers) > 1:
+            rows = AuthorizationServer.objects.filter(enabled=False)
+            disabled = set(rows.values_list("issuer", flat=True))
+        return {issuer: _refusal(issuer, disabled) for issuer in issuers}
+
+    def choose_issuer(self, issuer: str = "") -> str:
+        """Return the issuer of the server to register at: one that is named and allowed.
+
+        That is ``issuer``, else the pinned one, else the only one. Raises UnsupportedError where
+        none is named, NotAllowedError where none is allowed, ConflictError where a person has to
+        choose or the chosen one is not named.
+        """
+        chosen = issuer or self.pinned_issuer
+        if chosen:
+            return self._checked_choice(chosen)
+        servers = self.servers
+        allowed = [name for name, refusal in servers.items() if not refusal]
+        if len(allowed) == 1:
+            self._check_number(allowed[0])
+            return allowed[0]
+        if not servers:
+            raise UnsupportedError(
+                "This resource names no authorization server. Ask its operator for the issuer, "
+                "and register with: manage.py dcr_register ISSUER"
+            )
+        if not allowed:
+            raise NotAllowedError(
+                f"This resource names no authorization server that this site allows: "
+                f"{_listed(servers)}. To allow one, add it to DCR_ALLOWED_ISSUERS or enable it."
+            )
+        raise ConflictError(
+            f"This resource names {len(allowed)} authorization servers: {_listed(allowed)}. "
+            f"Choose one: on the resource's page of the admin, with manage.py dcr_discover "
+            f"--resource {clean(self.resource, 120)} --pin ISSUER, or by the argument issuer."
+        )
+
+    def _check_number(self, issuer: str) -> None:
+        if issuer in self.known_issuers or len(self.known_issuers) < MAX_SERVERS:
+            return
+        raise ConflictError(
+            f"This resource has led to {len(self.known_issuers)} authorization servers already, "
+            f"and now names {clean(issuer, 120)}. If that is right, choose it with: manage.py "
+            f"dcr_discover --resource {clean(self.resource, 120)} --pin ISSUER"
+        )
+
+    def note_issuer(self, issuer: str) -> None:
+        """Record that the resource has led to this server, of which there is a bounded number."""
+        if issuer not in self.known_issuers and len(self.known_issuers) < MAX_SERVERS:
+            self.known_issuers = [*self.known_issuers, issuer]
+            self._save("known_issuers")
+
+    def _checked_choice(self, issuer: str) -> str:
+        check_issuer(issuer)
+        named = protocol.named_servers(self.metadata)
+        if issuer in named:
+            return issuer
+        raise ConflictError(
+            f"The chosen server {clean(issuer, 120)} is not among those that the resource names: "
+            f"{_listed(named) or 'none'}. Choose another with: manage.py dcr_discover "
+            f"--resource {clean(self.resource, 120)} --pin ISSUER"
+        )
+
+
+def _refusal(issuer: str, disabled: set[str]) -> str:
+    try:
+        check_issuer(issuer)
+    except NotAllowedError as exc:
+        return str(exc)
+    return "It is disabled in the admin." if issuer in disabled else ""
+
+
+def _listed(issuers: Any) -> str:
+    names = list(issuers)
+    shown = ", ".join(clean(name, 60) for name in names[:_MAX_SHOWN])
+    return f"{shown} and {len(names) - _MAX_SHOWN} more" if len(names) > _MAX_SHOWN else shown

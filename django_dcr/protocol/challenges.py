@@ -1,0 +1,98 @@
+"""What a response says in WWW-Authenticate (RFC 9110 section 11.6.1), whatever the scheme."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+#: A longer header is not read at all: half of a URL would be another one.
+MAX_LENGTH = 64 * 1024
+
+_NAME = r"[A-Za-z0-9!#$%&'*+.^_`|~-]+"
+_PARAMETER = re.compile(
+    rf"(?P<name>{_NAME})[ \t]*=[ \t]*"
+    # A value without quotation marks is a token; many write a URL or a date there.
+    r'(?:"(?P<quoted>[^"\\]*(?:\\.[^"\\]*)*)"|(?P<plain>[^\s,"=][^\s,"]*))',
+    re.DOTALL,
+)
+_SCHEME = re.compile(rf"({_NAME})(?=[\s,]|$)")
+_TOKEN68 = re.compile(r"[ \t]+([A-Za-z0-9._~+/-]+=*)[ \t]*(?=,|$)")
+_SEPARATORS = re.compile(r"[\s,]*")
+_MALFORMED = re.compile(r'[^\s,"]+')
+
+
+@dataclass(frozen=True)
+class Challenge:
+    """What the challenges of one response say together.
+
+    Of a parameter that several challenges have, the first counts.
+    """
+
+    #: Each challenge: its scheme in lower case, and its parameters by their names in lower case.
+    parts: tuple[tuple[str, Mapping[str, str]], ...] = ()
+
+    @property
+    def resource_metadata(self) -> str:
+        """Where the resource's metadata is (RFC 9728 section 5.1), or ""."""
+        return self.parameter("resource_metadata")
+
+    @property
+    def scope(self) -> str:
+        """The scope that the request needs (RFC 6750 section 3), as it was written, or ""."""
+        return self.parameter("scope")
+
+    @property
+    def error(self) -> str:
+        """The error code, such as "invalid_token" or "insufficient_scope", or ""."""
+        return self.parameter("error")
+
+    def parameter(self, name: str) -> str:
+        """Return a parameter by its name in lower case, of whichever challenge, or ""."""
+        return next((values[name] for _scheme, values in self.parts if name in values), "")
+
+
+def parse_challenge(headers: str | Iterable[str]) -> Challenge:
+    """Read the WWW-Authenticate header of a response, or each of them where it has several.
+
+    Never raises. Any scheme may have the parameters of OAuth (RFC 9728 section 5.1). Malformed
+    parts are passed over, a parameter that breaks off is left out, and more than 64 KiB say
+    nothing at all.
+    """
+    header = headers if isinstance(headers, str) else ", ".join(headers)
+    return Challenge() if len(header) > MAX_LENGTH else Challenge(tuple(_challenges(header)))
+
+
+def _challenges(header: str) -> Iterator[tuple[str, Mapping[str, str]]]:
+    scheme, parameters = "", dict[str, str]()
+    position = _skip(header, 0)
+    while position < len(header):
+        if header[position] == '"':
+            break  # a quoted text that began outside, or never ends: what follows is anyone's
+        if parameter := _PARAMETER.match(header, position):
+            quoted, plain = parameter["quoted"], parameter["plain"]
+            value = plain if quoted is None else re.sub(r"(?s)\\(.)", r"\1", quoted)
+            parameters.setdefault(parameter["name"].lower(), value)
+            position = parameter.end()
+        elif found := _SCHEME.match(header, position):
+            if scheme:
+                yield scheme, parameters
+            scheme, parameters = found[1].lower(), {}
+            position = found.end()
+            if credentials := _TOKEN68.match(header, position):
+                position = credentials.end()
+        else:
+            position = _after_malformed(header, position)
+        position = _skip(header, position)
+    if scheme:
+        yield scheme, parameters
+
+
+def _skip(header: str, position: int) -> int:
+    found = _SEPARATORS.match(header, position)
+    return found.end() if found else position
+
+
+def _after_malformed(header: str, position: int) -> int:
+    found = _MALFORMED.match(header, position)
+    return found.end() if found else position + 1
