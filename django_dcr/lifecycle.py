@@ -188,7 +188,7 @@ ACTIONS: dict[str, Action] = {
         statuses=(Status.ACTIVE,),
         done=_("Updated at the server."),
         prospect=_(
-            "The client %(client)s at %(issuer)s is changed to what is asked for here. These "
+            "The client %(client)s at %(issuer)s is changed to what is requested here. These "
             "members differ now: %(members)s."
         ),
     ),

@@ -146,7 +146,7 @@ _PRE_REGISTERED = Kind(
         ),
     },
     drift=_(
-        "What is asked for differs from what was entered: change the client in the server's "
+        "What is requested differs from what was entered: change the client in the server's "
         "console."
     ),
     when_refused=f"Compare it with the server's console; store what is there: {_STORE_AGAIN}.",
@@ -170,7 +170,7 @@ _METADATA_DOCUMENT = Kind(
         "update": Way(
             how="the document changes; servers see it when their copy expires",
             prospect=_(
-                "The document %(client)s is changed to what is asked for here. These members "
+                "The document %(client)s is changed to what is requested here. These members "
                 "differ now: %(members)s."
             ),
             done=_("The document was changed. Servers see it when their copy expires."),
@@ -222,7 +222,7 @@ _METADATA_DOCUMENT = Kind(
             next_step="is closed, its document taken down; register again instead",
         ),
     },
-    drift=_("The document does not say yet what is asked for: update it."),
+    drift=_("The document does not say yet what is requested: update it."),
     when_refused="Check its document with: manage.py dcr_document {pk}.",
 )
 

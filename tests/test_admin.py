@@ -906,7 +906,7 @@ def test_the_list_shows_state_expiry_and_drift_as_badges(staff: Client) -> None:
     table = page(staff, REGISTRATIONS).split("<tbody>")[1].split("</tbody>")[0]
     drafted, late, soon = (cells(row) for row in table.split("</tr>")[:3])
     assert drafted.endswith(" c Shop draft - -")
-    assert late.endswith(" b Shop ✓ active ✕ expired as asked")
+    assert late.endswith(" b Shop ✓ active ✕ expired as requested")
     assert " this site Shop ✓ active ! in " in soon
     assert soon.endswith(" ! differs")
 
@@ -914,7 +914,7 @@ def test_the_list_shows_state_expiry_and_drift_as_badges(staff: Client) -> None:
 @pytest.mark.parametrize(
     ("values", "advice"),
     [
-        ({"has_drift": True}, "update it at the server, or change what is asked for."),
+        ({"has_drift": True}, "update it at the server, or change what is requested."),
         ({"client_secret_expires_at": 1, "has_drift": True}, "Its secret expired on "),
         ({"client_secret_expires_at": in_days(6)}, "Its secret expires on "),
         ({"client_secret_expires_at": in_days(30)}, "The server knows this client."),

@@ -215,7 +215,7 @@ def test_the_examples_register_and_use_a_client(mocked_responses: responses.Requ
     exec(example("README.md", "registration"), names)  # noqa: S102
     registration = ClientRegistration.objects.get()
     assert (registration.status, registration.owner) == ("active", "customer-42")
-    assert registration.asked["client_name"] == "Shop (customer-42)"
+    assert registration.requested["client_name"] == "Shop (customer-42)"
 
     form = {"grant_type": "authorization_code", "code": "a code", "redirect_uri": CALLBACK}
     sent = responses.matchers.urlencoded_params_matcher(form)

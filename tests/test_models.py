@@ -397,7 +397,7 @@ def test_asked_is_the_sites_then_the_servers_then_its_own(settings: Any) -> None
         owner="bob",
         requested_metadata={"redirect_uris": [CALLBACK], "scope": "row", "tos_uri": None},
     )
-    assert row.asked == {
+    assert row.requested == {
         "client_name": "bob at the shop",
         "client_name#fr": "bob, la boutique",
         "scope": "row",

@@ -82,13 +82,13 @@ def _needs(registration: ClientRegistration) -> Iterator[str]:
         yield str(exc)
     if _has_expired(registration) or _expires_soon(registration):
         yield _expiry_advice(registration)
-    told = MECHANISMS[registration.mechanism].drift
-    if registration.has_drift and told and not registration.is_manageable:
-        yield str(told)
+    text = MECHANISMS[registration.mechanism].drift
+    if registration.has_drift and text and not registration.is_manageable:
+        yield str(text)
     elif registration.has_drift:
         yield _(
-            "What it granted differs from what is asked for: update it at the server, or change "
-            "what is asked for."
+            "What it granted differs from what is requested: update it at the server, or change "
+            "what is requested."
         )
 
 
@@ -110,8 +110,8 @@ def _expiry_advice(registration: ClientRegistration) -> str:
     date = display_for_value(registration.secret_expiry, NOTHING)
     expired, refused = _has_expired(registration), refusal(registration, "renew")
     if refused:
-        told = _("Its secret expired on %(date)s.") if expired else _EXPIRES
-        return f"{told % {'date': date}} " + clean(f"{registration.pk} {refused}.", 400)
+        text = _("Its secret expired on %(date)s.") if expired else _EXPIRES
+        return f"{text % {'date': date}} " + clean(f"{registration.pk} {refused}.", 400)
     if expired:
         return _("Its secret expired on %(date)s: renew it.") % {"date": date}
     return _("Its secret expires on %(date)s: renew it.") % {"date": date}
@@ -155,14 +155,14 @@ def expiry_date(registration: ClientRegistration) -> str:
 
 
 def drift(registration: ClientRegistration) -> str:
-    """Return whether the last answer granted what was asked."""
+    """Return whether the last answer granted what was requested."""
     if not registration.metadata:
         return NOTHING
-    return badge(_("differs"), "warn") if registration.has_drift else badge(_("as asked"))
+    return badge(_("differs"), "warn") if registration.has_drift else badge(_("as requested"))
 
 
 def who(event: RegistrationEvent) -> str:
-    """Return who asked for what an event tells of."""
+    """Return who asked for the action of an event."""
     return clean(event.actor) or _("this site's code")
 
 
@@ -197,9 +197,9 @@ def prospect(registration: ClientRegistration, action: str) -> str:
     refused = refusal(registration, action)
     if refused:
         return clean(f"{registration.pk} {refused}", 400)
-    told = way(registration, action).prospect
-    if told and registration.status in ACTIONS[action].statuses:
-        return str(told) % values
+    text = way(registration, action).prospect
+    if text and registration.status in ACTIONS[action].statuses:
+        return str(text) % values
     if action in ("revoke", "forget"):
         return _fate(registration, forget=action == "forget") % values
     if action == "reveal":
@@ -260,32 +260,32 @@ def protected(registration: ClientRegistration) -> str:
 
 
 class Member(NamedTuple):
-    """A line of the table of what was asked and what was granted."""
+    """A line of the table of what was requested and what was granted."""
 
     name: str
-    asked: list[str]
+    requested: list[str]
     granted: list[str]
     differs: bool
-    #: Whether what was asked was chosen by this app, for lack of a wish.
+    #: Whether this app chose what was requested.
     is_chosen: bool
 
 
 def comparison(registration: ClientRegistration) -> tuple[list[Member], int]:
-    """Return asked and granted side by side, the differences first, and how many are left out.
+    """Return requested and granted side by side, the differences first, and how many are left out.
 
     Raises NotAllowedError where the requested members are not client metadata.
     """
     # Language tags are compared without regard to case (RFC 7591 section 2.2).
     chosen = {name.lower(): value for name, value in registration.chosen.items()}
-    asked = {name.lower(): value for name, value in registration.asked.items()} | chosen
+    requested = {name.lower(): value for name, value in registration.requested.items()} | chosen
     looked_at = _first_members(registration)
     granted = {name.lower(): value for name, value in looked_at.items()}
     drift = {name.lower() for name in registration.drift_from(looked_at)}
-    names = sorted(asked.keys() | granted.keys(), key=lambda name: (name not in drift, name))
+    names = sorted(requested.keys() | granted.keys(), key=lambda name: (name not in drift, name))
     members = [
         Member(
             clean(name, 100),
-            _lines(asked.get(name)),
+            _lines(requested.get(name)),
             _lines(granted.get(name)),
             differs=name in drift,
             is_chosen=name in chosen,
@@ -296,12 +296,15 @@ def comparison(registration: ClientRegistration) -> tuple[list[Member], int]:
 
 
 def _first_members(registration: ClientRegistration) -> dict[str, Any]:
-    """The granted members to look at: those that were asked for, and not too many others."""
+    """The granted members to look at: those that were requested, and not too many others."""
     metadata: dict[str, Any] = registration.metadata
     if len(metadata) <= _MAX_LOOKED_AT:
         return metadata
     first = dict(islice(metadata.items(), _MAX_LOOKED_AT))
-    return {**{name: metadata[name] for name in registration.asked if name in metadata}, **first}
+    return {
+        **{name: metadata[name] for name in registration.requested if name in metadata},
+        **first,
+    }
 
 
 def offer(server: AuthorizationServer) -> list[tuple[str, list[str]]]:

@@ -209,7 +209,7 @@ class LinesField(forms.CharField):
 
 
 class ClientRegistrationForm(OneErrorEach):
-    """The common client metadata in fields, the rest as JSON; blank is what is not asked for.
+    """The common client metadata in fields, the rest as JSON; blank is what is not requested.
 
     What a field has no form for, such as null, stays in the JSON.
     """
@@ -253,9 +253,10 @@ class ClientRegistrationForm(OneErrorEach):
             posted: Any = copy(self.data)  # one that may be changed
             posted[server] = "0"
             self.data = posted
-        #: What the row asked for before the form was filled in.
-        self.wishes = self.instance.requested_metadata
-        rest = dict(self.wishes) if isinstance(self.wishes, dict) else self.wishes
+        #: What the row requested before the form was filled in.
+        self.stored_request = self.instance.requested_metadata
+        stored = self.stored_request
+        rest = dict(stored) if isinstance(stored, dict) else stored
         for name, kind in self.members.items():
             if isinstance(rest, dict) and _fits(rest.get(name), kind):
                 self.initial[name] = rest.pop(name)
@@ -273,7 +274,7 @@ class ClientRegistrationForm(OneErrorEach):
         return AuthorizationServer.objects.filter(pk=chosen).first() or AuthorizationServer()
 
     def _offer(self, server: AuthorizationServer) -> None:
-        """Let people choose from what the server offers, and tell what else would be asked."""
+        """Let people choose from what the server offers, and say what else would be requested."""
         methods = _offered(server, "token_endpoint_auth_methods_supported", [*USABLE])
         methods.append(self.initial.get("token_endpoint_auth_method", ""))
         grants = _offered(server, "grant_types_supported", _GRANTS)
@@ -324,11 +325,11 @@ class ClientRegistrationForm(OneErrorEach):
         if not isinstance(rest, dict):
             return values  # the model says what is wrong with it
         self.written_as_json = frozenset(rest)
-        asked = {name: values[name] for name in self.members if values.get(name)}
-        for name in sorted(asked.keys() & rest.keys()):
+        requested = {name: values[name] for name in self.members if values.get(name)}
+        for name in sorted(requested.keys() & rest.keys()):
             text = _("Ask for this here or under “Other client metadata”, not in both.")
             self.add_error(name, text)
-        values["requested_metadata"] = {**asked, **rest}
+        values["requested_metadata"] = {**requested, **rest}
         return values
 
 
@@ -365,10 +366,12 @@ def _fits(value: object, kind: type) -> bool:
 
 
 def _defaults(server: AuthorizationServer, owner: str) -> dict[str, Any]:
-    """Return what is asked of the server where nothing else is said."""
+    """Return what is requested of the server where the row says nothing else."""
     try:
-        asked = ClientRegistration(server=server, owner=owner).asked
+        requested = ClientRegistration(server=server, owner=owner).requested
     except NotAllowedError:
         return {}
     members = ClientRegistrationForm.members
-    return {name: asked[name] for name, kind in members.items() if _fits(asked.get(name), kind)}
+    return {
+        name: requested[name] for name, kind in members.items() if _fits(requested.get(name), kind)
+    }

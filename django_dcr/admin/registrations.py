@@ -47,7 +47,7 @@ _NOT_REVEALED = {
 
 
 class ClientRegistrationAdminMixin(AdoptionAdminMixin):
-    """A registration: what was asked and granted, its state, and the work at its server."""
+    """A registration: what was requested and granted, its state, and the work at its server."""
 
     #: How many rows one request may hand to DCR_TASK_RUNNER. Each is a field of the question's
     #: form, of which Django takes DATA_UPLOAD_MAX_NUMBER_FIELDS.
@@ -83,11 +83,11 @@ class ClientRegistrationAdminMixin(AdoptionAdminMixin):
     ]
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
-        wishes = [*ClientRegistrationForm.members, "requested_metadata"]
+        requested = [*ClientRegistrationForm.members, "requested_metadata"]
         if obj is None:
-            return [(None, {"fields": ["server", "owner", *wishes]})]
+            return [(None, {"fields": ["server", "owner", *requested]})]
         if not self.has_change_permission(request, obj):
-            wishes = ["requested_metadata"]
+            requested = ["requested_metadata"]
         credentials = ["shown_client_id", "secret", "expiry_date", "issued"]
         credentials += ["access_token", "endpoint"]
         if obj.mechanism == Mechanism.METADATA_DOCUMENT:
@@ -97,10 +97,10 @@ class ClientRegistrationAdminMixin(AdoptionAdminMixin):
         standing += ["remarks"] if obj.warnings else []
         standing += ["next_attempt"] if obj.rests_until else []
         standing += ["terms"] if list(display.terms(obj.server)) else []
-        told = ["comparison", "shown_deviations"] if obj.deviations else ["comparison"]
+        compared = ["comparison", "shown_deviations"] if obj.deviations else ["comparison"]
         return [
             (None, {"fields": standing}),
-            (_("Client metadata"), {"fields": [*told, *wishes]}),
+            (_("Client metadata"), {"fields": [*compared, *requested]}),
             (_("Credentials"), {"fields": credentials}),
             (_("This row"), {"fields": ["created_at", "updated_at"]}),
         ]
@@ -126,7 +126,7 @@ class ClientRegistrationAdminMixin(AdoptionAdminMixin):
 
     def edited_columns(self, form: Any) -> set[str]:
         # In a stored row nothing else is edited.
-        changed = form.instance.requested_metadata != form.wishes
+        changed = form.instance.requested_metadata != form.stored_request
         return set(ClientRegistration.REQUEST_FIELDS) if changed else set()
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
@@ -263,8 +263,8 @@ class ClientRegistrationAdminMixin(AdoptionAdminMixin):
         successor = rows.filter(pk=now.replaced_by or 0).first() if now else None
         if successor is None or successor.pk == before:
             return outcome
-        told = gettext("Registration %(old)d was replaced by %(new)d.")
-        text = f"{outcome.text} {told % {'old': row.pk, 'new': successor.pk}}"
+        text = gettext("Registration %(old)d was replaced by %(new)d.")
+        text = f"{outcome.text} {text % {'old': row.pk, 'new': successor.pk}}"
         return outcome._replace(row=successor, text=text)
 
     def _question(self, request: HttpRequest, rows: Sequence[Any], name: str) -> HttpResponse:
@@ -419,7 +419,7 @@ class ClientRegistrationAdminMixin(AdoptionAdminMixin):
         lines = [f"{label}: {' '.join(uri)}" for label, uri in display.terms(registration.server)]
         return "\n".join(lines) or display.NOTHING
 
-    @admin.display(description=_("asked and granted"))
+    @admin.display(description=_("requested and granted"))
     def comparison(self, registration: ClientRegistration) -> str:
         try:
             members, more = display.comparison(registration)

@@ -178,7 +178,7 @@ def moment(at: datetime | None) -> str:
 
 
 def described(registration: ClientRegistration) -> dict[str, Any]:
-    """Return a registration for JSON: what was asked and granted, and no secret."""
+    """Return a registration for JSON: what was requested and granted, and no secret."""
     until = registration.rests_until
     return {
         "id": registration.pk,
@@ -205,7 +205,7 @@ def _drift(registration: ClientRegistration) -> dict[str, Any] | None:
     try:
         return registration.drift
     except NotAllowedError:
-        return None  # the metadata that is asked is no object, so nothing can be compared
+        return None  # the metadata that is requested is not an object, so nothing can be compared
 
 
 def _cells(registration: ClientRegistration) -> dict[str, str]:

@@ -45,28 +45,30 @@ class QueueCommand(RegistrationsCommand):
         action: str,
         service: Callable[[ClientRegistration], ClientRegistration],
         done: str,
-        wish: Callable[[ClientRegistration], ClientRegistration] | None = None,
+        change: Callable[[ClientRegistration], ClientRegistration] | None = None,
     ) -> None:
         """Call ``service`` on each row, hand that over as ``action``, or only print the rows.
 
         ``wish`` changes what a row requests, and is called first in each case.
         """
         if options["dry_run"]:
-            self.work(rows, wish or _unchanged, done=f"would be {done}; nothing was sent or stored")
+            self.work(
+                rows, change or _unchanged, done=f"would be {done}; nothing was sent or stored"
+            )
         elif options["queue"]:
-            self.enqueue(rows, action, wish=wish)
-        elif wish is None:
+            self.enqueue(rows, action, change=change)
+        elif change is None:
             # Those that are forgotten need no answer.
             self.work(rows, service, done=done, leaves_silent=action != "forget")
         else:
-            self.work(rows, lambda registration: service(wish(registration)), done=done)
+            self.work(rows, lambda registration: service(change(registration)), done=done)
 
     def enqueue(
         self,
         rows: ClientRegistrationQuerySet,
         action: str,
         *,
-        wish: Callable[[ClientRegistration], ClientRegistration] | None = None,
+        change: Callable[[ClientRegistration], ClientRegistration] | None = None,
     ) -> None:
         """Hand the jobs over, print the registrations as they are now, and sum up.
 
@@ -80,9 +82,9 @@ class QueueCommand(RegistrationsCommand):
             )
 
         def act(registration: ClientRegistration) -> ClientRegistration:
-            if wish is not None:
+            if change is not None:
                 fields = [*registration.REQUEST_FIELDS, "updated_at"]
-                wish(registration).save(update_fields=fields)
+                change(registration).save(update_fields=fields)
             try:
                 tasks.enqueue(action, registration.pk)
             except NetworkError as exc:  # so it would be for all that follow

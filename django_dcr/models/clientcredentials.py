@@ -100,7 +100,7 @@ class ClientCredentialsModel(ClientMetadataModel):
             self.authentication_method,
             has_secret=self.client_secret is not None,
         )
-        if self.signs and not protocol.brings_keys(self.asked):
+        if self.signs and not protocol.brings_keys(self.requested):
             signing_key(self)
 
     def client_authentication(

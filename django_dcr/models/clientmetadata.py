@@ -1,4 +1,4 @@
-"""What a client is asked to be, and what its server granted."""
+"""What is requested for a client, and what its server granted."""
 
 from __future__ import annotations
 
@@ -70,8 +70,8 @@ class ClientMetadataModel(models.Model):
         abstract = True
 
     @property
-    def asked(self) -> dict[str, Any]:
-        """The client metadata this row asks for, with the server's and the site's defaults."""
+    def requested(self) -> dict[str, Any]:
+        """The client metadata that this row requests, with the server's and the site's defaults."""
         return protocol.client_metadata(
             conf.DCR_CLIENT_METADATA,
             self.server.client_metadata,
@@ -81,31 +81,31 @@ class ClientMetadataModel(models.Model):
 
     @property
     def chosen(self) -> dict[str, Any]:
-        """The members that a request states for lack of a wish, such as how to authenticate."""
+        """The members that this app chooses where nobody did, such as how to authenticate."""
         try:
-            asked = self.asked
-            known = {**self._signing_members(asked), **asked}
+            requested = self.requested
+            known = {**self._signing_members(requested), **requested}
             request = protocol.registration_request(known, self.server.metadata)
         except (NotAllowedError, UnsupportedError):
             return {}
-        return {name: value for name, value in request.items() if name not in asked}
+        return {name: value for name, value in request.items() if name not in requested}
 
-    def _signing_members(self, asked: dict[str, Any]) -> dict[str, Any]:
+    def _signing_members(self, requested: dict[str, Any]) -> dict[str, Any]:
         """Whether and with which keys a client signs, as was chosen when it was registered."""
-        if not self.signs or protocol.brings_keys(asked):
+        if not self.signs or protocol.brings_keys(requested):
             return {}
         return {name: self.metadata[name] for name in _SIGNING if name in self.metadata}
 
     @property
     def warnings(self) -> list[str]:
-        """Sentences on what is asked for, may be sent, and yet is better changed."""
+        """Sentences on what is requested and may be sent, but is better changed."""
         try:
-            asked = self.asked
-            protocol.check_client_metadata(asked, complete=False)
+            requested = self.requested
+            protocol.check_client_metadata(requested, complete=False)
         except NotAllowedError:
-            return []  # what is asked is refused, with reasons of its own
-        sentences = protocol.warnings(asked, self.server.metadata)
-        method = asked.get("token_endpoint_auth_method", "none")
+            return []  # the request is refused, with reasons of its own
+        sentences = protocol.warnings(requested, self.server.metadata)
+        method = requested.get("token_endpoint_auth_method", "none")
         if method not in self.AUTHENTICATION_METHODS:
             sentences.append(
                 f"This app cannot authenticate by {text.clean(method, 100)}, so logins have to be "
@@ -115,19 +115,19 @@ class ClientMetadataModel(models.Model):
 
     @property
     def drift(self) -> dict[str, dict[str, Any]]:
-        """The members whose granted value is not the asked one, with both values."""
+        """The members whose granted value is not the requested one, with both values."""
         return self.drift_from(self.metadata)
 
     def drift_from(self, granted: dict[str, Any]) -> dict[str, dict[str, Any]]:
         """The members of which ``granted`` has another value than the requested one."""
         if not granted:
             return {}
-        offer, asked = self.server.metadata, self.asked
+        offer, requested = self.server.metadata, self.requested
         method = granted.get("token_endpoint_auth_method")
         if self.mechanism != Mechanism.DYNAMIC and method:
-            # It is what the site itself or a person has stated, for lack of a wish.
-            asked = {"token_endpoint_auth_method": method, **asked}
-        return protocol.differences(asked, granted, server_metadata=offer)
+            # It is what the site itself or a person has stated where nothing was requested.
+            requested = {"token_endpoint_auth_method": method, **requested}
+        return protocol.differences(requested, granted, server_metadata=offer)
 
     def request_metadata(self, metadata: dict[str, Any]) -> None:
         """Set the client metadata to request, and whether what was granted differs from it.
@@ -136,7 +136,7 @@ class ClientMetadataModel(models.Model):
         metadata that must not be sent.
         """
         self.requested_metadata = metadata
-        protocol.check_client_metadata(self.asked, complete=self._states_all)
+        protocol.check_client_metadata(self.requested, complete=self._states_all)
         self.has_drift = self._drifts(self.metadata)
 
     @property
@@ -145,18 +145,18 @@ class ClientMetadataModel(models.Model):
         return bool(self.mechanism != Mechanism.PRE_REGISTERED)
 
     def conditions(self) -> str:
-        """What the server's answers depend on here: what is asked, and what its row says."""
+        """What the server's answers depend on here: what is requested, and what its row says."""
         try:
-            asked = self.asked
+            requested = self.requested
         except (NotAllowedError, ImproperlyConfigured):
-            asked = {}
-        return fingerprint(asked, self.server.conditions())
+            requested = {}
+        return fingerprint(requested, self.server.conditions())
 
     def _drifts(self, granted: dict[str, Any]) -> bool:
         try:
             return bool(self.drift_from(granted))
         except (NotAllowedError, ImproperlyConfigured):
-            return False  # what is asked cannot be told, and a response must be stored nevertheless
+            return False  # the request is malformed, and a response must be stored nevertheless
 
     @property
     def authentication_method(self) -> str:

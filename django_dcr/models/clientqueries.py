@@ -96,9 +96,9 @@ class ClientRegistrationQuerySet(SecretQuerySet["ClientRegistration"]):
         # A renewal registered it, and was interrupted before it put it in the place of the old one.
         renewing = self.model._default_manager.filter(key_digest=models.OuterRef("key_digest"))
         renewing = renewing.filter(live=True, lease_until__gte=DatabaseNow())
-        spare = models.Q(status=Status.ACTIVE, live__isnull=True) & ~models.Exists(renewing)
+        orphaned = models.Q(status=Status.ACTIVE, live__isnull=True) & ~models.Exists(renewing)
         # Each by its own index: no database searches one for the sides of every OR.
-        found = (waiting, doubtful, spare, WAS_INTERRUPTED)
+        found = (waiting, doubtful, orphaned, WAS_INTERRUPTED)
         rows = self.model._default_manager.using(self.db)
         keys = [models.Q(pk__in=rows.filter(condition).values("pk")) for condition in found]
         return self.filter(reduce(operator.or_, keys))

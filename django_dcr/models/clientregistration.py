@@ -56,7 +56,7 @@ class ClientRegistration(ClientTransitionsModel):
     Status = Status
     # The owner as it is stored, which may be edited as long as the issuer stays.
     _saved_owner: str | None = None
-    # What the caller wishes is not what another process may have stored.
+    # What the caller requests is not what another process may have stored.
     kept_on_reload = ("id", "server", "owner", "requested_metadata")
 
     key_digest = DigestField(source="_key_parts")
@@ -118,7 +118,7 @@ class ClientRegistration(ClientTransitionsModel):
         except NotAllowedError as exc:
             raise ValidationError({"owner": str(exc)}) from exc
         try:
-            faults = protocol.client_metadata_faults(self.asked, complete=self._states_all)
+            faults = protocol.client_metadata_faults(self.requested, complete=self._states_all)
         except NotAllowedError as exc:
             faults = [str(exc)]
         if faults:

@@ -102,7 +102,7 @@ class ClientTransitionsModel(ClientCredentialsModel, LeasedModel, RememberingMod
         values = self._issued(information)
         if metadata is not None:
             values |= self._granted(information, metadata)
-            if release or metadata != self.metadata:  # else nothing has been asked or granted
+            if release or metadata != self.metadata:  # else nothing was requested or granted
                 values["has_drift"] = self._drifts(metadata)
             if self.status == Status.GONE:  # and the server knows it after all
                 secret = values.get("client_secret", self.client_secret)
@@ -140,7 +140,7 @@ class ClientTransitionsModel(ClientCredentialsModel, LeasedModel, RememberingMod
         return values
 
     def _completed(self, values: dict[str, Any]) -> dict[str, Any]:
-        """What the end of a step writes: its event, no failure, and an update's wishes."""
+        """What the end of a step writes: its event, no failure, and an update's request."""
         new = "client_secret" in values and self.client_secret is not None
         event: dict[str, Any] = {"outcome": Status.ACTIVE.value}
         if self.task == "renew" or new:
@@ -203,7 +203,7 @@ class ClientTransitionsModel(ClientCredentialsModel, LeasedModel, RememberingMod
 
     def record_orphan(self, information: protocol.ClientInformation) -> None:
         """Keep a client that came too late, and could not be deleted, in a row of its own."""
-        spare = type(self)(
+        orphan = type(self)(
             server=self.server,
             owner=self.owner,
             live=None,
@@ -211,9 +211,9 @@ class ClientTransitionsModel(ClientCredentialsModel, LeasedModel, RememberingMod
             requested_metadata=self.requested_metadata,
             last_error="An orphaned client: another process had registered meanwhile. Revoke it.",
         )
-        spare._assign(spare._issued(information))
-        retry_on_db_error(partial(spare.save, using=self._alias), self._alias)
-        record(spare, self.task, Status.UNKNOWN.value)
+        orphan._assign(orphan._issued(information))
+        retry_on_db_error(partial(orphan.save, using=self._alias), self._alias)
+        record(orphan, self.task, Status.UNKNOWN.value)
 
     def fail(self, error: object, status: str | None = None) -> bool:
         """Record an error, with the state it leaves the row in, and give the lease back.
@@ -255,12 +255,12 @@ class ClientTransitionsModel(ClientCredentialsModel, LeasedModel, RememberingMod
     ) -> bool:
         """Save what a metadata document says, as an active client, and release the row.
 
-        ``others`` are the rows of the same client at other servers, which take the wishes over.
+        ``others`` are the rows of the same client at other servers, which take the request over.
         Returns False, having changed nothing, where another process has taken the row over.
         """
-        wishes = {"requested_metadata": self.requested_metadata, "metadata": members}
+        request = {"requested_metadata": self.requested_metadata, "metadata": members}
         values = {
-            **wishes,
+            **request,
             "status": Status.ACTIVE,
             "deviations": [text.clean(warning, 300) for warning in warnings],
             "last_error": "",
@@ -275,11 +275,11 @@ class ClientTransitionsModel(ClientCredentialsModel, LeasedModel, RememberingMod
                 return False
             for other in others:
                 moment = {"updated_at": other._next_moment(), "has_drift": other._drifts(members)}
-                other._row().update(**wishes, **moment)
+                other._row().update(**request, **moment)
         return True
 
-    def note_wishes(self) -> None:
-        """Save what is asked for, which nobody can ask the server."""
+    def save_request(self) -> None:
+        """Save what is requested, of a client that its server cannot be asked about."""
         self.has_drift = self._drifts(self.metadata)
         self.save(update_fields=["requested_metadata", "has_drift", "updated_at"])
 

@@ -103,15 +103,15 @@ def _without_port(uri: str) -> object:
     return url._replace(port=0, explicit_port=False) if loopback else uri
 
 
-def requested_scope(asked: str, granted: str) -> str:
+def requested_scope(requested: str, granted: str) -> str:
     """Return the scope of a login: of what was ``asked``, what was ``granted``.
 
     Where nothing was asked for it is what was granted, and the other way about.
     """
-    if not asked or not granted:
-        return asked or granted
+    if not requested or not granted:
+        return requested or granted
     allowed = set(granted.split())
-    return " ".join(word for word in asked.split() if word in allowed)
+    return " ".join(word for word in requested.split() if word in allowed)
 
 
 def is_invalid_client(status: int, body: bytes) -> bool:

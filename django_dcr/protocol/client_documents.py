@@ -74,7 +74,7 @@ def document_method(metadata: Mapping[str, Any], server_metadata: Mapping[str, A
     stated = metadata.get("token_endpoint_auth_method")
     if stated in SECRET_METHODS:
         raise NotAllowedError(
-            f"{stated} is asked for, and a document that anyone can read has no shared secret"
+            f"{stated} is requested, and a document that anyone can read has no shared secret"
         )
     has_keys = bool({"jwks", "jwks_uri"} & metadata.keys())
     usable = ["none", *(["private_key_jwt"] if has_keys else [])]

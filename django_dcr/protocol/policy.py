@@ -104,7 +104,7 @@ def _is_storable(metadata: Mapping[str, Any]) -> bool:
 
 def _assigned(metadata: Mapping[str, Any]) -> Iterator[str]:
     for name in sorted(ASSIGNED_MEMBERS & metadata.keys()):
-        yield f"The member {name} is assigned by the server and cannot be asked for; leave it out."
+        yield f"The member {name} is assigned by the server and cannot be requested; leave it out."
 
 
 def _types(metadata: Mapping[str, Any]) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""Requests: what is asked of a server, and how it compares with what was granted.
+"""Requests: what a server is asked for, and how it compares with what was granted.
 
 RFC 7591 section 3.1 (registration) and RFC 7592 section 2.2 (update).
 """
@@ -108,7 +108,7 @@ def registration_request(
 
     A client that signs and does not say where its keys are has the site's own ``keys``. Raises
     NotAllowedError for metadata that may not be sent, or needs a key that there is not, and
-    UnsupportedError where the server says that it does not offer what is asked.
+    UnsupportedError where the server says that it does not offer what is requested.
     """
     request = merge_metadata(metadata)
     check_client_metadata(request)
@@ -169,23 +169,23 @@ def _negotiated(
     server_metadata: Mapping[str, Any],
     keys: OwnKeys | None = None,
 ) -> dict[str, Any]:
-    """Return the members that are stated in every request, as wished or for lack of a wish.
+    """Return the members that are stated in every request, as requested or as this app chooses.
 
     What a software statement claims is stated already.
     """
     stated = claimed(request)
-    wanted = {**request, **stated}
-    method = _authentication_method(wanted, server_metadata, keys)
+    complete = {**request, **stated}
+    method = _authentication_method(complete, server_metadata, keys)
     chosen: dict[str, Any] = {"token_endpoint_auth_method": method}
-    if application_type(wanted) == "native":
+    if application_type(complete) == "native":
         chosen["application_type"] = "native"
-    signs = method == "private_key_jwt" and not brings_keys(wanted)
+    signs = method == "private_key_jwt" and not brings_keys(complete)
     candidates = _SIGNING_ALGORITHMS.get(method, ())
     if signs and keys is not None:
-        check_own_keys({**wanted, **chosen}, keys)
+        check_own_keys({**complete, **chosen}, keys)
         candidates = keys.algorithms
         chosen |= keys.published
-    algorithm = _signing_algorithm(wanted, candidates, server_metadata)
+    algorithm = _signing_algorithm(complete, candidates, server_metadata)
     if algorithm:
         chosen["token_endpoint_auth_signing_alg"] = algorithm
     elif signs and keys is not None:
@@ -277,7 +277,7 @@ def _signing_algorithm(
 
 def update_request(
     granted: Mapping[str, Any],
-    wanted: Mapping[str, Any],
+    requested: Mapping[str, Any],
     *,
     client_id: str,
     client_secret: str | None = None,
@@ -285,11 +285,11 @@ def update_request(
 ) -> dict[str, Any]:
     """Return the body of the PUT that replaces a registration (RFC 7592 section 2.2).
 
-    All that was granted, in its RFC types, under what is ``wanted``, without the members that are
-    ``removed``: what a PUT leaves out, the server deletes. ``wanted`` is client metadata that
-    passed ``check_client_metadata``.
+    All that was granted, in its RFC types, under what is ``requested``, without the members that
+    are ``removed``: what a PUT leaves out, the server deletes. ``requested`` is client metadata
+    that passed ``check_client_metadata``.
     """
-    body = merge_metadata(parse_metadata(granted)[0], wanted)
+    body = merge_metadata(parse_metadata(granted)[0], requested)
     dropped = {normalize_name(name) for name in removed} | ASSIGNED_MEMBERS
     body = {name: value for name, value in body.items() if normalize_name(name) not in dropped}
     body["client_id"] = client_id
@@ -299,24 +299,24 @@ def update_request(
 
 
 def differences(
-    asked: Mapping[str, Any],
+    requested: Mapping[str, Any],
     granted: Mapping[str, Any],
     *,
     server_metadata: Mapping[str, Any] = MappingProxyType({}),
 ) -> dict[str, dict[str, Any]]:
     """Return the drift: ``{member: {"asked": ..., "granted": ...}}``, None for what is not there.
 
-    It is what was asked and came otherwise; what a server grants besides is no drift, nor is what
-    it was not sent, because its ``server_metadata`` does not announce it. The order within lists
-    of texts and within scope means nothing. What a software statement claims was asked.
+    It is what was requested and granted otherwise. What a server grants besides is no drift, nor
+    is what it was not sent, because its ``server_metadata`` does not announce it. The order within
+    lists of strings and within scope means nothing. What a software statement claims was
+    requested.
     """
-    wanted = {
-        normalize_name(name): value for name, value in merge_metadata(asked, claimed(asked)).items()
-    }
+    stated = merge_metadata(requested, claimed(requested))
+    normalized = {normalize_name(name): value for name, value in stated.items()}
     held = {normalize_name(name): value for name, value in granted.items()}
     return {
         name: {"asked": value, "granted": held.get(name)}
-        for name, value in wanted.items()
+        for name, value in normalized.items()
         if name not in NEVER_GRANTED
         and (not server_metadata or _logout_is_supported(name, server_metadata))
         and _comparable(name, value) != _comparable(name, held.get(name))

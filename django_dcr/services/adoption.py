@@ -176,16 +176,16 @@ def _state(registration: ClientRegistration) -> None:
     Only a method that is not stated is derived: without a secret it is "none", and with one what
     the server offers, as for a registration (RFC 7591 section 2).
     """
-    asked = registration.asked
-    protocol.check_client_metadata(asked, complete=False)
-    method = asked.get("token_endpoint_auth_method") or protocol.secret_method(
+    requested = registration.requested
+    protocol.check_client_metadata(requested, complete=False)
+    method = requested.get("token_endpoint_auth_method") or protocol.secret_method(
         registration.server.metadata, has_secret=registration.client_secret is not None
     )
     if method in protocol.SECRET_METHODS and registration.client_secret is None:
         raise NotAllowedError(
             f"The method {clean(method, 60)} needs a client_secret, and none was given."
         )
-    registration.metadata = {**asked, "token_endpoint_auth_method": method}
+    registration.metadata = {**requested, "token_endpoint_auth_method": method}
     registration.has_drift = bool(registration.drift)
 
 

@@ -62,9 +62,9 @@ def _obstacle(registration: ClientRegistration, mechanism: str) -> str:
         return documents.obstacle(registration)
     server = registration.server
     if not server.is_fresh:  # what cannot be sent is no reason to ask the server
-        asked = registration.asked
-        protocol.check_client_metadata(asked)
-        protocol.check_own_keys(asked, own_keys(registration))
+        requested = registration.requested
+        protocol.check_client_metadata(requested)
+        protocol.check_own_keys(requested, own_keys(registration))
     offered = "registration_endpoint" in discover_for(registration).metadata
     return "" if offered else "the server has no registration_endpoint"
 
@@ -94,9 +94,9 @@ def _choose(registration: ClientRegistration, mechanism: str, passed_over: list[
 
 def _by_hand(registration: ClientRegistration) -> UnsupportedError:
     """Return what to enter in the server's console, and how to store what comes of it."""
-    asked, server = registration.asked, registration.server
-    wanted = ["redirect_uris", "post_logout_redirect_uris", "scope", "token_endpoint_auth_method"]
-    entries = [f"{name} {_text(asked[name])}" for name in wanted if asked.get(name)]
+    requested, server = registration.requested, registration.server
+    members = ["redirect_uris", "post_logout_redirect_uris", "scope", "token_endpoint_auth_method"]
+    entries = [f"{name} {_text(requested[name])}" for name in members if requested.get(name)]
     owner = f" --owner {clean(registration.owner, 40)}" if registration.owner else ""
     command = f"manage.py dcr_adopt {server.issuer}{owner} --client-id ID --client-secret-file FILE"
     text = "This server offers no dynamic registration that this site may use. Register by hand in "

@@ -86,20 +86,20 @@ def update(registration: ClientRegistration) -> ClientRegistration:
         if registration.mechanism == Mechanism.METADATA_DOCUMENT:
             return documents.change(work)
         server = discover_for(registration)
-        asked = registration.asked
-        request = protocol.registration_request(asked, server.metadata, own_keys(registration))
+        requested = registration.requested
+        request = protocol.registration_request(requested, server.metadata, own_keys(registration))
         warn(server, request)
-        wishes = registration.requested_metadata
+        own = registration.requested_metadata
         # Which keys a client signs with is always said, and in one way (RFC 7591 section 2).
         keys = [name for name in protocol.KEY_MEMBERS if name in request]
         replaced = [name for name in protocol.KEY_MEMBERS if keys and name not in keys]
         with work.lease(Status.ACTIVE):
             replace_metadata(
                 work,
-                wanted={k: v for k, v in request.items() if k in asked or k in keys},
-                # What was chosen for lack of a wish gives way to what the server has granted.
+                requested={k: v for k, v in request.items() if k in requested or k in keys},
+                # What this app chose gives way to what the server has granted.
                 defaults=request,
-                removed=[k for k, v in wishes.items() if v in (None, "", [], {})] + replaced,
+                removed=[k for k, v in own.items() if v in (None, "", [], {})] + replaced,
             )
     announce(signals.updated, registration)
     return registration
@@ -170,17 +170,17 @@ def fetch(work: Operation, *, release: bool = False) -> None:
 def replace_metadata(
     work: Operation,
     *,
-    wanted: Mapping[str, Any],
+    requested: Mapping[str, Any],
     defaults: Mapping[str, Any],
     removed: Collection[str],
 ) -> None:
-    """PUT the granted metadata with the ``wanted`` changes (section 2.2).
+    """PUT the granted metadata with the ``requested`` changes (section 2.2).
 
     A PUT replaces everything, so what the server holds is read first, where it can be.
     """
     known = _fetch_where_offered(work)
     try:
-        _put(work, wanted, defaults, removed)
+        _put(work, requested, defaults, removed)
     except RegistrationGoneError as exc:
         if not known or exc.status == 401:
             raise
@@ -204,7 +204,7 @@ def _fetch_where_offered(work: Operation) -> bool:
 @sensitive_variables()
 def _put(
     work: Operation,
-    wanted: Mapping[str, Any],
+    requested: Mapping[str, Any],
     defaults: Mapping[str, Any],
     removed: Collection[str],
 ) -> None:
@@ -212,7 +212,7 @@ def _put(
     secret = registration.client_secret if registration.server.send_client_secret else None
     body = protocol.update_request(
         {**defaults, **registration.metadata},
-        wanted,
+        requested,
         client_id=registration.client_id,
         client_secret=None if secret is None else secret.reveal(),
         removed=removed,

@@ -126,12 +126,12 @@ def change(work: Operation) -> ClientRegistration:
             f"The document cannot be changed to that: {str(exc).rstrip('.')}."
         ) from exc
     protocol.document_body(members, url=registration.client_id)
-    wishes = registration.requested_metadata
+    requested = registration.requested_metadata
     with work.lease(Status.ACTIVE):
-        registration.requested_metadata = wishes
+        registration.requested_metadata = requested
         others = list(_others(registration).select_related("server"))
         for other in others:
-            other.requested_metadata = wishes
+            other.requested_metadata = requested
             if _members_of(other) != members:
                 raise _shared(registration, other)
         warnings = protocol.document_warnings(members, url=registration.client_id)
@@ -211,29 +211,29 @@ def _is_internal(url: str) -> bool:
 
 
 def _members(registration: ClientRegistration) -> dict[str, Any]:
-    asked, server = _asked(registration), registration.server
-    method = protocol.document_method(asked, server.metadata)
+    requested, server = _requested(registration), registration.server
+    method = protocol.document_method(requested, server.metadata)
     if method == "none":  # which leaves nothing but PKCE to protect a code
         try:
             protocol.code_challenge_method(server.metadata, method)
         except UnsupportedError as exc:
             raise NotAllowedError("the server does not offer PKCE with S256") from exc
-    return protocol.client_document(asked, method=method)
+    return protocol.client_document(requested, method=method)
 
 
-def _asked(registration: ClientRegistration) -> dict[str, Any]:
-    """Return what the row asks for, with the site's keys where its client is to sign with them."""
-    asked = registration.asked
-    method, algorithm = (asked.get(f"token_endpoint_auth_{name}") for name in _HOW)
-    if method not in (None, "private_key_jwt") or protocol.brings_keys(asked):
-        return asked
+def _requested(registration: ClientRegistration) -> dict[str, Any]:
+    """Return what the row requests, with the site's keys where its client is to sign with them."""
+    requested = registration.requested
+    method, algorithm = (requested.get(f"token_endpoint_auth_{name}") for name in _HOW)
+    if method not in (None, "private_key_jwt") or protocol.brings_keys(requested):
+        return requested
     keys = own_keys(registration)
     if not keys.algorithms or algorithm not in (None, *keys.algorithms):
-        return asked
+        return requested
     prefers = keys.preferred and not method  # else the server takes no other method
     if prefers and not protocol.prefers_to_sign(keys, registration.server.metadata):
-        return asked
-    return {**asked, "token_endpoint_auth_method": "private_key_jwt", **keys.published}
+        return requested
+    return {**requested, "token_endpoint_auth_method": "private_key_jwt", **keys.published}
 
 
 _HOW = ("method", "signing_alg")

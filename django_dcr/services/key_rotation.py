@@ -103,7 +103,7 @@ def outdated() -> list[ClientRegistration]:
 def _may_sign(registration: ClientRegistration) -> bool:
     metadata, prefers = registration.server.metadata, conf.DCR_PREFER_KEYS
     try:
-        return protocol.may_sign(registration.asked, metadata, prefers_keys=prefers)
+        return protocol.may_sign(registration.requested, metadata, prefers_keys=prefers)
     except NotAllowedError:
         return False  # what is asked is refused with reasons of its own
 

@@ -151,8 +151,8 @@ def login_scope(registration: ClientRegistration) -> str:
 
     A server may grant more than that, such as offline_access. "" where nothing is known.
     """
-    asked, granted = registration.asked.get("scope"), registration.metadata.get("scope")
-    return protocol.requested_scope(str(asked or ""), str(granted or ""))
+    requested, granted = registration.requested.get("scope"), registration.metadata.get("scope")
+    return protocol.requested_scope(str(requested or ""), str(granted or ""))
 
 
 def code_challenge_method(registration: ClientRegistration) -> str:

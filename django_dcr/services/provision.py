@@ -80,7 +80,7 @@ def _check_pkce(registration: ClientRegistration, is_required: bool) -> None:
     server = registration.server
     if not (is_required or server.require_pkce) or server.supports_pkce:
         return
-    members = registration.metadata or registration.asked
+    members = registration.metadata or registration.requested
     if "authorization_code" in members.get("grant_types", ["authorization_code"]):
         discover(server).check_pkce()
 
@@ -109,7 +109,7 @@ def _usable(
     if is_own and metadata is not None and registration.requested_metadata != metadata:
         registration.request_metadata(metadata)
         if refusal(registration, "update"):
-            registration.note_wishes()  # for a person, who has to carry them out at the server
+            registration.save_request()  # for a person, who has to change the client at the server
             return registration
         with admitted(registration, "update"):
             update(registration)

@@ -71,14 +71,16 @@ def register(
             return documents.publish(registration, body)
         # A successor, which is not live yet, is registered in the middle of a renewal.
         work.has_begun = not registration.live
-        asked = registration.asked
+        requested = registration.requested
         if not registration.server.is_fresh:  # what cannot be sent is no reason to ask the server
-            protocol.check_client_metadata(asked)
-            protocol.check_own_keys(asked, own_keys(registration))
+            protocol.check_client_metadata(requested)
+            protocol.check_own_keys(requested, own_keys(registration))
         server = discover_for(registration)
-        asked = protocol.registration_request(asked, server.metadata, own_keys(registration))
-        warn(server, asked)
-        issued = _issued(work, asked, initial_access_token)
+        requested = protocol.registration_request(
+            requested, server.metadata, own_keys(registration)
+        )
+        warn(server, requested)
+        issued = _issued(work, requested, initial_access_token)
         _adopt(work, issued)
     announce(signals.registered, registration)
     return registration
@@ -86,7 +88,7 @@ def register(
 
 @sensitive_variables()
 def _issued(
-    work: Operation, asked: Mapping[str, Any], token: str | None
+    work: Operation, requested: Mapping[str, Any], token: str | None
 ) -> protocol.ClientInformation:
     """Commit the intent, send the request, and return the client that the answer describes."""
     registration, server = work.registration, work.server
@@ -102,13 +104,13 @@ def _issued(
     _commit_intent(work)
     try:
         with work.errors():
-            reply = work.send("POST", endpoint, token=token, body=protocol.encode(asked))
+            reply = work.send("POST", endpoint, token=token, body=protocol.encode(requested))
             secrets = [token] if token else []
             protocol.check_status(reply, {200, 201}, step=STEP, secrets=secrets)
             # No variable here has the document, whose secrets a traceback would show.
             issued = protocol.client_information(
                 protocol.parse_object(reply.body),
-                requested=asked,
+                requested=requested,
                 headers=reply.headers,
                 secrets=secrets,
             )
@@ -123,9 +125,9 @@ def _issued(
     return issued
 
 
-def warn(server: AuthorizationServer, asked: Mapping[str, Any]) -> None:
+def warn(server: AuthorizationServer, requested: Mapping[str, Any]) -> None:
     """Log what may be asked of the server, and yet is better changed."""
-    for sentence in protocol.warnings(asked, server.metadata):
+    for sentence in protocol.warnings(requested, server.metadata):
         logger.warning("Before sending to %s: %s", server.issuer, sentence)
 
 

@@ -92,7 +92,7 @@ def _renewed_in_place(work: Operation) -> bool:
     registration = work.registration
     secret, end = registration.client_secret, registration.client_secret_expires_at
     try:
-        replace_metadata(work, wanted={}, defaults={}, removed=())
+        replace_metadata(work, requested={}, defaults={}, removed=())
     except UnsupportedError:
         pass  # a new client may do where there are no updates
     except DCRError as exc:

@@ -23,10 +23,12 @@ class Command(QueueCommand):
         members = client_metadata.read_changes(changes)
         document = client_metadata.read_document(metadata)
 
-        def wish(registration: ClientRegistration) -> ClientRegistration:
+        def change(registration: ClientRegistration) -> ClientRegistration:
             stored = registration.requested_metadata
             registration.request_metadata(client_metadata.requested(stored, document, members))
             return registration
 
         rows = self.choose(options, Status.ACTIVE)
-        self.carry_out(rows, options, action="update", service=update, done="updated", wish=wish)
+        self.carry_out(
+            rows, options, action="update", service=update, done="updated", change=change
+        )
