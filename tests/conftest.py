@@ -30,8 +30,14 @@ hypothesis.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "local"))
 
 
 DATABASE_URL = os.environ.get("DATABASE_URL", "")
-#: Parts of the names of tests that need the same servers, or all processors.
-TOGETHER = ("tests/crash/", "tests/test_example.py", "tests/test_life.py", "at_a_real_server")
+#: Parts of the names of tests that need the same servers or tables, or all processors.
+TOGETHER = (
+    "tests/crash/",
+    "tests/test_example.py",
+    "tests/test_life.py",
+    "tests/test_scale.py",
+    "at_a_real_server",
+)
 
 
 class Scheduler(LoadScopeScheduling):

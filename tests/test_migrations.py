@@ -8,8 +8,9 @@ import pytest
 from django.core.management import call_command
 from django.db import connection
 
-from django_dcr.models import RegistrationEvent
-from tests.factories import make_registration, stored
+from django_dcr.fields import digest
+from django_dcr.models import ClientRegistration, RegistrationEvent
+from tests.factories import make_draft, make_registration, stored
 
 TABLE = "django_dcr_clientregistration"
 HISTORY = [
@@ -52,3 +53,14 @@ def test_histories_become_events() -> None:
     ]
     assert not bare.events.exists()
     assert stored(row).client_id == "c1"
+
+
+@pytest.mark.usefixtures("database_file")
+def test_rows_of_earlier_releases_can_be_searched_for() -> None:
+    row = make_registration(owner="acme")
+    draft = make_draft(server=row.server, owner="b")
+    call_command("migrate", "django_dcr", "0007", verbosity=0)
+    call_command("migrate", "django_dcr", verbosity=0)
+    found = ClientRegistration.objects.filter(owner_digest=digest("acme"))
+    assert found.get().client_id_digest == digest("c1")
+    assert (stored(draft).owner_digest, stored(draft).client_id_digest) == (digest("b"), None)

@@ -27,6 +27,7 @@ from django_dcr.admin.adopting import AdoptionAdminMixin
 from django_dcr.admin.events import EventInline
 from django_dcr.admin.filters import ExpiryFilter, ServerFilter
 from django_dcr.admin.forms import ClientRegistrationForm, primary_key
+from django_dcr.admin.search import SearchAdminMixin
 from django_dcr.exceptions import DecryptionError, NetworkError, NotAllowedError
 from django_dcr.lifecycle import ACTIONS, DELETABLE, EVENTS, Action
 from django_dcr.mechanisms import Mechanism, refusal, way
@@ -46,7 +47,7 @@ _NOT_REVEALED = {
 }
 
 
-class ClientRegistrationAdminMixin(AdoptionAdminMixin):
+class ClientRegistrationAdminMixin(SearchAdminMixin, AdoptionAdminMixin):
     """A registration: what was requested and granted, its state, and the work at its server."""
 
     #: How many rows one request may hand to DCR_TASK_RUNNER. Each is a field of the question's
@@ -60,7 +61,6 @@ class ClientRegistrationAdminMixin(AdoptionAdminMixin):
     list_display_links = ["number", "issuer"]
     list_filter = ["status", "mechanism", ExpiryFilter, "has_drift", ServerFilter]
     list_select_related = ["server"]
-    search_fields = ["owner", "server__issuer", "server__name", "client_id"]
     readonly_fields = [
         "state",
         "how",

@@ -19,7 +19,7 @@ from health_check.base import HealthCheck
 from health_check.exceptions import ServiceUnavailable
 
 from django_dcr.conf import conf
-from django_dcr.models import ClientKey, ClientRegistration, Status
+from django_dcr.models import ClientKey, ClientRegistration, Status, may_expire
 
 _MAX_NAMED = 10
 
@@ -78,9 +78,11 @@ def _late() -> QuerySet[ClientKey]:
 
 def _ailing() -> QuerySet[ClientRegistration]:
     rows, now = ClientRegistration.objects, timezone.now()
+    soon = now + conf.DCR_RENEW_BEFORE
     expired = Q(pk__in=rows.expiring(now))
-    ending = rows.expiring(now + conf.DCR_RENEW_BEFORE).filter(expired | ~Q(last_error=""))
+    ending = rows.expiring(soon).filter(expired | ~Q(last_error=""))
     newer = rows.filter(key_digest=OuterRef("key_digest"), pk__gt=OuterRef("pk"))
     lost = rows.filter(~Exists(newer), status=Status.GONE)  # and nobody has dealt with it
     doubtful = rows.live().filter(status=Status.UNKNOWN)
-    return (ending | lost | doubtful).filter(server__enabled=True)
+    found = rows.any_of(may_expire(soon), Q(status__in=[Status.GONE, Status.UNKNOWN]))
+    return (ending | lost | doubtful).filter(pk__in=found.values("pk"), server__enabled=True)

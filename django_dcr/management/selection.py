@@ -151,7 +151,7 @@ class RegistrationsCommand(WorkCommand):
             rows = rows.filter(server__issuer_digest=digest(options["issuer"]))
         owner = options["owner"]
         if owner is not None:
-            rows = rows.filter(owner=owner)
+            rows = rows.owned_by(owner)
             # MariaDB compares without regard to case and to blanks at the end.
             found = rows.values_list("pk", "owner").iterator()
             rows = rows.exclude(pk__in=[pk for pk, text in found if text != owner])

@@ -15,7 +15,12 @@ from django_dcr.models.authorizationserver import (
 from django_dcr.models.cacheddocument import CachedDocument
 from django_dcr.models.clientcredentials import EXPIRY_MARGIN
 from django_dcr.models.clientkey import ClientKey, ClientKeyQuerySet, signing_key
-from django_dcr.models.clientqueries import ClientRegistrationQuerySet, check_owner
+from django_dcr.models.clientqueries import (
+    ClientRegistrationQuerySet,
+    check_owner,
+    is_named,
+    may_expire,
+)
 from django_dcr.models.clientregistration import ClientRegistration
 from django_dcr.models.hits import live_registration
 from django_dcr.models.persistence import InDoubtError
@@ -47,7 +52,9 @@ __all__ = [
     "check_issuer",
     "check_owner",
     "check_resource",
+    "is_named",
     "live_registration",
+    "may_expire",
     "signing_key",
 ]
 

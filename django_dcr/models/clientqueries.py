@@ -40,6 +40,11 @@ class ClientRegistrationQuerySet(SecretQuerySet["ClientRegistration"]):
         server = servers.first() or AuthorizationServer(issuer=issuer)
         return self.model(server=server, owner=owner)
 
+    def owned_by(self, owner: str) -> ClientRegistrationQuerySet:
+        """The registrations, live and past, of ``owner`` at every server."""
+        undigested = models.Q(owner_digest__isnull=True, owner=owner)
+        return self.filter(models.Q(owner_digest=digest(owner)) | undigested)
+
     def live(self) -> ClientRegistrationQuerySet:
         """At most one per server and owner: the one that is, or may become, usable."""
         return self.filter(live=True)
@@ -67,45 +72,60 @@ class ClientRegistrationQuerySet(SecretQuerySet["ClientRegistration"]):
 
     def expiring(self, before: datetime) -> ClientRegistrationQuerySet:
         """Live, active registrations whose secret expires before that moment."""
-        latest = int(before.timestamp())
         by_our_clock = models.F("client_secret_expires_at") + models.F("clock_offset")
-        # The first two conditions are the index's, and wide enough for every offset.
-        return (
-            self.live()
-            .active()
-            .filter(
-                client_secret_expires_at__gt=0,
-                client_secret_expires_at__lt=latest + protocol.MAX_CLOCK_OFFSET,
-            )
-            .alias(ends=by_our_clock)
-            .filter(ends__lt=latest)
-        )
+        ends = self.live().filter(may_expire(before)).alias(ends=by_our_clock)
+        return ends.filter(ends__lt=int(before.timestamp()))
+
+    def any_of(self, *conditions: models.Q) -> ClientRegistrationQuerySet:
+        """Those that meet one of the conditions, where an index holds what meets each of them."""
+        # SQLite searches no index for an OR that might find many, but does for subqueries;
+        # PostgreSQL and MariaDB do it the other way round.
+        rows = self.model._default_manager.using(self.db)
+        keys = (models.Q(pk__in=rows.filter(condition).values("pk")) for condition in conditions)
+        return self.filter(reduce(operator.or_, conditions)).filter(reduce(operator.or_, keys))
 
     def leases(self) -> list[tuple[int, float]]:
         """The rows that a process holds, or held when it ended, with the seconds that are left."""
-        rows = self.filter(lease_until__gte=DatabaseNow()).order_by("pk")
+        rows = self.filter(lease_until__gte=DatabaseNow())
         left = rows.values_list("pk", "lease_until", DatabaseNow())
-        return [(pk, (until - now).total_seconds()) for pk, until, now in left]
+        # Sorted here: SQLite would look at all rows in the order of their keys.
+        return sorted((pk, (until - now).total_seconds()) for pk, until, now in left)
 
     def needs_reconciliation(self) -> ClientRegistrationQuerySet:
         """Rows that a crash or a lost answer left behind, and nobody works on."""
-        waiting = models.Q(status__in=[Status.REGISTERING, Status.REVOKING]) & LEASE_IS_FREE
+        interim = [Status.REGISTERING, Status.REVOKING]
+        waiting = models.Q(status__in=interim) & LEASE_IS_FREE
         # An unknown one that is not live any more, and cannot be deleted, is only a record.
         deletable = models.Q(registration_access_token__isnull=False)
         doubtful = models.Q(status=Status.UNKNOWN) & (models.Q(live=True) | deletable)
         # A renewal registered it, and was interrupted before it put it in the place of the old one.
         renewing = self.model._default_manager.filter(key_digest=models.OuterRef("key_digest"))
         renewing = renewing.filter(live=True, lease_until__gte=DatabaseNow())
-        orphaned = models.Q(status=Status.ACTIVE, live__isnull=True) & ~models.Exists(renewing)
-        # Each by its own index: no database searches one for the sides of every OR.
-        found = (waiting, doubtful, orphaned, WAS_INTERRUPTED)
-        rows = self.model._default_manager.using(self.db)
-        keys = [models.Q(pk__in=rows.filter(condition).values("pk")) for condition in found]
-        return self.filter(reduce(operator.or_, keys))
+        past = models.Q(status=Status.ACTIVE, live__isnull=True)
+        orphaned = past & ~models.Exists(renewing)
+        # What the indexes hold of these: no database takes them apart.
+        found = self.any_of(models.Q(status__in=[*interim, Status.UNKNOWN]), past, WAS_INTERRUPTED)
+        return found.filter(waiting | doubtful | orphaned | WAS_INTERRUPTED)
 
 
 def _if_past(value: Any) -> models.Case:
     return models.Case(models.When(live__isnull=True, then=value))
+
+
+def may_expire(before: datetime) -> models.Q:
+    """A condition: active, with a secret that may expire before that moment by one of the clocks.
+
+    The index "dcr_expiry" holds it, and it is wide enough for every ``clock_offset``.
+    """
+    latest = int(before.timestamp()) + protocol.MAX_CLOCK_OFFSET
+    return models.Q(
+        status=Status.ACTIVE, client_secret_expires_at__gt=0, client_secret_expires_at__lt=latest
+    )
+
+
+def is_named(text: str) -> models.Q:
+    """A condition: ``text`` is the owner or the client ID, in this very spelling."""
+    return models.Q(owner_digest=digest(text)) | models.Q(client_id_digest=digest(text))
 
 
 def check_owner(owner: str) -> None:

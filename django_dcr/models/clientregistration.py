@@ -60,6 +60,9 @@ class ClientRegistration(ClientTransitionsModel):
     kept_on_reload = ("id", "server", "owner", "requested_metadata")
 
     key_digest = DigestField(source="_key_parts")
+    # A process of an earlier release leaves both of these empty.
+    owner_digest = DigestField(source="_owner_parts", null=True)
+    client_id_digest = DigestField(source="_client_id_parts", null=True)
     #: The last part of a metadata document's URL, which is the client ID.
     document_slug = models.CharField(
         max_length=16, blank=True, default="", db_default="", editable=False, db_index=True
@@ -86,6 +89,13 @@ class ClientRegistration(ClientTransitionsModel):
             models.Index(fields=["status", "client_secret_expires_at"], name="dcr_expiry"),
             # For what an interrupted renewal left behind.
             models.Index(fields=["live", "status"], name="dcr_spare"),
+            # For searching, by the whole text.
+            models.Index(fields=["owner_digest"], name="dcr_owner"),
+            models.Index(fields=["client_id_digest"], name="dcr_client_id"),
+            # For the admin's filters, whose pages begin with the newest row.
+            models.Index(fields=["status", "id"], name="dcr_status"),
+            models.Index(fields=["mechanism", "id"], name="dcr_by_mechanism"),
+            models.Index(fields=["has_drift", "id"], name="dcr_drift"),
         ]
 
     def __str__(self) -> str:
@@ -109,6 +119,12 @@ class ClientRegistration(ClientTransitionsModel):
 
     def _key_parts(self) -> tuple[str, ...]:
         return self.server.issuer, self.owner
+
+    def _owner_parts(self) -> tuple[str, ...]:
+        return (self.owner,)
+
+    def _client_id_parts(self) -> tuple[str, ...] | None:
+        return (self.client_id,) if self.client_id else None
 
     def clean(self) -> None:
         if self.server_id is None:

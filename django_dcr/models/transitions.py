@@ -307,6 +307,9 @@ class ClientTransitionsModel(ClientCredentialsModel, LeasedModel, RememberingMod
         event: dict[str, Any] | None = None,
         **values: Any,
     ) -> bool:
+        if "client_id" in values:
+            client_id = values["client_id"]
+            values["client_id_digest"] = digest(client_id) if client_id else None
         written = super()._write(fence, **values)
         if written and event:
             record(self, self.task, note=self.reason, **event)
