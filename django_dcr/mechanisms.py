@@ -250,6 +250,16 @@ MECHANISMS: dict[str, Kind] = {
     Mechanism.DYNAMIC: _DYNAMIC,
 }
 
+#: By action, what is refused to a client that signs, whatever its mechanism.
+SIGNING = {
+    "renew": (
+        "signs with a key and needs no secret, so there is nothing to renew. Its keys are rotated "
+        "by: manage.py dcr_client_keys --rotate"
+    )
+}
+#: What the pages say of such a client.
+SIGNS = _("It signs with a key, so it has no secret that could be renewed: rotate its keys.")
+
 #: The mechanisms that a site carries out by itself, and DCR_MECHANISMS may name.
 AUTOMATIC = [Mechanism.METADATA_DOCUMENT.value, Mechanism.DYNAMIC.value]
 
@@ -261,6 +271,8 @@ def way(row: Any, action: str) -> Way:
 
 def refusal(row: Any, action: str) -> str:
     """Return why the action cannot be done to this registration, "" where it can."""
+    if row.signs and action in SIGNING:
+        return SIGNING[action]
     found = way(row, action)
     if not found.refusal or (found.managed and row.is_manageable):
         return ""

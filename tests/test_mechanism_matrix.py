@@ -50,18 +50,23 @@ ROWS: dict[str, dict[str, Any]] = {
         **UNMANAGED,
     },
     "dynamic": {},
+    "dynamic, signs": {
+        "client_secret": None,
+        "client_secret_expires_at": None,
+        "metadata": {**WISHES, "token_endpoint_auth_method": "private_key_jwt"},
+    },
 }
 #: What each action leaves of the row, "refused" where the mechanism has no such thing.
 OUTCOMES = {
-    #                                     pre    managed  document  dynamic
-    "register": ("refused", "refused", "conflict", "conflict"),
-    "read": ("refused", "active", "refused", "active"),
-    "update": ("refused", "active", "active", "active"),
-    "renew": ("refused", "active", "refused", "active"),
-    "replace": ("refused", "refused", "revoked", "revoked"),
-    "retry": ("refused", "refused", "refused", "gone"),
-    "revoke": ("refused", "revoked", "revoked", "revoked"),
-    "forget": ("revoked", "revoked", "revoked", "revoked"),
+    #            pre        managed    document    dynamic     signs
+    "register": ("refused", "refused", "conflict", "conflict", "conflict"),
+    "read": ("refused", "active", "refused", "active", "active"),
+    "update": ("refused", "active", "active", "active", "active"),
+    "renew": ("refused", "active", "refused", "active", "refused"),
+    "replace": ("refused", "refused", "revoked", "revoked", "revoked"),
+    "retry": ("refused", "refused", "refused", "gone", "gone"),
+    "revoke": ("refused", "revoked", "revoked", "revoked", "revoked"),
+    "forget": ("revoked", "revoked", "revoked", "revoked", "revoked"),
 }
 MATRIX = [
     pytest.param(action, kind, outcome, id=f"{action} {kind}")
@@ -161,6 +166,9 @@ def test_a_page_speaks_in_the_terms_of_the_mechanism(kind: str, status: str) -> 
     assert all(texts)
     if row.mechanism != Mechanism.DYNAMIC:
         assert not [text for text in texts if "7592" in text]
+    assert ("signs with a key" in texts[1]) is (
+        "signs with a key" in display.prospect(row, "renew")
+    )
     if row.mechanism == Mechanism.METADATA_DOCUMENT and status == Status.ACTIVE:
         assert "is published" in texts[0]
         assert "document" in display.prospect(row, "revoke")
@@ -172,6 +180,7 @@ def test_a_page_says_what_to_do_about_drift_and_an_end() -> None:
         "pre_registered, managed": "update it at the server",
         "metadata_document": "update it.",
         "dynamic": "update it at the server",
+        "dynamic, signs": "update it at the server",
     }
     for number, (kind, words) in enumerate(drifting.items()):
         row = make_registration(
@@ -205,7 +214,7 @@ def test_reconciling_leaves_a_client_in_use_alone(kind: str) -> None:
     assert (stored(row).status, stored(row).lease) == ("active", "")
 
 
-@pytest.mark.parametrize("kind", ROWS)
+@pytest.mark.parametrize("kind", [kind for kind in ROWS if "signs" not in kind])
 def test_a_refused_login_says_what_to_do(kind: str) -> None:
     row = row_of(kind)
     with suppress(DCRError):

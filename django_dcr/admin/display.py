@@ -16,7 +16,7 @@ from django.utils.translation import gettext_lazy
 from django_dcr.conf import conf
 from django_dcr.exceptions import DCRError, NotAllowedError
 from django_dcr.lifecycle import ACTIONS, EVENTS, STATES, Status, state_of
-from django_dcr.mechanisms import MECHANISMS, refusal, way
+from django_dcr.mechanisms import MECHANISMS, SIGNS, refusal, way
 from django_dcr.models import AuthorizationServer, ClientRegistration, RegistrationEvent
 from django_dcr.text import clean
 
@@ -99,7 +99,8 @@ def _has_expired(registration: ClientRegistration) -> bool:
 def mechanism(registration: ClientRegistration) -> str:
     """Return how the client came about."""
     meaning = str(MECHANISMS[registration.mechanism].meaning)
-    return f"{registration.get_mechanism_display()}: {meaning}"
+    signs = f" {SIGNS}" if registration.signs else ""
+    return f"{registration.get_mechanism_display()}: {meaning}{signs}"
 
 
 _EXPIRES = gettext_lazy("Its secret expires on %(date)s.")

@@ -33,11 +33,6 @@ def renew(registration: ClientRegistration) -> ClientRegistration:
     """
     with operation(registration, STEP) as work:
         check_possible(registration, "renew")
-        if registration.signs:
-            raise UnsupportedError(
-                f"Registration {registration.pk} signs with a key and needs no secret, so there is "
-                "nothing to renew. Its keys are rotated by: manage.py dcr_client_keys --rotate"
-            )
         discover_for(registration)
         seen = registration.client_secret
         with work.lease(Status.ACTIVE, task="renew"):

@@ -19,6 +19,7 @@ from typing import Any
 
 import django
 import environ
+import requests
 from django.conf import settings
 
 os.environ["DJANGO_SETTINGS_MODULE"] = "tests.settings"
@@ -39,6 +40,7 @@ from django.test import Client  # noqa: E402
 from django_dcr import services  # noqa: E402
 from django_dcr.exceptions import DCRError  # noqa: E402
 from django_dcr.models import AuthorizationServer, ClientRegistration, Status  # noqa: E402
+from django_dcr.models.clientkey import forget_keys  # noqa: E402
 
 #: How many seconds to wait for what somebody else is going to do.
 PATIENCE = 600
@@ -250,6 +252,27 @@ def rotate_keys(check: bool = False) -> dict[str, Any]:
     return {name: value for name, value in report.items() if name != "unreadable"}
 
 
+def rotate_client_keys() -> None:
+    call_command("dcr_client_keys", rotate=True, stdout=io.StringIO())
+
+
+def ask_for_tokens(issuer: str, times: int) -> Counter[str]:
+    """Authenticate at the token endpoint so many times; returns how that ended."""
+    ended: Counter[str] = Counter()
+    for _ in range(times):
+        forget_keys()  # as if the minute had passed for which a process remembers them
+        row = services.for_login(issuer)
+        headers, form = row.client_authentication()
+        answer = requests.post(
+            row.server.metadata["token_endpoint"],
+            headers=headers,
+            data={**form, "grant_type": "client_credentials"},
+            timeout=PATIENCE,
+        )
+        ended[answer.text if answer.status_code != 200 else "issued"] += 1
+    return ended
+
+
 def reveal_until_told(rows: int) -> dict[str, int]:
     """Read secrets of rows at random until the pipe brings a word."""
     read = failed = 0
@@ -334,6 +357,8 @@ JOBS = {
         churn,
         jostle,
         rotate_keys,
+        rotate_client_keys,
+        ask_for_tokens,
         reveal_until_told,
         change_secrets,
         reveal_all,
