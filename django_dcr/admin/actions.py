@@ -41,6 +41,8 @@ else:  # sites mix this into whatever admin they have
 
 #: The form field that says: back to the page of the row.
 FROM_PAGE = "_from_page"
+#: The form field of the page that asks whether to do it.
+CONFIRMED = "_confirmed"
 # More messages, or longer ones in all, would not fit a cookie.
 _MAX_MESSAGES = 10
 _MAX_LENGTH = 1200

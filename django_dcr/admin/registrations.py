@@ -3,51 +3,42 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from datetime import datetime, timezone
 from typing import Any
 
 from django.contrib import admin, messages
 from django.contrib.admin import helpers
-from django.contrib.admin.utils import display_for_value, quote, unquote
+from django.contrib.admin.utils import quote
 from django.core.exceptions import PermissionDenied
-from django.db import models, transaction
+from django.db import models
 from django.http import HttpRequest, HttpResponse
-from django.template.loader import render_to_string
-from django.urls import URLPattern, path
-from django.utils.decorators import method_decorator
-from django.utils.html import format_html, format_html_join
+from django.utils.html import format_html
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
-from django.views.decorators.debug import sensitive_variables
 
 from django_dcr import tasks
 from django_dcr.admin import display
-from django_dcr.admin.actions import FROM_PAGE, Outcome
+from django_dcr.admin.actions import CONFIRMED, FROM_PAGE, Outcome
 from django_dcr.admin.adopting import AdoptionAdminMixin
+from django_dcr.admin.columns import RegistrationColumnsMixin
 from django_dcr.admin.events import EventInline
 from django_dcr.admin.filters import ExpiryFilter, ServerFilter
 from django_dcr.admin.forms import ClientRegistrationForm, primary_key
+from django_dcr.admin.revealing import RevealAdminMixin
 from django_dcr.admin.search import SearchAdminMixin
-from django_dcr.exceptions import DecryptionError, NetworkError, NotAllowedError
+from django_dcr.exceptions import NetworkError
 from django_dcr.lifecycle import ACTIONS, DELETABLE, EVENTS, Action
 from django_dcr.mechanisms import Mechanism, refusal, way
-from django_dcr.models import ClientRegistration, actor
+from django_dcr.models import ClientRegistration
 from django_dcr.services.runs import Run
-from django_dcr.text import clean
 
 _TEMPLATES = "admin/django_dcr/clientregistration"
-#: The form field of the confirmation page.
-_CONFIRMED = "_confirmed"
 #: The form field that says: and when nothing is left at the server, delete the row.
 _THEN_DELETE = "_then_delete"
 
-_NOT_REVEALED = {
-    True: _("There is no client secret to show."),
-    False: _("Another process is at work on this row, and may change the secret. Try again."),
-}
 
-
-class ClientRegistrationAdminMixin(SearchAdminMixin, AdoptionAdminMixin):
+class ClientRegistrationAdminMixin(
+    SearchAdminMixin, RevealAdminMixin, AdoptionAdminMixin, RegistrationColumnsMixin
+):
     """A registration: what was requested and granted, its state, and the work at its server."""
 
     #: How many rows one request may hand to DCR_TASK_RUNNER. Each is a field of the question's
@@ -112,11 +103,6 @@ class ClientRegistrationAdminMixin(SearchAdminMixin, AdoptionAdminMixin):
         # At another server, or another owner's, it would be another registration.
         return [*self.readonly_fields, "server", "whose"] if obj else self.readonly_fields
 
-    def get_urls(self) -> list[URLPattern]:
-        name = f"{self.opts.app_label}_{self.opts.model_name}_reveal"
-        view = self.admin_site.admin_view(self.reveal_view)
-        return [path("<path:object_id>/reveal/", view, name=name), *super().get_urls()]
-
     def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:
         """Take the server from the address, where there is one of that number."""
         initial: dict[str, Any] = super().get_changeform_initial_data(request)
@@ -172,20 +158,8 @@ class ClientRegistrationAdminMixin(SearchAdminMixin, AdoptionAdminMixin):
     def is_final(self, name: str) -> bool:
         return ACTIONS[name].asks
 
-    def render_change_form(
-        self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any
-    ) -> HttpResponse:
-        row = context["original"]
-        if row and row.client_secret is not None and self.has_reveal_permission(request, row):
-            context["reveal_url"] = self.url("reveal", quote(row.pk))
-            context["reveal_label"] = self.label("reveal")
-        return super().render_change_form(request, context, *args, **kwargs)
-
     def leaves(self, run: Run, row: ClientRegistration, name: str) -> bool:
         return name != "forget" and run.is_silent(row.server_id)  # which needs no answer
-
-    def has_reveal_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return self.may(request, obj, "reveal")
 
     def _ask_or_perform(
         self,
@@ -195,9 +169,9 @@ class ClientRegistrationAdminMixin(SearchAdminMixin, AdoptionAdminMixin):
     ) -> HttpResponse | None:
         # What cannot be undone asks first everywhere, all else only in the list.
         asks = ACTIONS[name].asks or FROM_PAGE not in request.POST
-        if asks and _CONFIRMED not in request.POST:
+        if asks and CONFIRMED not in request.POST:
             rows = self.selected(request, queryset, name)
-            return self._question(request, rows, name) if rows else None
+            return self.question(request, rows, name) if rows else None
         if self._queues(request):
             self._queue(request, self.selected(request, queryset, name), name)
             return None
@@ -267,7 +241,7 @@ class ClientRegistrationAdminMixin(SearchAdminMixin, AdoptionAdminMixin):
         text = f"{outcome.text} {text % {'old': row.pk, 'new': successor.pk}}"
         return outcome._replace(row=successor, text=text)
 
-    def _question(self, request: HttpRequest, rows: Sequence[Any], name: str) -> HttpResponse:
+    def question(self, request: HttpRequest, rows: Sequence[Any], name: str) -> HttpResponse:
         """Say what would happen at which server, and ask."""
         marks = [mark for mark in (FROM_PAGE, _THEN_DELETE) if mark in request.POST]
         page = FROM_PAGE in marks or name == "reveal"
@@ -278,50 +252,12 @@ class ClientRegistrationAdminMixin(SearchAdminMixin, AdoptionAdminMixin):
             action=name,
             rows=[(row, display.prospect(row, name)) for row in rows],
             action_checkbox_name=helpers.ACTION_CHECKBOX_NAME,
-            markers=[_CONFIRMED, *marks],
+            markers=[CONFIRMED, *marks],
             then_delete=_THEN_DELETE in marks,
             is_final=name != "reveal" and self.is_final(name),
             original=rows[0] if page else None,
             back=self.url("change", quote(rows[0].pk)) if page else request.get_full_path(),
         )
-
-    # -- the secret ----------------------------------------------------------------------------
-
-    # What is logged of it is committed before the secret is shown.
-    @method_decorator(transaction.non_atomic_requests)
-    def reveal_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        """Show the client secret to who may see it, asks for it twice, and is written down."""
-        row = self.get_object(request, unquote(object_id))
-        if row is None:
-            return HttpResponse(status=404)
-        if not self.has_reveal_permission(request, row):
-            raise PermissionDenied
-        if request.method != "POST":  # somebody came back to the address
-            return self.to_page(row)
-        if _CONFIRMED not in request.POST:
-            return self._question(request, [row], "reveal")
-        return self._revealed(request, row)
-
-    @sensitive_variables()
-    def _revealed(self, request: HttpRequest, row: ClientRegistration) -> HttpResponse:
-        label = self.label("reveal")
-        with actor(request.user.get_username()):
-            noted = row.note("reveal")
-        if not noted or row.client_secret is None:
-            self.message_user(request, _NOT_REVEALED[noted], messages.ERROR)
-            return self.to_page(row)
-        try:
-            secret = row.client_secret.reveal()
-        except DecryptionError as exc:
-            self.log_failure(request, row, label, exc)
-            self.message_user(request, str(exc), messages.ERROR)
-            return self.to_page(row)
-        self.log_change(request, row, gettext("%(action)s: done.") % {"action": label})
-        back = self.url("change", quote(row.pk))
-        shown = {"row": row, "original": row, "secret": secret}
-        response = self.page(request, "secret", title=label, back=back, **shown)
-        response["Cache-Control"] = "no-store"
-        return response
 
     # -- deleting rows -------------------------------------------------------------------------
 
@@ -341,123 +277,6 @@ class ClientRegistrationAdminMixin(SearchAdminMixin, AdoptionAdminMixin):
     def delete_queryset(self, request: HttpRequest, queryset: models.QuerySet[Any]) -> None:
         # A row may have been registered after the page was shown.
         queryset.filter(status__in=DELETABLE).delete()
-
-    # -- what is shown -------------------------------------------------------------------------
-
-    @admin.display(description=_("server"), ordering="server__issuer")
-    def issuer(self, registration: ClientRegistration) -> str:
-        return clean(registration.server.issuer, 80)
-
-    @admin.display(description=_("No."))
-    def number(self, registration: ClientRegistration) -> str:
-        return str(registration.pk)
-
-    @admin.display(description=_("Client name"))
-    def client_name(self, registration: ClientRegistration) -> str:
-        return display.client_name(registration)
-
-    @admin.display(description=_("owner"), ordering="owner")
-    def whose(self, registration: ClientRegistration) -> str:
-        return clean(registration.owner, 80) or gettext("this site")
-
-    @admin.display(description=_("expires"), ordering="client_secret_expires_at")
-    def expiry(self, registration: ClientRegistration) -> str:
-        return display.expiry(registration)
-
-    @admin.display(description=_("expires"))
-    def expiry_date(self, registration: ClientRegistration) -> str:
-        return display.expiry_date(registration)
-
-    @admin.display(description=_("drift"), ordering="has_drift")
-    def drifted(self, registration: ClientRegistration) -> str:
-        return display.drift(registration)
-
-    @admin.display(description=_("mechanism"), ordering="mechanism")
-    def how(self, registration: ClientRegistration) -> str:
-        return display.mechanism(registration)
-
-    @admin.display(description=_("status"), ordering="status")
-    def state(self, registration: ClientRegistration) -> str:
-        """The status, and the rows whose place this one took, or that took its place."""
-        places = [
-            self._place(gettext("in place of %(number)d"), registration.replaces),
-            self._successor(registration),
-        ]
-        shown = [display.state(registration), *filter(None, places)]
-        return format_html_join(" ", "{}", ((part,) for part in shown))
-
-    def _successor(self, registration: ClientRegistration) -> str:
-        return self._place(gettext("replaced by %(number)d"), registration.replaced_by)
-
-    def _place(self, text: str, pk: int | None) -> str:
-        if pk is None:
-            return ""
-        url = self.url("change", quote(pk))
-        return format_html('<a href="{}">{}</a>', url, text % {"number": pk})
-
-    @admin.display(description=_("next step"))
-    def next_step(self, registration: ClientRegistration) -> str:
-        if not registration.is_only_a_record:
-            return display.next_step(registration)
-        text = gettext("This is only a record. Continue with the registration that took its place:")
-        return format_html("{} {}.", text, self._successor(registration))
-
-    @admin.display(description=_("remarks"))
-    def remarks(self, registration: ClientRegistration) -> str:
-        return "\n".join(clean(warning, 300) for warning in registration.warnings)
-
-    @admin.display(description=_("next attempt"))
-    def next_attempt(self, registration: ClientRegistration) -> str:
-        return display.next_attempt(registration)
-
-    @admin.display(description=_("last error"))
-    def error(self, registration: ClientRegistration) -> str:
-        return clean(registration.last_error, 500) or display.NOTHING
-
-    @admin.display(description=_("server's terms"))
-    def terms(self, registration: ClientRegistration) -> str:
-        lines = [f"{label}: {' '.join(uri)}" for label, uri in display.terms(registration.server)]
-        return "\n".join(lines) or display.NOTHING
-
-    @admin.display(description=_("requested and granted"))
-    def comparison(self, registration: ClientRegistration) -> str:
-        try:
-            members, more = display.comparison(registration)
-        except NotAllowedError as exc:
-            return str(exc)
-        context = {"members": members, "more": more}
-        return render_to_string(f"{_TEMPLATES}/comparison.html", context)
-
-    @admin.display(description=_("deviations in responses"))
-    def shown_deviations(self, registration: ClientRegistration) -> str:
-        lines = display.first_lines(registration.deviations, 300)
-        return "\n".join(lines) or display.NOTHING
-
-    @admin.display(description=_("client ID"))
-    def shown_client_id(self, registration: ClientRegistration) -> str:
-        return clean(registration.client_id, 500) or display.NOTHING
-
-    @admin.display(description=_("metadata document"))
-    def document(self, registration: ClientRegistration) -> str:
-        return display.document(registration)
-
-    @admin.display(description=_("client secret"))
-    def secret(self, registration: ClientRegistration) -> str:
-        return display.stored(registration.client_secret)
-
-    @admin.display(description=_("registration access token"))
-    def access_token(self, registration: ClientRegistration) -> str:
-        return display.stored(registration.registration_access_token)
-
-    @admin.display(description=_("issued"))
-    def issued(self, registration: ClientRegistration) -> str:
-        seconds = registration.client_id_issued_at
-        at = None if seconds is None else datetime.fromtimestamp(seconds, tz=timezone.utc)
-        return display_for_value(at, display.NOTHING)
-
-    @admin.display(description=_("client configuration endpoint"))
-    def endpoint(self, registration: ClientRegistration) -> str:
-        return clean(registration.registration_client_uri, 500) or display.NOTHING
 
 
 def add_actions(mixin: type[ClientRegistrationAdminMixin]) -> None:
