@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -13,17 +13,19 @@ from django.utils.translation import gettext_lazy as _
 
 from django_dcr import protocol, uris
 from django_dcr.conf import conf
-from django_dcr.exceptions import DCRError, NotAllowedError, UnsupportedError, errors_at
+from django_dcr.exceptions import (
+    DCRError,
+    InvalidResponseError,
+    NotAllowedError,
+    UnsupportedError,
+    errors_at,
+)
 from django_dcr.fields import DigestField, SecretField, SecretQuerySet, digest
 from django_dcr.mechanisms import AUTOMATIC
-from django_dcr.models.cacheddocument import (
-    CachedDocument,
-    may_use_http,
-    not_origins,
-    origin_of,
-)
+from django_dcr.models.cacheddocument import CachedDocument
 from django_dcr.models.failures import FORGOTTEN
 from django_dcr.models.leases import DatabaseNow
+from django_dcr.models.origins import check_origins, may_use_http, origin_of
 from django_dcr.text import clean
 
 # So many requests may follow each other at once: discovery, and a read before an update.
@@ -290,14 +292,25 @@ class AuthorizationServer(CachedDocument):
         """Whether the server announces PKCE with S256 (RFC 8414 section 2, RFC 7636)."""
         return "S256" in self.offered("code_challenge_methods_supported")
 
-    def check_pkce(self) -> None:
-        """Raise UnsupportedError unless the server announces PKCE with S256 (RFC 7636)."""
-        if not self.supports_pkce:
+    def check_suits(self, resources: Sequence[str], *, logs_in: bool) -> None:
+        """Check that the server may be used for ``resources``, the names of one, or for none.
+
+        Raises UnsupportedError where users log in and the server does not announce PKCE with
+        S256 (RFC 7636), and InvalidResponseError where it lists its resources, and this is none
+        of them (RFC 9728 section 4).
+        """
+        if logs_in and not self.supports_pkce:
             raise UnsupportedError(
                 "This server does not announce PKCE with S256 (code_challenge_methods_supported), "
                 "without which a login could be stolen. Ask its operator to turn it on and to "
                 f"publish that, then run: manage.py dcr_discover {clean(self.issuer)}",
-                issuer=self.issuer,
+            )
+        listed = self.offered("protected_resources")
+        if resources and listed and not {*resources} & {*listed}:
+            raise InvalidResponseError(
+                "The resource names this authorization server, which lists its resources "
+                "(protected_resources), and this is none of them, so it is not used. Report it to "
+                "the operators of both."
             )
 
     def audience(self) -> str:
@@ -400,14 +413,3 @@ def _check_discovery_url(url: str) -> None:
         raise ValidationError(
             {"discovery_url": _("Write the https URL of the server's metadata document.")}
         )
-
-
-def check_origins(origins: object) -> None:
-    wrong = not_origins(origins)
-    if wrong:
-        text = _(
-            '%(entry)s is not an origin. Write a list of origins, such as ["https://example.com"].'
-        )
-        shown = [clean(json.dumps(entry, ensure_ascii=False), 100) for entry in wrong]
-        errors = [ValidationError(text, params={"entry": entry}) for entry in shown]
-        raise ValidationError({"trusted_origins": errors})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from datetime import timedelta
 from typing import Any, ClassVar
 
@@ -10,7 +9,6 @@ from django.db import models
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from django_dcr import uris
 from django_dcr.conf import conf
 from django_dcr.exceptions import DCRError, errors_at
 from django_dcr.models.failures import FORGOTTEN, RememberingModel, fingerprint
@@ -34,6 +32,8 @@ class CachedDocument(RememberingModel):
     #: The column that says whose row it is: the member of the document that must say the same, and
     #: the attribute of errors about it, have that name as well.
     IDENTITY: ClassVar[str]
+    #: The places that the present call asked in vain before it found the document, with outcomes.
+    attempts: tuple[tuple[str, str], ...] = ()
 
     metadata: models.JSONField[dict[str, Any], dict[str, Any]] = models.JSONField(
         _("metadata"), default=dict, blank=True, editable=False
@@ -142,26 +142,3 @@ class CachedDocument(RememberingModel):
 
     def _save(self, *fields: str) -> None:
         self.save(update_fields=[*fields, "updated_at"] if self.pk else None)
-
-
-def may_use_http(url: str) -> bool:
-    """Whether the site allows a URL without TLS, by ``DCR_INTERNAL_ORIGINS``."""
-    try:
-        return conf.is_internal(uris.parse(url))
-    except ValueError:
-        return False
-
-
-def origin_of(url: object) -> str:
-    """The origin of a URL, "" for what is none."""
-    try:
-        return uris.origin(url) if isinstance(url, str) else ""
-    except ValueError:
-        return ""
-
-
-def not_origins(entries: object) -> Collection[object]:
-    """Return what in a list of trusted origins is none, or what is no list."""
-    if not isinstance(entries, list):
-        return [entries]
-    return [entry for entry in entries if not (origin_of(entry) == entry != "")]

@@ -11,12 +11,9 @@ from django.utils.translation import gettext_lazy as _
 from django_dcr import protocol
 from django_dcr.exceptions import ConflictError, NotAllowedError, UnsupportedError
 from django_dcr.fields import DigestField, digest
-from django_dcr.models.authorizationserver import (
-    AuthorizationServer,
-    check_issuer,
-    check_origins,
-)
-from django_dcr.models.cacheddocument import CachedDocument, may_use_http
+from django_dcr.models.authorizationserver import AuthorizationServer, check_issuer
+from django_dcr.models.cacheddocument import CachedDocument
+from django_dcr.models.origins import check_origins, may_use_http
 from django_dcr.text import clean
 
 #: To how many servers a resource leads the site by itself, one after the other.

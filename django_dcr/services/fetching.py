@@ -118,6 +118,7 @@ def _fetch(row: CachedDocument) -> DCRError | None:
             break
     if found is None:
         return _no_document(row, tried)
+    row.attempts = _attempts(tried)
     metadata, url, reply = found
     longest = conf.DCR_METADATA_TTL
     lifetime = protocol.freshness(reply.headers, longest)

@@ -24,6 +24,7 @@ from django_dcr.mechanisms import refusal
 from django_dcr.models import (
     AuthorizationServer,
     ClientRegistration,
+    ProtectedResource,
     Status,
     check_owner,
     live_registration,
@@ -61,36 +62,43 @@ def get_or_register(
 
 
 def usable(
-    issuer: str, owner: str, metadata: Mapping[str, Any] | None, *, require_pkce: bool = False
+    issuer: str,
+    owner: str,
+    metadata: Mapping[str, Any] | None,
+    resource: ProtectedResource | None = None,
 ) -> ClientRegistration:
-    """As ``get_or_register()``; with ``require_pkce`` at a server that announces S256 only.
+    """As ``get_or_register()``; for a ``resource`` at a server that suits it only.
 
-    Of others UnsupportedError is raised, and nothing is registered there. The server's own row
-    may require that, too.
+    At others nothing is registered: UnsupportedError is raised where the server announces no
+    PKCE, InvalidResponseError where it disowns the resource.
     """
     with errors_at(issuer, STEP):
         asked = None if metadata is None else protocol.as_stored(metadata)
-        registration = _usable(issuer, owner, asked, require_pkce)
-        _check_pkce(registration, require_pkce)
+        registration = _usable(issuer, owner, asked, resource)
+        _check_server(registration, resource)
     return registration
 
 
-def _check_pkce(registration: ClientRegistration, is_required: bool) -> None:
-    """Check that the server announces S256, where users log in there and that is required."""
+def _check_server(registration: ClientRegistration, resource: ProtectedResource | None) -> None:
+    """Check that the server suits the resource, and offers what its own row requires."""
     server = registration.server
-    if not (is_required or server.require_pkce) or server.supports_pkce:
+    if resource is None and not server.require_pkce:
         return
     members = registration.metadata or registration.requested
-    if "authorization_code" in members.get("grant_types", ["authorization_code"]):
-        discover(server).check_pkce()
+    logs_in = "authorization_code" in members.get("grant_types", ["authorization_code"])
+    resources = [] if resource is None else [resource.resource, resource.indicator]
+    try:
+        server.check_suits(resources, logs_in=logs_in)
+    except DCRError:  # by what it said a while ago
+        discover(server).check_suits(resources, logs_in=logs_in)
 
 
 def _usable(
-    issuer: str, owner: str, metadata: dict[str, Any] | None, require_pkce: bool
+    issuer: str, owner: str, metadata: dict[str, Any] | None, resource: ProtectedResource | None
 ) -> ClientRegistration:
     registration = live_registration(issuer, owner)
     if registration is None or registration.status in (Status.DRAFT, Status.REJECTED):
-        registration = _registered(registration, issuer, owner, metadata, require_pkce)
+        registration = _registered(registration, issuer, owner, metadata, resource)
     registration.server.check_allowed()
     registration.check_attached()
     if registration.status == Status.UNKNOWN and registration.server.retry_unknown:
@@ -186,7 +194,7 @@ def _registered(
     issuer: str,
     owner: str,
     metadata: dict[str, Any] | None,
-    require_pkce: bool,
+    resource: ProtectedResource | None,
 ) -> ClientRegistration:
     """Register the row, or find that another process is at work on it."""
     if not conf.DCR_AUTO_REGISTER:
@@ -200,7 +208,7 @@ def _registered(
     elif metadata is not None and registration.owner == owner:
         registration.request_metadata(metadata)
     with admitted(registration, STEP):
-        _check_pkce(registration, require_pkce)
+        _check_server(registration, resource)
         return _registered_by_one(registration)
 
 

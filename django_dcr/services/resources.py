@@ -80,4 +80,4 @@ def get_or_register_for(
     with resource.errors():
         chosen = resource.choose_issuer(issuer)
         resource.note_issuer(chosen)
-        return usable(chosen, owner, metadata, require_pkce=True)
+        return usable(chosen, owner, metadata, resource)
