@@ -187,9 +187,10 @@ class ProtectedResource(CachedDocument):
                 "and register with: manage.py dcr_register ISSUER"
             )
         if not allowed:
+            more = f" And {len(servers) - 1} more." if len(servers) > 1 else ""
             raise NotAllowedError(
-                f"This resource names no authorization server that this site allows: "
-                f"{_listed(servers)}. To allow one, add it to DCR_ALLOWED_ISSUERS or enable it."
+                "This resource names no authorization server that this site allows. "
+                f"{clean(next(iter(servers.values())), 350)}{more}"
             )
         raise ConflictError(
             f"This resource names {len(allowed)} authorization servers: {_listed(allowed)}. "
@@ -229,10 +230,11 @@ def _refusal(issuer: str, disabled: set[str]) -> str:
         check_issuer(issuer)
     except NotAllowedError as exc:
         return str(exc)
-    return "It is disabled in the admin." if issuer in disabled else ""
+    return f"The server {clean(issuer, 120)} is disabled." if issuer in disabled else ""
 
 
-def _listed(issuers: Any) -> str:
-    names = list(issuers)
-    shown = ", ".join(clean(name, 60) for name in names[:_MAX_SHOWN])
-    return f"{shown} and {len(names) - _MAX_SHOWN} more" if len(names) > _MAX_SHOWN else shown
+def _listed(issuers: list[str]) -> str:
+    # What stands before an @ may be a password.
+    shown = ", ".join(clean(name.rpartition("@")[2], 60) for name in issuers[:_MAX_SHOWN])
+    more = len(issuers) - _MAX_SHOWN
+    return f"{shown} and {more} more" if more > 0 else shown
