@@ -32,6 +32,7 @@ def test_an_authorization_response_of_the_issuer_is_accepted(
 
 
 def test_an_error_need_not_name_its_issuer() -> None:
+    """R-155: but none is used where it names another one."""
     protocol.check_response_issuer(None, PROMISE, issuer=ISSUER, is_error=True)
 
 

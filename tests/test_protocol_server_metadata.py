@@ -289,7 +289,7 @@ MALFORMED = {
 
 @pytest.mark.parametrize("url", MALFORMED.values(), ids=MALFORMED.keys())
 def test_a_malformed_endpoint_is_an_invalid_response(url):
-    """R-014 and faults 83 to 93: refused before any connection."""
+    """R-014, R-154 and faults 83 to 93: refused before any connection."""
     with pytest.raises(InvalidResponseError, match="an address"):
         registration_endpoint(url)
 

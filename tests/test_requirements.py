@@ -36,6 +36,19 @@ R-021  there, too, only 200 with a JSON object counts
 R-022  there, too, the issuer must be the one that was asked for
 R-023  there, too, an issuer is an https URL without query and fragment
 R-025  there, too, policy and terms are shown
+R-030  a resource's metadata is asked for with GET, at the well-known part before path and query
+R-031  there, too, only 200 with a JSON object counts, and members that are not known are kept
+R-032  a document of another resource than the one asked for is not used
+R-033  nor is one that a challenge led to, but for an alias that an operator accepts
+R-034  there, too, signed_metadata is not used unverified
+R-035  challenges are read whatever their schemes, several in one header or in several
+R-036  a fresh challenge has the metadata asked for again
+R-037  server and resource name each other, where both name any
+R-038  what scopes_supported lists is requested only where no challenge says what is needed
+R-039  a resource is asked over TLS, with its certificate checked
+R-040  no resource leads this site's requests to an internal address or another origin
+R-041  a resource's metadata is fresh as long as it says
+R-042  of several servers none is taken silently
 R-050  registering is one POST of one JSON object
 R-052  a flow with redirects needs redirect_uris
 R-053  which redirect URIs are allowed
@@ -103,9 +116,18 @@ R-139  whether the server supports PKCE is known
 R-140  the password grant is refused
 R-141  authentication by a key is preferred to a secret
 R-142  the server's metadata configures the client
+R-145  the metadata is where a challenge says, else at the path's place, else at the root's
+R-146  the places of a server's metadata are asked in the order of MCP
+R-147  metadata of another issuer is not used
+R-148  each server has its own registration, and a resource that moves gets a new one
 R-149  a client that exists comes before a document, and that before a registration
 R-150  the application_type is always stated
+R-151  a failed registration is told, and why
+R-152  no user is sent to a server that does not announce S256, where that is required
 R-153  no refresh token is counted on
+R-154  a server's addresses are https
+R-155  iss is compared as it is, and an error from elsewhere is not used
+R-156  the resource is in the authorization and in the token request
 R-157  a document is at an https URL, which is its client_id, and has a name and redirect_uris
 R-173  which URLs a document may have
 R-174  a document is served directly, and has no shared secret
@@ -123,6 +145,10 @@ R-183  an assertion is signed by an algorithm of the server's list, with a publi
 R-184  a key is published before it signs and after it has signed, and each has its own kid
 R-185  no private part of a key is published or sent
 R-186  client_secret_jwt is the same over the client secret
+R-187  the scope is the challenge's, else what the resource supports, else none
+R-188  a step-up requests the union, a few times at most
+R-189  the resource is named as it names itself, in refreshes too
+R-190  what is for one resource goes to no other
 R-191  a key set is an object that is answered at once
 R-192  a refused client that signs is told to look at its keys first
 B1     a token is lost because the answer lacks something else

@@ -180,7 +180,7 @@ def test_what_is_no_document_is_passed_over(answer: Any, mocked_responses: Stubs
 
 
 def test_three_places_are_asked_in_order(mocked_responses: Stubs) -> None:
-    """R-002, R-017, R-020."""
+    """R-002, R-017, R-020, R-146."""
     mocked_responses.get(WELL_KNOWN, status=404)
     mocked_responses.get(WELL_KNOWN_OPENID, status=404)
     mocked_responses.get(APPENDED_OPENID, json=server_metadata())
@@ -241,7 +241,7 @@ def test_a_document_in_hand_outlives_trouble_with_the_next(
     ids=ascii,
 )  # fmt: skip
 def test_another_issuers_document_ends_discovery(issuer: Any, mocked_responses: Stubs) -> None:
-    """R-005, R-006, faults 71 to 79: nothing in it is used and no other place is asked."""
+    """R-005, R-006, R-147, faults 71 to 79: nothing in it is used and no other place is asked."""
     document = {"registration_endpoint": ENDPOINT, "issuer": issuer}
     mocked_responses.get(WELL_KNOWN, json=document)
     server = unknown()

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import parse_qsl
 
 from authlib.common.urls import add_params_to_qs
 from authlib.integrations import django_client
@@ -49,10 +50,16 @@ _MEMBERS = (
 
 
 class RegisteredApp(django_client.DjangoOAuth2App):
-    """Authlib's client for one registration, to be used within one request."""
+    """Authlib's client for one registration, to be used within one request.
 
-    def __init__(self, framework: Any, registration: ClientRegistration) -> None:
+    ``resource`` (RFC 8707) is sent in authorization, token and refresh requests.
+    """
+
+    def __init__(
+        self, framework: Any, registration: ClientRegistration, resource: str | None = None
+    ) -> None:
         self.registration = registration
+        self.resource = resource
         metadata = registration.server.metadata
         super().__init__(
             framework,
@@ -71,6 +78,7 @@ class RegisteredApp(django_client.DjangoOAuth2App):
         """Make the session for one exchange with the server."""
         session = OAuth2Session(**options)
         session.register_client_auth_method(("registered", self._authenticate))
+        session.register_compliance_hook("refresh_token_request", self._name_resource)
         return services.login_session(session, self.registration)
 
     @sensitive_variables()
@@ -83,6 +91,14 @@ class RegisteredApp(django_client.DjangoOAuth2App):
         form = add_params_to_qs(body or "", list(parameters.items()))
         return uri, headers, SensitiveBytes(form.encode())
 
+    def _name_resource(
+        self, url: str, headers: dict[str, str], body: str
+    ) -> tuple[str, dict[str, str], str]:
+        """Add the resource to a refresh request, unless it names one (RFC 8707 section 2.2)."""
+        if self.resource and "resource" not in dict(parse_qsl(body)):
+            body = add_params_to_qs(body, [("resource", self.resource)])
+        return url, headers, body
+
     def create_authorization_url(
         self, redirect_uri: str | None = None, **parameters: Any
     ) -> dict[str, Any]:
@@ -91,6 +107,8 @@ class RegisteredApp(django_client.DjangoOAuth2App):
         As Authlib's own, after a check that the login can succeed (``check_login_request``, whose
         errors this raises). ``resource`` (RFC 8707) is sent to the token endpoint, too.
         """
+        if self.resource:
+            parameters.setdefault("resource", self.resource)
         services.check_login_request(self.registration, redirect_uri)
         scope = str(parameters.get("scope") or self.client_kwargs["scope"] or "")
         if "openid" in scope.split():
@@ -119,6 +137,7 @@ class RegisteredApp(django_client.DjangoOAuth2App):
         attempt = data["login"]
         if "resource" in data:
             options = {"resource": data["resource"], **options}
+            self.resource = options["resource"]
         try:
             # A response with a code is not an error, whatever else is in it.
             is_error = not answer.get("code")
@@ -143,18 +162,23 @@ class OAuth(django_client.OAuth):
     """Authlib's registry, whose clients come from the database each time."""
 
     def create_client(
-        self, issuer: str, owner: str = "", *, metadata: Mapping[str, Any] | None = None
+        self,
+        issuer: str,
+        owner: str = "",
+        *,
+        metadata: Mapping[str, Any] | None = None,
+        resource: str | None = None,
     ) -> Any:
         """Return the client of ``owner`` at ``issuer``, for one request.
 
         It is registered where there is none, and asks for ``metadata`` where that is given (see
-        ``services.for_login``, whose errors this raises). What ``register()`` has named is
-        Authlib's own, as before.
+        ``services.for_login``, whose errors this raises). Its tokens are for ``resource``, where
+        that is given. What ``register()`` has named is Authlib's own, as before.
         """
         if issuer in self._registry:
             return super().create_client(issuer)
         registration = services.for_login(issuer, owner, metadata=metadata)
-        return RegisteredApp(self._framework(), registration)
+        return RegisteredApp(self._framework(), registration, resource)
 
     def answered_client(self, request: HttpRequest) -> RegisteredApp:
         """Return the client whose login the authorization response in ``request`` answers.

@@ -36,11 +36,15 @@ class OAuth2Session(requests_oauthlib.OAuth2Session):
     """requests-oauthlib's session with one registration, to be used within one request.
 
     ``options`` are that library's own, such as ``redirect_uri``, ``scope`` (by default what the
-    server registered) and ``token``.
+    server registered) and ``token``. ``resource`` (RFC 8707) is sent in authorization, token and
+    refresh requests.
     """
 
-    def __init__(self, registration: ClientRegistration, **options: Any) -> None:
+    def __init__(
+        self, registration: ClientRegistration, *, resource: str | None = None, **options: Any
+    ) -> None:
         self.registration = registration
+        self.resource = resource
         client = WebApplicationClient(registration.client_id)
         options = {"scope": services.login_scope(registration) or None, **options}
         super().__init__(client=client, **options)
@@ -64,6 +68,7 @@ class OAuth2Session(requests_oauthlib.OAuth2Session):
             challenge = self._client.create_code_challenge(verifier, method)
             parameters |= {"code_challenge": challenge, "code_challenge_method": method}
             login["code_verifier"] = verifier
+        parameters = {**self._named_resource(), **parameters}
         if "resource" in parameters:
             login["resource"] = parameters["resource"]
         endpoint = self.registration.server.metadata["authorization_endpoint"]
@@ -94,19 +99,25 @@ class OAuth2Session(requests_oauthlib.OAuth2Session):
         if is_error:
             raise MissingCodeError
         self.redirect_uri, self.scope = login["redirect_uri"], login["scope"]
-        kept = {name: login[name] for name in ("code_verifier", "resource") if name in login}
+        self.resource = login.get("resource")
+        kept = {"code_verifier": login["code_verifier"]} if "code_verifier" in login else {}
         endpoint = self.registration.server.metadata["token_endpoint"]
         return self.fetch_token(endpoint, code=answer["code"], **kept)
+
+    def _named_resource(self) -> dict[str, str]:
+        return {"resource": self.resource} if self.resource else {}
 
     @hides_variables
     def fetch_token(self, token_url: str, **options: Any) -> Any:
         """Fetch a token with the registered client authentication (RFC 6749 section 2.3.1)."""
-        return super().fetch_token(token_url, **{**options, "auth": self._authenticate})
+        options = {**self._named_resource(), **options, "auth": self._authenticate}
+        return super().fetch_token(token_url, **options)
 
     @hides_variables
     def refresh_token(self, token_url: str, **options: Any) -> Any:
         """Refresh the token with the registered client authentication."""
-        return super().refresh_token(token_url, **{**options, "auth": self._authenticate})
+        options = {**self._named_resource(), **options, "auth": self._authenticate}
+        return super().refresh_token(token_url, **options)
 
     @sensitive_variables()
     def _authenticate(self, request: Any) -> Any:

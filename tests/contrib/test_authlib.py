@@ -19,6 +19,8 @@ from tests.factories import CALLBACK, WISHES
 if TYPE_CHECKING:
     from pytest_django import Settings
 
+RESOURCE = "https://mcp.example/mcp"
+
 pytestmark = [pytest.mark.network, pytest.mark.django_db]
 
 
@@ -66,6 +68,34 @@ def test_an_answer_that_is_posted_is_read_from_the_form(login_server: LoginServe
     assert post.session == {}  # used up
     with pytest.raises(MismatchingStateError):
         oauth.answered_client(post)
+
+
+def test_a_clients_resource_is_sent_in_all_three_requests(login_server: LoginServer) -> None:
+    """R-156, R-189."""
+    request = RequestFactory().get("/login")
+    request.session = {}  # type: ignore[assignment]
+    oauth = OAuth()
+    client = oauth.create_client(login_server.issuer, resource=RESOURCE)
+    url = client.authorize_redirect(request, CALLBACK).url
+    assert Visitor.parameters(url)["resource"] == RESOURCE
+    back = RequestFactory().get("/callback", Visitor.parameters(login_server.log_in(url)))
+    back.session = request.session
+    client = oauth.answered_client(back)
+    token = client.authorize_access_token(back)
+    with client._get_oauth_client() as session:
+        for resource in ({}, {"resource": f"{RESOURCE}/other"}):
+            session.refresh_token(
+                f"{login_server.issuer}/token", refresh_token=token["refresh_token"], **resource
+            )
+    named = [form["resource"] for form in login_server.forms]
+    assert named == [RESOURCE, RESOURCE, f"{RESOURCE}/other"]
+
+
+def test_without_a_resource_a_refresh_names_none(login_server: LoginServer) -> None:
+    client = OAuth().create_client(login_server.issuer)
+    with client._get_oauth_client() as session:
+        session.refresh_token(f"{login_server.issuer}/token", refresh_token="again")
+    assert "resource" not in login_server.forms[0]
 
 
 def test_a_token_without_an_id_token_names_no_user(login_server: LoginServer) -> None:

@@ -247,7 +247,7 @@ def test_without_a_wish_a_login_asks_for_what_was_granted(site: Site) -> None:
 
 
 def test_a_resource_is_sent_to_both_endpoints(site: Site, settings: Settings) -> None:
-    """RFC 8707 section 2."""
+    """R-156, R-189: RFC 8707 section 2."""
     site.register(scope="openid")
     settings.OIDC_AUTH_REQUEST_EXTRA_PARAMS = {"resource": RESOURCE}
     settings.SOCIALACCOUNT_PROVIDERS = {"dcr": {"AUTH_PARAMS": {"resource": RESOURCE}}}

@@ -16,6 +16,8 @@ from tests.contrib.conftest import Visitor
 from tests.contrib.login_server import LoginServer
 from tests.factories import CALLBACK
 
+RESOURCE = "https://mcp.example/mcp"
+
 pytestmark = [pytest.mark.network, pytest.mark.django_db]
 
 
@@ -72,6 +74,19 @@ def test_a_token_is_refreshed_with_the_registered_method(login_server: LoginServ
     session = OAuth2Session(registration, token=token)
     fresh = session.refresh_token(f"{login_server.issuer}/token")
     assert fresh["access_token"] in login_server.tokens
+
+
+def test_a_sessions_resource_is_sent_in_all_three_requests(login_server: LoginServer) -> None:
+    """R-156, R-189."""
+    begun, url = begin(login_server, resource=RESOURCE)
+    assert Visitor.parameters(url)["resource"] == RESOURCE
+    request = answered(begun, **Visitor.parameters(login_server.log_in(url)))
+    session = answered_session(request)
+    session.authorize_access_token(request)
+    session.refresh_token(f"{login_server.issuer}/token")
+    session.refresh_token(f"{login_server.issuer}/token", resource=f"{RESOURCE}/other")
+    named = [form["resource"] for form in login_server.forms]
+    assert named == [RESOURCE, RESOURCE, f"{RESOURCE}/other"]
 
 
 def test_a_server_that_refuses_pkce_is_not_asked_for_it(login_server: LoginServer) -> None:
