@@ -26,17 +26,17 @@ PROMISE = {"authorization_response_iss_parameter_supported": True}
 def test_an_authorization_response_of_the_issuer_is_accepted(
     iss: str | None, metadata: dict[str, Any]
 ) -> None:
-    """RFC 9207 section 2.4."""
+    """R-155: RFC 9207 section 2.4."""
     protocol.check_response_issuer(iss, metadata, issuer=ISSUER, is_error=False)
     protocol.check_response_issuer(iss, metadata, issuer=ISSUER, is_error=True)
 
 
 def test_an_error_need_not_name_its_issuer() -> None:
-    """R-155: but none is used where it names another one."""
     protocol.check_response_issuer(None, PROMISE, issuer=ISSUER, is_error=True)
 
 
 def test_an_error_of_anyone_else_is_refused() -> None:
+    """R-155."""
     with pytest.raises(InvalidResponseError, match="names another issuer"):
         protocol.check_response_issuer("https://evil.example", {}, issuer=ISSUER, is_error=True)
 
