@@ -80,24 +80,6 @@ def test_without_pkce_a_client_without_a_secret_logs_nobody_in() -> None:
         protocol.code_challenge_method(metadata, "none")
 
 
-@pytest.mark.parametrize(
-    ("status", "body", "expected"),
-    [
-        pytest.param(401, b'{"error": "invalid_client"}', True, id="401"),
-        pytest.param(400, b'{"error": "invalid_client"}', True, id="400"),
-        pytest.param(400, b'{"error": "invalid_grant"}', False, id="another error"),
-        pytest.param(200, b'{"error": "invalid_client"}', False, id="success"),
-        pytest.param(401, b"invalid_client", False, id="not JSON"),
-        pytest.param(401, b'["invalid_client"]', False, id="no object"),
-    ],
-)
-def test_a_refused_client_is_told_from_other_answers(
-    status: int, body: bytes, expected: bool
-) -> None:
-    """RFC 6749 section 5.2."""
-    assert protocol.is_invalid_client(status, body) is expected
-
-
 def claims(**changes: Any) -> dict[str, Any]:
     """Of an ID token; a claim of value ``...`` is left out, "exp_in" counts from now."""
     now = time.time()

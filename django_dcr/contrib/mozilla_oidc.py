@@ -195,8 +195,9 @@ class AuthenticationBackend(_Registered, OIDCAuthenticationBackend):
             body=SensitiveBytes(urlencode({**grant, **credentials}, doseq=True).encode()),
             headers={"Content-Type": "application/x-www-form-urlencoded", **headers},
         )
-        if protocol.is_invalid_client(reply.status, reply.body):
-            services.client_refused(self.registration)
+        refused = protocol.client_refusal(reply)
+        if refused:
+            services.client_refused(self.registration, error=refused)
         basic = headers.get("Authorization", "").removeprefix("Basic ")
         client_secret = self.registration.client_secret
         return self._document(

@@ -22,7 +22,6 @@ from django_dcr.protocol.authorization import (
     check_response_issuer,
     check_signed_claims,
     code_challenge_method,
-    is_invalid_client,
     requested_scope,
 )
 from django_dcr.protocol.challenges import Challenge, parse_challenge
@@ -36,6 +35,7 @@ from django_dcr.protocol.client_documents import (
     document_url_fault,
     document_warnings,
 )
+from django_dcr.protocol.client_refusals import accepts_client, client_refusal, knows_client
 from django_dcr.protocol.errors import Reply, check_status
 from django_dcr.protocol.json import encode, parse_object, storable
 from django_dcr.protocol.keys import HASHES, KEY_TYPES, has_key, key_set, mac
@@ -108,6 +108,7 @@ __all__ = [
     "NewKey",
     "OwnKeys",
     "Reply",
+    "accepts_client",
     "age_warnings",
     "as_stored",
     "brings_keys",
@@ -132,6 +133,7 @@ __all__ = [
     "client_information",
     "client_metadata",
     "client_metadata_faults",
+    "client_refusal",
     "code_challenge_method",
     "differences",
     "document_body",
@@ -145,8 +147,8 @@ __all__ = [
     "foreign_origins",
     "freshness",
     "has_key",
-    "is_invalid_client",
     "key_set",
+    "knows_client",
     "mac",
     "make_key",
     "may_be_alias",

@@ -9,7 +9,6 @@ from typing import Any
 
 from django_dcr import uris
 from django_dcr.exceptions import InvalidResponseError, NotAllowedError, UnsupportedError
-from django_dcr.protocol.json import parse_object
 from django_dcr.text import clean
 
 _REQUIRED_REQUESTS = {
@@ -112,16 +111,6 @@ def requested_scope(requested: str, granted: str) -> str:
         return requested or granted
     allowed = set(granted.split())
     return " ".join(word for word in requested.split() if word in allowed)
-
-
-def is_invalid_client(status: int, body: bytes) -> bool:
-    """Whether a token endpoint's answer is the error ``invalid_client`` (RFC 6749 section 5.2)."""
-    if status not in (400, 401):
-        return False
-    try:
-        return parse_object(body).get("error") == "invalid_client"
-    except InvalidResponseError:
-        return False
 
 
 def check_id_token(claims: Mapping[str, Any], *, issuer: str, client_id: str) -> None:

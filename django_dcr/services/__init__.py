@@ -28,6 +28,7 @@ from django_dcr.services.login import (
     login_session,
     resume_login,
 )
+from django_dcr.services.probing import probe
 from django_dcr.services.provision import get_or_register
 from django_dcr.services.reconciliation import reconcile, retry
 from django_dcr.services.registration import register
@@ -54,6 +55,7 @@ __all__ = [
     "login_scope",
     "login_session",
     "parse_challenge",
+    "probe",
     "read",
     "reconcile",
     "register",

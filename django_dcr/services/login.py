@@ -35,6 +35,7 @@ from django_dcr.services.configuration import fetch
 from django_dcr.services.discovery import discover
 from django_dcr.services.operation import operation
 from django_dcr.services.provision import get_or_register
+from django_dcr.text import clean
 from django_dcr.transport.adapter import AnySession
 
 logger = logging.getLogger("django_dcr")
@@ -232,16 +233,17 @@ def check_signed_claims(registration: ClientRegistration, claims: Mapping[str, A
         )
 
 
-def client_refused(registration: ClientRegistration) -> None:
-    """Find out why a token endpoint answered ``invalid_client``, and leave it on the row.
+def client_refused(registration: ClientRegistration, *, error: str = "invalid_client") -> None:
+    """Find out why a token endpoint refused the client, and leave it on the row.
 
+    ``error`` is the code that it answered, which ``protocol.client_refusal`` finds.
     The client is read at the server (RFC 7592 section 2.1): a forgotten one makes the row
     "gone", a new secret in the answer is stored, and where neither explains the refusal
     ``last_error`` and the history tell the operator of it. The login has failed already, so
     this raises nothing: what keeps it from asking, such as a transaction, is logged.
     """
     try:
-        _find_out(registration)
+        _find_out(registration, error)
     except (DCRError, DatabaseError) as exc:
         logger.warning(
             "A login failed: the token endpoint of %s refused registration %s. %s",
@@ -255,33 +257,38 @@ def login_session(session: AnySession, registration: ClientRegistration) -> AnyS
     """Let a library's session of ``requests`` speak to this registration's server; return it.
 
     It goes through ``transport.harden_session``, and ``client_refused`` hears of every
-    ``invalid_client``.
+    ``invalid_client``, and of what token endpoints answer in its place.
     """
 
     def notice(response: Any, *_args: Any, **_options: Any) -> None:
-        if protocol.is_invalid_client(response.status_code, response.content):
-            client_refused(registration)
+        reply = transport.Reply(response.status_code, response.headers, response.content)
+        refused = protocol.client_refusal(reply)
+        # Elsewhere a 404, say, is no word about the client.
+        at_token_endpoint = response.url == registration.server.metadata.get("token_endpoint")
+        if refused == "invalid_client" or (refused and at_token_endpoint):
+            client_refused(registration, error=refused)
 
     session.hooks["response"].append(notice)
     return transport.harden_session(session, registration.server.issuer)
 
 
-def _find_out(registration: ClientRegistration) -> None:
+def _find_out(registration: ClientRegistration, error: str) -> None:
     used = _credentials(registration)
     with operation(registration, "read") as work, work.lease(Status.ACTIVE, task=STEP):
         if _credentials(registration) != used or _was_told(registration):
             return
         registration.note_refusal()
         if refusal(registration, "read"):
-            raise _refusal(registration)
+            raise _refusal(registration, error)
         try:
             fetch(work)
         except RegistrationGoneError:
             raise
         except DCRError as exc:
-            raise _refusal(registration, f" The server could not be asked about it: {exc}") from exc
+            more = f" The server could not be asked about it: {exc}"
+            raise _refusal(registration, error, more) from exc
         if _credentials(registration) == used:
-            raise _refusal(registration)
+            raise _refusal(registration, error)
     registration.note(STEP)
 
 
@@ -296,7 +303,8 @@ def _was_told(registration: ClientRegistration) -> bool:
     return at is not None and timedelta() <= timezone.now() - at < _ASK_AGAIN
 
 
-def _refusal(registration: ClientRegistration, more: str = "") -> RequestRejectedError:
+def refused_advice(registration: ClientRegistration) -> str:
+    """Return what to do about a client whose credentials a server refuses."""
     issuer, advice = registration.server.issuer, MECHANISMS[registration.mechanism].when_refused
     if registration.signs:
         advice = (
@@ -304,10 +312,14 @@ def _refusal(registration: ClientRegistration, more: str = "") -> RequestRejecte
             "(manage.py dcr_update {pk}), that this machine's clock is right, and "
             "assertion_audience and assertion_typ of the server in the admin."
         )
+    return advice.format(pk=registration.pk, issuer=issuer)
+
+
+def _refusal(registration: ClientRegistration, error: str, more: str = "") -> RequestRejectedError:
     return RequestRejectedError(
-        "The token endpoint refused this client's credentials (invalid_client), so nobody can "
-        f"log in. {advice.format(pk=registration.pk, issuer=issuer)}{more}",
-        issuer=issuer,
+        f"The token endpoint refused this client's credentials ({clean(error, 60)}), so nobody can "
+        f"log in. {refused_advice(registration)}{more}",
+        issuer=registration.server.issuer,
         step=STEP,
-        error="invalid_client",
+        error=clean(error, 60),
     )

@@ -47,6 +47,8 @@ class LoginServer(AuthorizationServer):
         #: The form of each request at the token endpoint.
         self.forms: list[dict[str, str]] = []
         self.tokens: set[str] = set()
+        #: Its answer to a client that it does not accept.
+        self.refusal: tuple[int, dict[str, Any]] = (401, {"error": "invalid_client"})
         #: Whether it hangs up on who asks for a token.
         self.hangs_up = False
         self.is_slow = False
@@ -90,7 +92,7 @@ class LoginServer(AuthorizationServer):
         self.forms.append(form)
         client = self.authenticated(form, authorization)
         if client is None:
-            return 401, {"error": "invalid_client"}
+            return self.refusal
         if form["grant_type"] == "authorization_code":
             request = self.codes.pop(form["code"])
             verifier = hashlib.sha256(form["code_verifier"].encode()).digest()

@@ -13,6 +13,7 @@ import requests
 from authlib.common.errors import AuthlibBaseError
 from django.db import transaction
 from oauthlib.oauth2 import OAuth2Error
+from requests import HTTPError
 
 from django_dcr import services
 from django_dcr.exceptions import ConflictError, InvalidResponseError, NotAllowedError
@@ -230,6 +231,28 @@ def test_a_refused_client_that_the_server_forgot_is_gone(
         visitor.end(answer)
     assert ClientRegistration.objects.get().status == "gone"
     assert ("gone", registration, "gone") in heard
+
+
+@pytest.mark.parametrize(
+    ("status", "document"),
+    [
+        (400, {"error": "unauthorized_client"}),
+        (400, {"error": "invalid_request", "error_description": "unknown client"}),
+        (404, {"error": "not_found"}),
+        (422, {"message": "The client c1 does not exist."}),
+    ],
+    ids=["unauthorized_client", "invalid_request", "404", "422"],
+)
+def test_a_forgotten_client_is_noticed_whatever_the_token_endpoint_calls_it(
+    login_server: LoginServer, visitor: Visitor, status: int, document: dict[str, str]
+) -> None:
+    """Some servers do not say invalid_client."""
+    answer = login_server.log_in(visitor.begin(login_server.issuer))
+    login_server.clients.clear()
+    login_server.refusal = status, document
+    with pytest.raises((*REFUSED, HTTPError)):
+        visitor.end(answer)
+    assert ClientRegistration.objects.get().status == "gone"
 
 
 def test_a_refused_secret_is_told_to_the_operator(
