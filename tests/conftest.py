@@ -11,6 +11,7 @@ import pytest
 import responses
 from django.contrib.contenttypes.models import ContentType
 from django.core.management import call_command
+from django.core.wsgi import get_wsgi_application
 from django.db import connections
 from django.dispatch import Signal
 from hypothesis import settings as hypothesis
@@ -18,6 +19,7 @@ from xdist.scheduler import LoadScopeScheduling
 
 from django_dcr import signals
 from django_dcr.models import ClientRegistration
+from example_project.https_site import HttpsSite, serve
 from tests.authorization_server import AuthorizationServer
 
 if TYPE_CHECKING:
@@ -112,6 +114,13 @@ def authorization_server(settings: Any) -> Iterator[AuthorizationServer]:
     with AuthorizationServer() as server:
         settings.DCR_INTERNAL_ORIGINS = [server.issuer]
         yield server
+
+
+@pytest.fixture(scope="session")
+def https_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HttpsSite]:
+    """This site, as servers reach it that fetch its documents and keys."""
+    with serve(get_wsgi_application(), tmp_path_factory.mktemp("https")) as site:
+        yield site
 
 
 @contextmanager

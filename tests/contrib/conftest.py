@@ -8,6 +8,7 @@ import pytest
 from django.http import HttpResponse
 from django.test import Client
 
+from example_project.https_site import HttpsSite
 from tests.contrib.live_server import serve_openid
 from tests.contrib.login_server import LoginServer
 from tests.contrib.openid_server import OpenIDServer
@@ -80,7 +81,9 @@ def another_server() -> Iterator[OpenIDServer]:
 
 
 @pytest.fixture(scope="session")
-def real_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def real_server(
+    tmp_path_factory: pytest.TempPathFactory, https_site: HttpsSite
+) -> Iterator[Server]:
     """django-oauth-toolkit, in a process of its own."""
-    with serve_openid(tmp_path_factory.mktemp("server")) as server:
+    with serve_openid(tmp_path_factory.mktemp("server"), https_site.certificate) as server:
         yield server

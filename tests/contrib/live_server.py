@@ -11,7 +11,7 @@ import requests
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from tests.contrib.openid_server import signing_key
-from tests.live.server import Server, make_tables, require, serve
+from tests.live.server import DOCUMENTS, Server, make_tables, require, serve
 
 TOKEN = "token-of-a-user"
 #: By the method that is asked for, the one that is granted: it tells one secret from none only.
@@ -23,11 +23,15 @@ GRANTED = {
 
 
 @contextmanager
-def serve_openid(folder: Path) -> Iterator[Server]:
-    """Serve what anyone may register at, from a database in ``folder``."""
+def serve_openid(folder: Path, certificate: Path) -> Iterator[Server]:
+    """Serve what anyone may register at, from a database in ``folder``.
+
+    It takes metadata documents, too, of whoever has the ``certificate``.
+    """
     require()
     pem = signing_key().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     options = {
+        **DOCUMENTS,
         "OIDC_ENABLED": True,
         "OIDC_RSA_PRIVATE_KEY": pem.decode(),
         "COMPLIANT_BCP_RFC9700_AUTHZ_RESPONSE_ISS": True,
@@ -36,20 +40,24 @@ def serve_openid(folder: Path) -> Iterator[Server]:
     }
     file = folder / "server.sqlite3"
     make_tables(file)
-    with serve(file, permission="AllowAllDCRPermission", options=options) as server:
+    permission = "AllowAllDCRPermission"
+    with serve(file, permission=permission, options=options, certificate=certificate) as server:
         server.admit(TOKEN)
         yield server
 
 
 def consent(server: Server, url: str) -> str:
-    """Send the consent form, whose page this site has no template for; return where that leads."""
+    """Ask for the consent form, and send it; return where that leads."""
+    # It has no template for the page, but fetches the document of a client that has one.
+    user = {"Authorization": f"Bearer {TOKEN}"}
+    requests.get(url, headers=user, timeout=600)
     # The server gives a client that has registered itself no key for its ID tokens.
     server.sql("UPDATE oauth2_provider_application SET algorithm = 'RS256'")
     place = urlsplit(url)
     answer = requests.post(
         place._replace(query="").geturl(),
         data={**dict(parse_qsl(place.query)), "allow": "Authorize"},
-        headers={"Authorization": f"Bearer {TOKEN}"},
+        headers=user,
         allow_redirects=False,
         timeout=600,
     )

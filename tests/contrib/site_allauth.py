@@ -13,4 +13,5 @@ def profile(request: HttpRequest) -> JsonResponse:
 urlpatterns = [
     path("accounts/profile/", profile),
     path("accounts/", include("allauth.urls")),
+    path("oauth/", include("django_dcr.urls")),
 ]

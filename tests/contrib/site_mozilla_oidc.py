@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from django.http import HttpRequest, JsonResponse
-from django.urls import path
+from django.urls import include, path
 
 from django_dcr.contrib.mozilla_oidc import AuthenticationCallbackView, AuthenticationRequestView
 
@@ -26,4 +26,5 @@ urlpatterns = [
     path(
         "oidc/callback/", AuthenticationCallbackView.as_view(), name="oidc_authentication_callback"
     ),
+    path("oauth/", include("django_dcr.urls")),
 ]

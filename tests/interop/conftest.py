@@ -6,9 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from django.core.wsgi import get_wsgi_application
 
-from example_project.https_site import HttpsSite, serve
+from example_project.https_site import HttpsSite
 
 pytest.register_assert_rewrite("tests.interop.life", "tests.interop.server")
 
@@ -19,13 +18,6 @@ from tests.interop.report import Table  # noqa: E402
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--write-table", type=Path, help="the document whose table is written again")
-
-
-@pytest.fixture(scope="session")
-def https_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HttpsSite]:
-    """This site, as servers reach it that fetch its documents and keys."""
-    with serve(get_wsgi_application(), tmp_path_factory.mktemp("https")) as site:
-        yield site
 
 
 @pytest.fixture(scope="session")
