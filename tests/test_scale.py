@@ -158,7 +158,7 @@ def test_a_large_site_is_searched_for_whole_owners_and_client_ids_and_parts_of_s
 
 def _found(term: str) -> list[int]:
     rows = ClientRegistration.objects.order_by("pk")
-    model_admin = admin.site._registry[ClientRegistration]
+    model_admin = admin.site.get_model_admin(ClientRegistration)
     found, _duplicates = model_admin.get_search_results(RequestFactory().get("/"), rows, term)
     return list(found.values_list("pk", flat=True))
 

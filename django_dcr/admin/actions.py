@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from django.contrib import admin, messages
 from django.contrib.admin import helpers
+from django.contrib.admin.exceptions import NotRegistered
 from django.contrib.admin.utils import quote
 from django.contrib.admin.widgets import AdminTextareaWidget, AdminTextInputWidget
 from django.contrib.auth import get_permission_codename
@@ -350,6 +351,13 @@ class ServiceAdminMixin(_ModelAdmin):
 
     def to_page(self, row: models.Model) -> HttpResponseRedirect:
         return HttpResponseRedirect(self.url("change", quote(row.pk)))
+
+    def other_admin(self, model: type[models.Model]) -> Any:
+        """Return the site's admin of another model, or None where the site has none."""
+        try:
+            return self.admin_site.get_model_admin(model)
+        except NotRegistered:
+            return None
 
     def url(self, view: str, *args: Any) -> str:
         """Return the path of one of this admin's views."""

@@ -108,7 +108,7 @@ class ClientKeyAdminMixin(ServiceAdminMixin):
     @admin.display(description=_("clients that sign with it"))
     def clients(self, key: ClientKey) -> str:
         rows = _signing_with(key)
-        if ClientRegistration not in self.admin_site._registry:
+        if self.other_admin(ClientRegistration) is None:
             return "\n".join(clean(row, 200) for row in rows) or display.NOTHING
         name = "admin:django_dcr_clientregistration_change"
         links = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import partial
 from typing import Any
 
@@ -25,6 +26,25 @@ from django_dcr.models import AuthorizationServer, ClientRegistration
 from django_dcr.text import clean
 
 _discover_again = partial(services.discover, refresh=True)
+_CLIENTS = ["client_metadata", "trusted_origins", "mechanisms", "shared"]
+# What few servers need, folded away until it is in use.
+_RARE = {
+    _("Discovery"): ["discovery_url", "metadata_by_hand"],
+    _("Client keys"): ["assertion_audience", "assertion_typ", "sends_jwks"],
+    _("Compatibility"): [
+        "send_client_secret",
+        "rejects_with_503",
+        "retry_unknown",
+        "requests_per_minute",
+        "require_pkce",
+    ],
+}
+
+
+def _is_customized(server: AuthorizationServer, columns: Iterable[str]) -> bool:
+    """Whether one of the columns has another value than a new row's."""
+    new = AuthorizationServer()
+    return any(getattr(server, name) != getattr(new, name) for name in columns)
 
 
 class AuthorizationServerAdminMixin(ServiceAdminMixin):
@@ -53,25 +73,26 @@ class AuthorizationServerAdminMixin(ServiceAdminMixin):
         return super().changeform_view(request, *args, **kwargs)
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
-        edited = ["issuer", "name", "enabled", "client_metadata", "trusted_origins"]
-        edited += ["send_client_secret", "rejects_with_503", "retry_unknown", "requests_per_minute"]
-        edited += ["require_pkce"]
-        edited += ["mechanisms", "shared", "discovery_url", "metadata_by_hand"]
-        if obj is None or self.has_change_permission(request, obj):
-            edited += ["entered_metadata"]
-        edited += ["assertion_audience", "assertion_typ", "sends_jwks", "initial_access_token"]
+        may_change = obj is None or self.has_change_permission(request, obj)
+        token = ["initial_access_token" if may_change else "token"]
+        if may_change and obj is not None and obj.initial_access_token:
+            token.append("remove_initial_access_token")
+        sets = [
+            (None, {"fields": ["issuer", "name", "enabled", *token]}),
+            (_("Clients"), {"fields": _CLIENTS}),
+        ]
+        for title, columns in _RARE.items():
+            own = ["entered_metadata"] if "metadata_by_hand" in columns and may_change else []
+            classes = [] if obj is not None and _is_customized(obj, columns) else ["collapse"]
+            sets.append((title, {"fields": [*columns, *own], "classes": classes}))
         if obj is None:
-            return [(None, {"fields": edited})]
-        if not self.has_change_permission(request, obj):
-            edited[-1] = "token"
-        elif obj.initial_access_token:
-            edited.append("remove_initial_access_token")
+            return sets
         document = ["registration", "offer"]
         document += ["metadata_url", "fetched_at", "freshness"] if obj.metadata else []
         document = ["next_attempt", *document] if obj.rests_until else document
         document = ["error", *document] if obj.last_error else document
         return [
-            (None, {"fields": edited}),
+            *sets,
             (_("What the server offers"), {"fields": document}),
             (_("This row"), {"fields": ["created_at", "updated_at"]}),
         ]
@@ -126,7 +147,7 @@ class AuthorizationServerAdminMixin(ServiceAdminMixin):
 
     def links(self, request: HttpRequest, row: Any) -> list[tuple[str, str]]:
         """Lead to the registrations at this server, and to a new one."""
-        registrations = self.admin_site._registry.get(ClientRegistration)
+        registrations = self.other_admin(ClientRegistration)
         if registrations is None:
             return []
         views = {}
