@@ -8,7 +8,9 @@ VERSION := $(shell $(PYTHON) -c 'import platform; print(platform.python_version(
 # One empty file for each set of extras that is installed: renewed when setup.cfg changes.
 EXAMPLE = $(VENV)/.installed-$(VERSION)-example
 TEST = $(VENV)/.installed-$(VERSION)-test
-BROWSER = $(VENV)/.installed-$(VERSION)-test,browser
+# The example with a tool server, for which alone the MCP Python SDK is needed.
+TOOLS = $(VENV)/.installed-$(VERSION)-example,example-mcp
+BROWSER = $(VENV)/.installed-$(VERSION)-test,browser,example-mcp
 QUEUE = $(VENV)/.installed-$(VERSION)-test,queue
 DATABASES = $(VENV)/.installed-$(VERSION)-test,databases
 BENCH = $(VENV)/.installed-$(VERSION)-test,bench
@@ -28,7 +30,10 @@ help: ## this list
 demo: $(EXAMPLE) ## a registration's whole life, against a real server on this machine; 10 s
 	@$(BIN)/python example_project/demo.py
 
-run: $(EXAMPLE) ## the example site, to click through in a browser
+demo-mcp: $(TOOLS) ## from the address of an MCP server to a tool's answer, against real servers on this machine; 20 s
+	@$(BIN)/python example_project/demo_mcp.py
+
+run: $(TOOLS) ## the example site, to click through in a browser
 	@$(BIN)/python example_project/manage.py run --port $(PORT)
 
 test: $(TEST) ## the tests, with the coverage of every branch; 2.5 min
@@ -69,8 +74,8 @@ bench: $(BENCH) ## the time that the work takes, beside that of other clients; 1
 queue: $(QUEUE) ## jobs in the background, on workers of Celery and of the database; needs redis-server; 2 min
 	@$(BIN)/python -m pytest -s -rs tests/queue
 
-browser: $(BROWSER) ## the admin and a login in Chromium, which must be installed; SCREENSHOTS=FOLDER photographs them; 2.5 min
-	@$(BIN)/python -m pytest tests/browser/admin.py tests/browser/login.py tests/browser/markup.py tests/browser/unfold.py
+browser: $(BROWSER) ## the admin, a login and a tool server in Chromium, which must be installed; SCREENSHOTS=FOLDER photographs them; 2.5 min
+	@$(BIN)/python -m pytest tests/browser/admin.py tests/browser/login.py tests/browser/tools.py tests/browser/markup.py tests/browser/unfold.py
 
 docs: $(DOCS) ## the documentation as pages, in build/docs; a warning is an error; 10 s
 	@$(BIN)/sphinx-build -q -W --keep-going -b html docs build/docs
@@ -112,4 +117,4 @@ $(VENV)/.installed-$(VERSION)-%: setup.cfg pyproject.toml
 	  exit 1; }
 	@touch $@
 
-.PHONY: help docs reference demo run test test-all lowest bench browser interop queue lint types check clean
+.PHONY: help docs reference demo demo-mcp run test test-all lowest bench browser interop queue lint types check clean

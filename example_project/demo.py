@@ -182,7 +182,7 @@ def prepare(database: Path) -> None:
 
 class RequestHandler(WSGIRequestHandler):
     def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
-        say(f"     the server answers {self.command} {self.path} with {code}")
+        say(f"     the server answers {self.command} {self.path.partition('?')[0]} with {code}")
 
 
 @contextmanager

@@ -103,7 +103,12 @@ DCR_CLIENT_METADATA = env.json(
     default={
         "client_name": "Example site",
         # The server lets the port differ (RFC 8252 section 7.3).
-        "redirect_uris": ["http://127.0.0.1:8000/callback", "http://localhost:8000/callback"],
+        "redirect_uris": [
+            "http://127.0.0.1:8000/callback",
+            "http://localhost:8000/callback",
+            "http://127.0.0.1:8000/tools/callback",
+            "http://localhost:8000/tools/callback",
+        ],
         "grant_types": ["authorization_code", "refresh_token"],
         "response_types": ["code"],
     },
@@ -133,7 +138,11 @@ OAUTH2_PROVIDER = {
         else "oauth2_provider.dcr.IsAuthenticatedDCRPermission"
     ],
     "DCR_ROTATE_REGISTRATION_TOKEN_ON_UPDATE": True,
-    "SCOPES": {"profile": "Your name"},
+    "SCOPES": {
+        "profile": "Your name",
+        "tools": "Read your notes at the tool server",
+        "tools:write": "Write notes for you at the tool server",
+    },
     "ALLOW_LOCALHOST_LOOPBACK": True,
     "COMPLIANT_BCP_RFC9700_AUTHZ_RESPONSE_ISS": True,  # an answer names its issuer (RFC 9207)
 }

@@ -5,7 +5,7 @@ from django.contrib.auth.views import LoginView
 from django.urls import include, path, re_path
 from oauth2_provider.urls import metadata_urlpatterns
 
-from example import login, server
+from example import login, server, tools
 
 urlpatterns = [
     # The client
@@ -13,6 +13,12 @@ urlpatterns = [
     path("login", login.log_in, name="log-in"),
     path("callback", login.callback, name="callback"),
     path("logout", login.log_out, name="log-out"),
+    path("tools/", tools.index, name="tools"),
+    path("tools/connect", tools.connect, name="tools-connect"),
+    path("tools/callback", tools.callback, name="tools-callback"),
+    path("tools/<int:pk>/", tools.detail, name="tools-connection"),
+    path("tools/<int:pk>/call", tools.call, name="tools-call"),
+    path("tools/<int:pk>/disconnect", tools.disconnect, name="tools-disconnect"),
     path("oauth/", include("django_dcr.urls")),
     # Both
     path("admin/", admin.site.urls),

@@ -47,7 +47,7 @@ def test_a_registration_lives_its_whole_life_in_the_pages(visitor: Visitor) -> N
     visitor.look_at("registration-active")
     own_page = page.url
 
-    site.sql("UPDATE oauth2_provider_application SET name = 'Renamed by its operator'")
+    site.of_clients("UPDATE oauth2_provider_application SET name = 'Renamed by its operator'")
     visitor.press("Read from the server")
     expect(page.locator(".dcr-differs")).to_contain_text("Renamed by its operator")
     visitor.look_at("registration-drift")

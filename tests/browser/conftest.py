@@ -75,6 +75,10 @@ class Site:
         with closing(sqlite3.connect(self.database, timeout=10)) as connection, connection:
             return connection.execute(statement, parameters).fetchall()
 
+    def of_clients(self, statement: str) -> None:
+        """Change applications, but not that of the tool server, which asks about tokens."""
+        self.sql(f"{statement} WHERE name <> 'Tool server'")
+
     def empty(self) -> None:
         for table in (
             "django_dcr_registrationevent",
@@ -83,9 +87,11 @@ class Site:
             "oauth2_provider_refreshtoken",
             "oauth2_provider_accesstoken",
             "oauth2_provider_grant",
-            "oauth2_provider_application",
+            "example_connection",
+            "django_dcr_protectedresource",
         ):
             self.sql(f"DELETE FROM {table}")  # noqa: S608
+        self.of_clients("DELETE FROM oauth2_provider_application")
 
 
 @pytest.fixture(scope="session")

@@ -78,7 +78,7 @@ def test_a_user_who_says_no_is_told_so(stranger: Visitor) -> None:
 def test_a_client_that_the_server_lost_while_a_user_logs_in_is_gone(stranger: Visitor) -> None:
     log_in(stranger)
     consent = stranger.page.url
-    stranger.site.sql("UPDATE oauth2_provider_application SET client_secret = 'another'")
+    stranger.site.of_clients("UPDATE oauth2_provider_application SET client_secret = 'another'")
     stranger.page.goto(consent)
     stranger.press("Yes, log me in")
     expect(stranger.page.get_by_role("alert")).to_contain_text("Not logged in. invalid_client")

@@ -61,8 +61,12 @@ def main(database: str) -> None:
     call_command("migrate", verbosity=0)
     _make_people()
     server.set_app(Strict(StaticFilesHandler(get_wsgi_application())))
-    print(address, flush=True)
-    server.serve_forever()
+    from example.tool_process import tool_server
+
+    with tool_server(f"{address}/o") as url:
+        os.environ["TOOL_SERVER_URL"] = url  # which a page offers
+        print(address, flush=True)
+        server.serve_forever()
 
 
 def _add_stock_page() -> None:

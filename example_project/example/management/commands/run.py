@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import os
 from argparse import ArgumentParser
 from typing import Any
 
 from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.core.management import BaseCommand, call_command
+
+from example.tool_process import is_installed, tool_server
 
 
 class Command(BaseCommand):
@@ -20,6 +23,15 @@ class Command(BaseCommand):
         self.stdout.write(f"Its admin is at http://127.0.0.1:{port}/admin/")
         self.stdout.write(self._admin())
         self.stdout.write("Ctrl-C stops it; make run PORT=8001 takes another port.\n\n")
+        if not is_installed():
+            self._serve(port)
+            return
+        with tool_server(f"http://127.0.0.1:{port}/o", port=port + 1000) as url:
+            os.environ["TOOL_SERVER_URL"] = url  # which the page offers
+            self.stdout.write(f"A tool server to connect, on the page /tools/, is at {url}")
+            self._serve(port)
+
+    def _serve(self, port: int) -> None:
         call_command("runserver", f"127.0.0.1:{port}", use_reloader=False, verbosity=0)
 
     def _admin(self) -> str:
