@@ -20,6 +20,8 @@ Django's ``ImproperlyConfigured``.
 from __future__ import annotations
 
 import re
+from contextvars import ContextVar, Token
+from typing import NamedTuple
 
 from django.db import utils as db
 
@@ -83,21 +85,52 @@ class DCRError(Exception):
         return clean(self.args[0], MAX_LENGTH)
 
 
+class Work(NamedTuple):
+    """What is being done: at which issuer, in which step, for the registration of which number."""
+
+    issuer: str = ""
+    step: str = ""
+    registration: int | None = None
+
+
+_work: ContextVar[Work] = ContextVar("django_dcr_work", default=Work())  # noqa: B039 - immutable
+
+
+def work_at_hand() -> Work:
+    """Return what the innermost ``errors_at`` block of this thread or task is about."""
+    return _work.get()
+
+
 class errors_at:  # noqa: N801 - a context manager, as contextlib names its own
     """Let each DCRError that leaves the block say at which issuer and in which step it was raised.
 
-    Or about which protected resource. What an inner block has said stays.
+    Or about which protected resource. What an inner block has said stays. Until then
+    ``work_at_hand()`` says it, to what counts and logs in the block.
     """
 
-    def __init__(self, issuer: str = "", step: str = "", *, resource: str = "") -> None:
+    _outer: Token[Work]
+
+    def __init__(
+        self,
+        issuer: str = "",
+        step: str = "",
+        registration: int | None = None,
+        *,
+        resource: str = "",
+    ) -> None:
         self.issuer = issuer
         self.step = step
+        self.registration = registration
         self.resource = resource
 
     def __enter__(self) -> None:
-        pass
+        outer = _work.get()
+        issuer = self.issuer if self.resource else self.issuer or outer.issuer
+        number = outer.registration if self.registration is None else self.registration
+        self._outer = _work.set(Work(issuer, self.step, number))
 
     def __exit__(self, kind: object, error: BaseException | None, _traceback: object) -> None:
+        _work.reset(self._outer)
         if isinstance(error, DCRError):
             self.locate(error)
 

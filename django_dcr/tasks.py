@@ -7,7 +7,6 @@ is delivered twice finds the work done: see ``perform``.
 
 from __future__ import annotations
 
-import logging
 import random
 from collections.abc import Callable
 from functools import partial
@@ -20,10 +19,9 @@ from django_dcr import services
 from django_dcr.conf import conf
 from django_dcr.exceptions import DCRError, NetworkError
 from django_dcr.lifecycle import ACTIONS, Status
+from django_dcr.logs import log
 from django_dcr.models import ClientRegistration, actor
 from django_dcr.services.calm import admitted
-
-logger = logging.getLogger("django_dcr")
 
 #: Takes a job, as ``enqueue`` does, and some time later calls ``perform``.
 Runner = Callable[[str, int], object]
@@ -136,4 +134,4 @@ def _record(registration: ClientRegistration, action: str, error: DCRError) -> N
     if registration.last_error == str(error):
         return
     if not (registration.claim(*Status, task=action) and registration.fail(error)):
-        logger.error("Not recorded on registration %s: %s", registration.pk, error)
+        log("not_stored", "Not recorded on registration %s: %s", registration.pk, error)

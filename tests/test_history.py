@@ -237,3 +237,34 @@ def test_an_answer_is_stored_although_what_is_asked_cannot_be_told(
     read(row)
     assert stored(row).secret_equals("registration_access_token", "t2")
     assert ISSUER in str(row)
+
+
+def shown(*arguments: str, **streams: Any) -> str:
+    out = streams.get("out") or StringIO()
+    call_command("dcr_show", *arguments, stdout=out, stderr=StringIO())
+    return str(out.getvalue())
+
+
+def test_the_history_is_shown_with_the_oldest_first() -> None:
+    row = make_registration()
+    with actor("ann"):
+        record(row, "register", "active", note="metadata_document: not offered")
+    record(row, "renew", "active", error="NetworkError", new_secret=False)
+    names, first, second = shown(str(row.pk), "--history").splitlines()
+    assert names.split("\t") == [
+        *("at", "actor", "action", "outcome", "error", "new_secret", "note")
+    ]
+    assert first.split("\t")[1:4] == ["ann", "register", "active"]
+    assert second.split("\t")[2:6] == ["renew", "active", "NetworkError", "False"]
+    told = json.loads(shown(str(row.pk), "--history", "--format", "json"))
+    assert [event["action"] for event in told] == ["register", "renew"]
+    assert told[0]["note"] == "metadata_document: not offered"
+    assert told[1]["new_secret"] is False
+
+
+def test_a_history_without_events_says_so_to_a_person() -> None:
+    class Terminal(StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    assert shown(str(make_registration().pk), "--history", out=Terminal()) == "No events.\n"

@@ -97,8 +97,8 @@ def shape(text: str) -> str:
 def test_the_documented_lines_are_those_that_are_written(
     mocked_responses: RequestsMock, lines: Callable[[], list[str]]
 ) -> None:
-    page = (Path(__file__).parent.parent / "docs/monitoring.md").read_text()
-    documented = page.partition("## The log")[2].split("```")[1].strip().splitlines()
+    page = (Path(__file__).parent.parent / "docs/logging.md").read_text()
+    documented = page.partition("## What happened")[2].split("```")[1].strip().splitlines()
     mocked_responses.post(ENDPOINT, status=201, json=client_information(client_id="c2"))
     retry(make_draft(owner="acme", status="unknown"))
     assert sorted(map(shape, lines())) == sorted(map(shape, documented))

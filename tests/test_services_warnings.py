@@ -58,7 +58,7 @@ def assert_told(records: Logged) -> None:
     sentences = protocol.warnings(ODD, server_metadata())
     assert [part in text for part, text in zip(about, sentences, strict=True)] == [True] * 3
     assert [record.args for record in records] == [(ISSUER, text) for text in sentences]
-    assert [record.name for record in records] == ["django_dcr"] * 3
+    assert [record.name for record in records] == ["django_dcr.registrations"] * 3
     assert [record.getMessage() for record in records] == [
         f"Before sending to {ISSUER}: {text}" for text in sentences
     ]

@@ -1116,7 +1116,9 @@ def test_the_log_holds_neither_query_nor_headers_nor_bodies(
     with Server(read) as broken, caplog.at_level(logging.DEBUG, "django_dcr"):
         fails(f"{broken.url}/register?code=hidden", BROKEN_OFF)
 
-    done, failed = [record.message for record in caplog.records if record.name == "django_dcr"]
+    done, failed = [
+        record.message for record in caplog.records if record.name == "django_dcr.exchanges"
+    ]
     assert done.startswith(f"POST {server.url}/register 200 ")
     assert failed.startswith(f"POST {broken.url}/register - ")
     assert done.endswith(" ms")

@@ -13,7 +13,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import parse_qs, urlencode, urlsplit
@@ -34,10 +33,9 @@ from mozilla_django_oidc.views import OIDCAuthenticationCallbackView, OIDCAuthen
 from django_dcr import protocol, services, transport
 from django_dcr.exceptions import MAX_LENGTH, DCRError, errors_at
 from django_dcr.fields import Secret, digest
+from django_dcr.logs import log
 from django_dcr.models import ClientRegistration
 from django_dcr.text import SensitiveBytes, clean, hides_variables
-
-logger = logging.getLogger("django_dcr")
 
 _ATTEMPT = "django_dcr"
 _STEP = "login"
@@ -82,7 +80,7 @@ class _Registered:
 
     def failed(self, error: Exception) -> HttpResponse:
         """Send the user to ``LOGIN_REDIRECT_URL_FAILURE``, and log why."""
-        logger.warning("A login failed. %s", clean(str(error), MAX_LENGTH))
+        log("login_failed", "A login failed. %s", clean(str(error), MAX_LENGTH))
         return HttpResponseRedirect(self.get_settings("LOGIN_REDIRECT_URL_FAILURE", "/"))
 
 
@@ -262,12 +260,12 @@ class AuthenticationBackend(_Registered, OIDCAuthenticationBackend):
 
     @sensitive_variables()
     def _send(self, method: str, url: str, **options: Any) -> transport.Reply:
-        with errors_at(self.registration.server.issuer, _STEP):
+        with errors_at(self.registration.server.issuer, _STEP, self.registration.pk):
             return transport.send(method, url, **options)
 
     @sensitive_variables()
     def _document(self, reply: transport.Reply, *secrets: str) -> dict[str, Any]:
         """Return the document in an answer, or raise without ``secrets`` that it may repeat."""
-        with errors_at(self.registration.server.issuer, _STEP):
+        with errors_at(self.registration.server.issuer, _STEP, self.registration.pk):
             protocol.check_status(reply, {200}, step=_STEP, secrets=secrets)
             return protocol.parse_object(reply.body)

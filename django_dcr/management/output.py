@@ -131,8 +131,13 @@ class DCRCommand(BaseCommand):
         else:
             self.write_rows({**_cells(row), **extra} for row, extra in rows)
 
-    def write_rows(self, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Print what has the same members in each row: a JSON array, or a table."""
+    def write_rows(
+        self, rows: Iterable[Mapping[str, Any]], *, none: str = "No registrations."
+    ) -> None:
+        """Print what has the same members in each row: a JSON array, or a table.
+
+        ``none`` is what a person reads where there is no row.
+        """
         if self.as_json:
             self._write_array(rows)
             return
@@ -145,7 +150,7 @@ class DCRCommand(BaseCommand):
         for line in lines:
             self.write(line)
         if not line and self.stdout.isatty():
-            self.write("No registrations.")
+            self.write(none)
 
     def _write_array(self, elements: Iterable[Mapping[str, Any]]) -> None:
         separator, is_known = "[", True

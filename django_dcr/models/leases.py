@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import secrets
 import time
 from collections.abc import Collection
@@ -17,6 +16,7 @@ from django.utils.translation import gettext_lazy as _
 
 from django_dcr.conf import conf
 from django_dcr.fields import SecretField
+from django_dcr.logs import log
 from django_dcr.models.persistence import (
     commit_or_in_doubt,
     retry_on_db_error,
@@ -24,8 +24,6 @@ from django_dcr.models.persistence import (
     update_in_savepoint,
     write_confirmed,
 )
-
-logger = logging.getLogger("django_dcr")
 
 
 class DatabaseNow(Now):
@@ -169,7 +167,7 @@ class LeasedModel(models.Model):
         try:
             self._write(release=True)
         except Error as exc:
-            logger.warning("The lease of %s was not released and will expire: %s", self.pk, exc)
+            log("not_noted", "The lease of %s was not released and will expire: %s", self.pk, exc)
 
     @property
     def _alias(self) -> str:

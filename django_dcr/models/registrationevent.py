@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -11,11 +10,11 @@ from django.db import Error, models, router
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
+from django_dcr import signals
 from django_dcr.lifecycle import Status
+from django_dcr.logs import log
 from django_dcr.models.persistence import savepoint_if_nested
 from django_dcr.text import clean
-
-logger = logging.getLogger("django_dcr")
 
 #: How many events are kept of each registration: enough for a year of weekly renewals.
 MAX_EVENTS = 50
@@ -82,7 +81,7 @@ def record(
     events = RegistrationEvent.objects.using(alias).filter(registration=registration.pk)
     try:
         with savepoint_if_nested(alias):
-            RegistrationEvent.objects.using(alias).create(
+            event = RegistrationEvent.objects.using(alias).create(
                 registration_id=registration.pk,
                 actor=_actor.get(),
                 action=action,
@@ -95,4 +94,6 @@ def record(
             for pk in oldest[:1]:
                 events.filter(pk__lte=pk).delete()
     except Error as exc:
-        logger.warning("No event was written for registration %s: %s", registration.pk, exc)
+        log("not_noted", "No event was written for registration %s: %s", registration.pk, exc)
+    else:
+        signals.recorded.send_robust(RegistrationEvent, registration=registration, event=event)

@@ -14,6 +14,7 @@ from django_dcr import protocol, text
 from django_dcr.exceptions import NotStoredError
 from django_dcr.fields import DigestField, Secret, ciphertext_is, digest
 from django_dcr.lifecycle import Status
+from django_dcr.logs import log_registration
 from django_dcr.mechanisms import Mechanism
 from django_dcr.models.clientcredentials import ClientCredentialsModel
 from django_dcr.models.failures import FORGOTTEN, RememberingModel
@@ -236,7 +237,12 @@ class ClientTransitionsModel(ClientCredentialsModel, LeasedModel, RememberingMod
         event = {"outcome": status or self.status}
         if isinstance(error, Exception):
             event["error"] = type(error).__name__
-        return self._write(fence, release=True, event=event, **values)
+        written = self._write(fence, release=True, event=event, **values)
+        if written and status == Status.GONE:
+            log_registration("lost", "Lost", self)
+        elif written:
+            log_registration("failed", "Failed", self, f", now {self.status}. {error}")
+        return written
 
     def clear(self, note: str = "") -> bool:
         """Wipe the credentials and close the row (RFC 7592 section 2.3)."""

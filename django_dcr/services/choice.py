@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import logging
-
 from django_dcr import protocol
 from django_dcr.conf import conf
 from django_dcr.exceptions import InvalidResponseError, UnsupportedError
 from django_dcr.lifecycle import ACTIONS, Status
+from django_dcr.logs import log
 from django_dcr.mechanisms import Mechanism
 from django_dcr.models import AuthorizationServer, ClientRegistration
 from django_dcr.services import documents
@@ -16,8 +15,6 @@ from django_dcr.services.key_rotation import own_keys
 from django_dcr.services.operation import check_possible, check_state, operation
 from django_dcr.services.registration import STEP, register
 from django_dcr.text import clean
-
-logger = logging.getLogger("django_dcr")
 
 
 def register_by_choice(
@@ -83,7 +80,8 @@ def _choose(registration: ClientRegistration, mechanism: str, passed_over: list[
         registration.document_slug, registration.client_id, registration.metadata = "", "", {}
     reason = "; ".join(passed_over)
     if reason:
-        logger.warning(
+        log(
+            "advised",
             "A client at %s comes about by %s. Not by %s",
             registration.server.issuer,
             mechanism,

@@ -6,7 +6,6 @@ changes, and is the same at every server whose registration asks for the same.
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,13 +23,12 @@ from django_dcr.exceptions import (
 )
 from django_dcr.fields import keyed_digest
 from django_dcr.lifecycle import Status
+from django_dcr.logs import log
 from django_dcr.mechanisms import Mechanism
 from django_dcr.models import ClientRegistration
 from django_dcr.services.discovery import discover_for
 from django_dcr.services.key_rotation import own_keys
 from django_dcr.services.operation import Operation, announce, conflict
-
-logger = logging.getLogger("django_dcr")
 
 STEP = "register"
 
@@ -104,7 +102,7 @@ def publish(registration: ClientRegistration, body: bytes) -> ClientRegistration
         registration.fail(exc, Status.DRAFT)
         raise
     for warning in warnings:
-        logger.warning("The document %s: %s", registration.client_id, warning)
+        log("advised", "The document %s: %s", registration.client_id, warning)
     if not registration.publish(registration.metadata, warnings):
         raise conflict(registration, "was taken over while its document was fetched")
     announce(signals.registered, registration)

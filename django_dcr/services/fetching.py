@@ -6,7 +6,6 @@ may be, its model says.
 
 from __future__ import annotations
 
-import logging
 from typing import Any
 
 from django.db import router
@@ -20,11 +19,10 @@ from django_dcr.exceptions import (
     NetworkError,
     UnsupportedError,
 )
+from django_dcr.logs import log
 from django_dcr.models import AuthorizationServer, CachedDocument
 from django_dcr.services.operation import Exchanges, is_inside_atomic
 from django_dcr.services.outages import is_silence
-
-logger = logging.getLogger("django_dcr")
 
 # Who has no document at a well-known place answers this there, if not with a page.
 _ABSENT = {404, 405, 410}
@@ -86,7 +84,7 @@ def ask_again(row: CachedDocument, *, insists: bool = False) -> None:
         row.fail(outage, silent=is_silence(outage))
         if insists or not row.has_metadata:
             raise outage
-        logger.warning("Serving the stored metadata of %s: %s", row, outage)
+        log("stale", "Serving the stored metadata of %s: %s", row, outage)
 
 
 def _fetch(row: CachedDocument) -> DCRError | None:

@@ -7,7 +7,6 @@ section 4.4).
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
@@ -24,6 +23,7 @@ from django_dcr.exceptions import (
     RequestRejectedError,
     errors_at,
 )
+from django_dcr.logs import log
 from django_dcr.mechanisms import MECHANISMS, refusal
 from django_dcr.models import (
     AuthorizationServer,
@@ -37,8 +37,6 @@ from django_dcr.services.operation import operation
 from django_dcr.services.provision import get_or_register
 from django_dcr.text import clean
 from django_dcr.transport.adapter import AnySession
-
-logger = logging.getLogger("django_dcr")
 
 STEP = "login"
 
@@ -245,7 +243,8 @@ def client_refused(registration: ClientRegistration, *, error: str = "invalid_cl
     try:
         _find_out(registration, error)
     except (DCRError, DatabaseError) as exc:
-        logger.warning(
+        log(
+            "login_failed",
             "A login failed: the token endpoint of %s refused registration %s. %s",
             registration.server.issuer,
             registration.pk,
@@ -269,7 +268,9 @@ def login_session(session: AnySession, registration: ClientRegistration) -> AnyS
             client_refused(registration, error=refused)
 
     session.hooks["response"].append(notice)
-    return transport.harden_session(session, registration.server.issuer)
+    return transport.harden_session(
+        session, registration.server.issuer, registration=registration.pk
+    )
 
 
 def _find_out(registration: ClientRegistration, error: str) -> None:

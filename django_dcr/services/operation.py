@@ -12,7 +12,6 @@ rate. Every error that leaves the block says at which issuer and in which step i
 
 from __future__ import annotations
 
-import logging
 import math
 import random
 import time
@@ -37,13 +36,11 @@ from django_dcr.exceptions import (
     errors_at,
 )
 from django_dcr.lifecycle import Status, state_of
+from django_dcr.logs import log, log_registration
 from django_dcr.mechanisms import refusal
 from django_dcr.models import AuthorizationServer, ClientRegistration
 from django_dcr.services.outages import note_outcome
 from django_dcr.services.runs import current_run
-from django_dcr.text import clean
-
-logger = logging.getLogger("django_dcr")
 
 # How much longer than one exchange to wait for the process that has the row, in seconds.
 _MARGIN = 2.0
@@ -152,7 +149,7 @@ class Operation(Exchanges):
 
     def errors(self) -> errors_at:
         """Let the errors of a block say where they were raised, before they are recorded."""
-        return errors_at(self.server.issuer, self.step)
+        return errors_at(self.server.issuer, self.step, self.registration.pk)
 
     @contextmanager
     def lease(self, *statuses: Status, task: str = "") -> Iterator[None]:
@@ -169,7 +166,7 @@ class Operation(Exchanges):
             mark_gone(registration, exc)
             raise
         except NotStoredError as exc:
-            logger.error("%s", exc)
+            log("not_stored", "%s", exc)
             with suppress(Error):  # the database may still be out of reach
                 registration.fail(exc)
             raise
@@ -193,7 +190,7 @@ def operation(
     Raises ConflictError inside a transaction, and NotAllowedError where the site does not allow
     the server any more, unless ``at_any_server``.
     """
-    with errors_at(registration.server.issuer, step):
+    with errors_at(registration.server.issuer, step, registration.pk):
         refuse_inside_atomic()
         if not at_any_server:
             registration.server.check_allowed()
@@ -276,34 +273,29 @@ def attempts() -> Iterator[None]:
         waited = time.monotonic() - started
 
 
-def announce(signal: Signal, registration: ClientRegistration, **extra: Any) -> None:
-    if signal in _DONE:
-        log(_DONE[signal], registration, **extra)
+def announce(
+    signal: Signal,
+    registration: ClientRegistration,
+    *,
+    replaced: ClientRegistration | None = None,
+) -> None:
+    """Log what has happened to a client, and send the signal."""
+    event = _EVENTS.get(signal)
+    if event is not None:
+        log_registration(event, event.capitalize(), registration, in_place_of(replaced))
+    extra = {} if replaced is None else {"replaced": replaced}
     # A receiver's error must not undo or hide what has happened at the server.
     signal.send_robust(sender=ClientRegistration, registration=registration, **extra)
 
 
-def log(
-    done: str, registration: ClientRegistration, *, replaced: ClientRegistration | None = None
-) -> None:
-    """Write one line, without a secret, about what has happened to a client."""
-    instead = f", in place of registration {replaced.pk}" if replaced else ""
-    logger.info(
-        '%s: registration %s, owner "%s", issuer %s, client "%s"%s.',
-        done,
-        registration.pk,
-        clean(registration.owner),
-        clean(registration.server.issuer),
-        clean(registration.client_id),
-        instead,
-    )
+def in_place_of(replaced: ClientRegistration | None) -> str:
+    return f", in place of registration {replaced.pk}." if replaced else ""
 
 
-# A secret that has changed is a part of one of these.
-_DONE = {
-    signals.registered: "Registered",
-    signals.updated: "Updated",
-    signals.renewed: "Renewed",
-    signals.revoked: "Revoked",
-    signals.gone: "Lost",
+# A secret that has changed is a part of one of these, and a client that is gone has failed.
+_EVENTS = {
+    signals.registered: "registered",
+    signals.updated: "updated",
+    signals.renewed: "renewed",
+    signals.revoked: "revoked",
 }

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import logging
-
 from django.db import Error
 
 from django_dcr import transport
 from django_dcr.exceptions import DCRError, InvalidResponseError
+from django_dcr.logs import log
 from django_dcr.models import AuthorizationServer
-
-logger = logging.getLogger("django_dcr")
 
 # With these a server asks to come back later, whatever was requested.
 _COME_BACK_LATER = (429, 503)
@@ -33,4 +30,4 @@ def note_outcome(server: AuthorizationServer, exc: DCRError | None = None) -> No
         elif exc is None or exc.status is not None or isinstance(exc, InvalidResponseError):
             server.recover()
     except Error as error:
-        logger.warning("Not recorded on the row of %s: %s", server.issuer, error)
+        log("not_noted", "Not recorded on the row of %s: %s", server.issuer, error)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
@@ -20,6 +19,7 @@ from django_dcr.exceptions import (
     NotAllowedError,
     NotStoredError,
 )
+from django_dcr.logs import log
 from django_dcr.mechanisms import Mechanism
 from django_dcr.models import AuthorizationServer, ClientRegistration, InDoubtError, Status
 from django_dcr.services import documents
@@ -35,8 +35,6 @@ from django_dcr.services.operation import (
 )
 from django_dcr.services.outages import note_outcome
 from django_dcr.text import SensitiveText, clean
-
-logger = logging.getLogger("django_dcr")
 
 STEP = "register"
 
@@ -128,7 +126,7 @@ def _issued(
 def warn(server: AuthorizationServer, requested: Mapping[str, Any]) -> None:
     """Log what may be asked of the server, and yet is better changed."""
     for sentence in protocol.warnings(requested, server.metadata):
-        logger.warning("Before sending to %s: %s", server.issuer, sentence)
+        log("advised", "Before sending to %s: %s", server.issuer, sentence)
 
 
 def _commit_intent(work: Operation) -> None:
@@ -203,7 +201,7 @@ def _not_stored(
         f"did not store it ({clean(cause, 80)}). {_FATES[status]} When the database works "
         "again, run: manage.py dcr_reconcile"
     )
-    logger.error("%s", error)
+    log("not_stored", "%s", error)
     if status is not None:
         with suppress(Error):  # reconcile() settles the row
             registration.fail(error, status)

@@ -7,6 +7,7 @@ from django.utils import timezone
 
 from django_dcr import signals
 from django_dcr.exceptions import InvalidResponseError, NotAllowedError
+from django_dcr.logs import log_registration
 from django_dcr.mechanisms import AUTOMATIC, Mechanism
 from django_dcr.models import ClientRegistration, Status
 from django_dcr.services.configuration import revoke_replaced
@@ -15,7 +16,7 @@ from django_dcr.services.operation import (
     announce,
     check_possible,
     conflict,
-    log,
+    in_place_of,
     operation,
 )
 from django_dcr.services.registration import COLLISION, register
@@ -68,7 +69,7 @@ def register_again(
     except IntegrityError as exc:
         what = "cannot be tried again: its owner has another registration at this server"
         raise conflict(registration, what) from exc
-    log("Replaced", draft, replaced=registration)
+    log_registration("replaced", "Replaced", draft, in_place_of(registration))
     return register(draft)
 
 

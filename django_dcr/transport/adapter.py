@@ -21,29 +21,33 @@ _NO_COOKIES = DefaultCookiePolicy(allowed_domains=[])
 _NOT_PASSED_ON = {"accept-encoding", "connection", "content-length", "user-agent"}
 
 
-def harden_session(session: AnySession, issuer: str) -> AnySession:
+def harden_session(
+    session: AnySession, issuer: str, *, registration: int | None = None
+) -> AnySession:
     """Let a session of ``requests`` speak through ``send()`` alone; return it.
 
     Every exchange then has its limits: allowed addresses, ``DCR_TIMEOUT`` seconds,
     ``DCR_MAX_RESPONSE_BYTES``, whatever the caller asks for. No redirect is followed, so that
     nothing meant for ``issuer`` goes elsewhere. The session raises requests.ConnectionError,
-    with this app's text, where ``send()`` raises a DCRError.
+    with this app's text, where ``send()`` raises a DCRError. ``registration`` is the number that
+    logs and signals name.
     """
     # What the session is given has credentials in it, and its frames are above those of send().
     session.request = hides_variables(session.request)  # type: ignore[method-assign]
     session.trust_env = False  # .netrc would replace the Authorization header
     session.cookies.set_policy(_NO_COOKIES)
     for scheme in ("https://", "http://"):
-        session.mount(scheme, Adapter(issuer))
+        session.mount(scheme, Adapter(issuer, registration))
     return session
 
 
 class Adapter(BaseAdapter):
     """A transport for ``requests`` that hands each request to ``send()``."""
 
-    def __init__(self, issuer: str) -> None:
+    def __init__(self, issuer: str, registration: int | None) -> None:
         super().__init__()
         self.issuer = issuer
+        self.registration = registration
 
     def send(
         self, request: requests.PreparedRequest, *args: Any, **kwargs: Any
@@ -56,7 +60,7 @@ class Adapter(BaseAdapter):
         }
         method, url = str(request.method), str(request.url)
         try:
-            with errors_at(self.issuer, "login"):
+            with errors_at(self.issuer, "login", self.registration):
                 reply = send(method, url, body=body, headers=headers)
         except DCRError as exc:
             raise requests.ConnectionError(str(exc)) from exc

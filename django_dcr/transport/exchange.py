@@ -104,6 +104,12 @@ class Exchange:
             return UNREACHABLE_BEHIND
         return UNREACHABLE_INSIDE if self.internal else UNREACHABLE
 
+    def outcome(self, reason: str) -> str:
+        """Return what it ended in that failed for ``reason``; see ``signals.OUTCOMES``."""
+        if reason == TIMED_OUT % conf.DCR_TIMEOUT:
+            return "timeout"
+        return "broken" if self.sent else "unreachable"
+
     def reason(self, error: Exception) -> str:
         """Return our text for an error of the libraries below."""
         if time.monotonic() > self.deadline - 0.01:  # clocks of the kernel and ours differ

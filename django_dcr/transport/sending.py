@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import http.client
-import logging
 import time
 import zlib
 from collections.abc import Mapping
@@ -13,10 +12,11 @@ import requests
 import urllib3
 from django.views.decorators.debug import sensitive_variables
 
-from django_dcr import __version__, uris
+from django_dcr import __version__, signals, uris
 from django_dcr.addresses import is_address, is_public
 from django_dcr.conf import conf
-from django_dcr.exceptions import NetworkError, NotAllowedError
+from django_dcr.exceptions import NetworkError, NotAllowedError, work_at_hand
+from django_dcr.logs import log
 from django_dcr.text import SensitiveBytes, SensitiveText, hides_variables
 from django_dcr.transport.connections import FIELD_VALUE
 from django_dcr.transport.exchange import (
@@ -29,9 +29,9 @@ from django_dcr.transport.exchange import (
 )
 from django_dcr.transport.sessions import session
 
-logger = logging.getLogger("django_dcr")
-
 _CHUNK_BYTES = 16 * 1024
+#: What an answered exchange ended in, by the first digit of its status; see ``signals.OUTCOMES``.
+_OUTCOMES = {2: "success", 3: "redirect", 4: "rejected", 5: "failed"}
 _PORTS = frozenset({443, 8443, 9443})
 
 
@@ -68,10 +68,14 @@ def send(
     exchange = Exchange(target, conf.is_internal(target), started + conf.DCR_TIMEOUT)
     current.exchange = exchange
     url = url if target.path else target.origin + exchange.target
+    outcome = "interrupted"
     try:
-        return _perform(exchange, _prepare(method, url, token, body, headers or {}))
+        reply = _perform(exchange, _prepare(method, url, token, body, headers or {}))
+        outcome = "success" if reply.status == 304 else _OUTCOMES[reply.status // 100]
+        return reply
     except NetworkError as error:
         reason = str(error)
+        outcome = exchange.outcome(reason)
     except (
         requests.RequestException,
         urllib3.exceptions.HTTPError,
@@ -80,12 +84,38 @@ def send(
         ValueError,
     ) as error:
         reason = exchange.reason(error)
+        outcome = exchange.outcome(reason)
     finally:
-        took = (time.monotonic() - started) * 1000
-        place = target.origin + target.path
-        logger.debug("%s %s %s %.0f ms", method, place, exchange.status or "-", took)
+        _tell(exchange, method, outcome, time.monotonic() - started)
     # Raised out here it has no context: the foreign error's text and frames hold the token.
     raise NetworkError(reason, status=exchange.status, sent=exchange.sent)
+
+
+def _tell(exchange: Exchange, method: str, outcome: str, duration: float) -> None:
+    """Log an exchange, and send its signal: every one passes here."""
+    status = exchange.status
+    place = exchange.url.origin + exchange.url.path
+    took = duration * 1000
+    log(
+        "exchange",
+        "%s %s %s %.0f ms",
+        method,
+        place,
+        status or "-",
+        took,
+        status=status,
+        duration=duration,
+        outcome=outcome,
+        method=method,
+    )
+    signals.exchanged.send_robust(
+        sender=None,
+        **work_at_hand()._asdict(),
+        method=method,
+        status=status,
+        outcome=outcome,
+        duration=duration,
+    )
 
 
 def _allowed(url: str) -> uris.URL:

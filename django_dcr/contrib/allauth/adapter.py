@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable
 from typing import Any
 
@@ -12,11 +11,10 @@ from django.http import HttpRequest
 
 from django_dcr import protocol
 from django_dcr.exceptions import MAX_LENGTH
+from django_dcr.logs import log
 from django_dcr.models import ClientRegistration
 from django_dcr.services import login_scope, login_session
 from django_dcr.text import clean
-
-logger = logging.getLogger("django_dcr")
 
 PROVIDER = "dcr"
 
@@ -54,7 +52,7 @@ class SocialAccountAdapter(DefaultSocialAccountAdapter):
     ) -> None:
         """Log why a login failed, of which the user's page says nothing."""
         if provider.id == PROVIDER and exception is not None:
-            logger.warning("A login failed. %s", clean(str(exception), MAX_LENGTH))
+            log("login_failed", "A login failed. %s", clean(str(exception), MAX_LENGTH))
         super().on_authentication_error(request, provider, error, exception, extra_context)
 
     def get_requests_session(self) -> Any:

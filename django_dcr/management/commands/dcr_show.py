@@ -6,9 +6,9 @@ from typing import Any
 from django.core.management import CommandError
 
 from django_dcr.fields import Secret
-from django_dcr.management.output import SECRETS, DCRCommand
+from django_dcr.management.output import SECRETS, DCRCommand, moment
 from django_dcr.management.selection import among
-from django_dcr.models import ClientRegistration
+from django_dcr.models import ClientRegistration, RegistrationEvent
 
 
 class Command(DCRCommand):
@@ -17,11 +17,21 @@ class Command(DCRCommand):
     def add_arguments(self, parser: ArgumentParser) -> None:
         super().add_arguments(parser)
         parser.add_argument("pk", metavar="ID", help="the registration's id")
-        parser.add_argument("--reveal", action="store_true", help="show the secrets too")
+        shown = parser.add_mutually_exclusive_group()
+        shown.add_argument("--reveal", action="store_true", help="show the secrets too")
+        shown.add_argument(
+            "--history",
+            action="store_true",
+            help="show what happened to it instead, the oldest first: when, who, what and how",
+        )
 
-    def handle(self, *, pk: str, reveal: bool, **options: Any) -> None:
+    def handle(self, *, pk: str, reveal: bool, history: bool, **options: Any) -> None:
         rows = among(ClientRegistration.objects.select_related("server"), [pk])
         registration = rows.get()
+        if history:
+            events = registration.events.order_by("pk")
+            self.write_rows(map(_told, events), none="No events.")
+            return
         secrets = None
         if reveal:
             stored = {name: getattr(registration, name) for name in SECRETS}
@@ -29,6 +39,18 @@ class Command(DCRCommand):
             if not registration.note("reveal"):
                 raise CommandError("Another process is at work on this registration. Try again.")
         self.write_registration(registration, secrets=secrets)
+
+
+def _told(event: RegistrationEvent) -> dict[str, Any]:
+    return {
+        "at": moment(event.at),
+        "actor": event.actor,
+        "action": event.action,
+        "outcome": event.outcome,
+        "error": event.error,
+        "new_secret": event.new_secret,
+        "note": event.note,
+    }
 
 
 def _revealed(secret: Secret | None) -> str | None:

@@ -1,0 +1,76 @@
+"""What this app logs: one table of events, each with its logger, its level and its meaning."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import Any
+
+from django_dcr.exceptions import MAX_LENGTH, work_at_hand
+from django_dcr.text import clean
+
+
+@dataclass(frozen=True)
+class Event:
+    """A kind of line."""
+
+    #: The part of the tree below the logger "django_dcr".
+    logger: str
+    level: int
+    meaning: str
+
+
+#: By the name that each line has as its attribute ``event``.
+EVENTS = {
+    "exchange": Event("exchanges", logging.DEBUG, "a request was sent, and answered or not"),
+    "registered": Event("registrations", logging.INFO, "a client was registered or adopted"),
+    "updated": Event("registrations", logging.INFO, "the server took an update"),
+    "renewed": Event("registrations", logging.INFO, "a secret was renewed, or the client replaced"),
+    "replaced": Event("registrations", logging.INFO, "a row took the place of a past one"),
+    "revoked": Event("registrations", logging.INFO, "a client was deleted, or closed here"),
+    "advised": Event("registrations", logging.WARNING, "what is asked for is better changed"),
+    "failed": Event("registrations", logging.WARNING, "work on a registration failed; it says why"),
+    "lost": Event("registrations", logging.WARNING, "the server no longer knows the client"),
+    "stale": Event("servers", logging.WARNING, "metadata could not be refreshed and is served"),
+    "login_failed": Event("logins", logging.WARNING, "a user could not log in; it says why"),
+    "not_noted": Event("storage", logging.WARNING, "the database did not store a note"),
+    "not_stored": Event("storage", logging.ERROR, "the database did not store an outcome"),
+}
+
+
+def log(event: str, message: str, *args: Any, **extra: Any) -> None:
+    """Write a line with the attributes ``event``, ``issuer``, ``step``, ``registration``,
+    ``status`` and ``duration``, each None where it is not known or ``extra`` does not say it.
+    """
+    kind = EVENTS[event]
+    logger = logging.getLogger(f"django_dcr.{kind.logger}")
+    if not logger.isEnabledFor(kind.level):
+        return
+    issuer, step, registration = work_at_hand()
+    known = {
+        "event": event,
+        "issuer": issuer or None,
+        "step": step or None,
+        "registration": registration,
+        "status": None,
+        "duration": None,
+    }
+    logger.log(kind.level, message, *args, extra={**known, **extra}, stacklevel=2)
+
+
+def log_registration(event: str, done: str, registration: Any, more: str = "") -> None:
+    """Write one line, without a secret, about what has happened to a client."""
+    issuer = registration.server.issuer
+    log(
+        event,
+        '%s: registration %s, owner "%s", issuer %s, client "%s"%s',
+        done,
+        registration.pk,
+        clean(registration.owner),
+        clean(issuer),
+        clean(registration.client_id),
+        clean(more, MAX_LENGTH) or ".",
+        issuer=issuer,
+        step=registration.task or work_at_hand().step or None,
+        registration=registration.pk,
+    )
