@@ -8,7 +8,7 @@ import secrets
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import lru_cache
 from typing import Any
 from urllib.parse import urlencode
 
@@ -23,7 +23,7 @@ _LIFETIME = 3600
 _ALGORITHM = "RS256"
 
 
-@cache
+@lru_cache(maxsize=2)
 def _signing_key(kid: str) -> RSAKey:
     """A key of this process, which takes a tenth of a second to make."""
     return RSAKey.generate_key(2048, {"kid": kid})
