@@ -56,7 +56,8 @@ class CachedDocument(RememberingModel):
 
     def errors(self) -> errors_at:
         """Let the errors of a block say whose document they are about."""
-        return errors_at(step="discover", **{self.IDENTITY: self.identity})
+        known = {self.IDENTITY: self.identity}
+        return errors_at(known.get("issuer", ""), "discover", resource=known.get("resource", ""))
 
     @property
     def metadata_places(self) -> list[str]:
