@@ -15,6 +15,7 @@ from django_dcr.protocol import (
     check_metadata_place,
     check_resource,
     check_resource_metadata,
+    is_metadata_of,
     may_be_alias,
     named_servers,
     parse_challenge,
@@ -188,6 +189,16 @@ def test_an_alias_is_accepted_where_an_operator_says_so() -> None:
     assert checked({"resource": RESOURCE}, alias=HOST) == {"resource": RESOURCE}
     with pytest.raises(InvalidResponseError):
         checked({"resource": f"{HOST}/"}, alias=HOST)
+
+
+@pytest.mark.parametrize(
+    ("resource", "expected"),
+    [(RESOURCE, True), ("https://mcp.example.net/mcp", False), ("no address", False)],
+)
+def test_the_document_at_the_root_is_that_of_its_own_origin(resource: str, expected: bool) -> None:
+    """R-032: whatever a row was edited to since."""
+    place = f"{HOST}/.well-known/oauth-protected-resource"
+    assert is_metadata_of(HOST, resource, place=place) is expected
 
 
 @pytest.mark.parametrize(

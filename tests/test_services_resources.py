@@ -158,6 +158,33 @@ def test_a_document_of_another_resource_ends_the_search(mocked_responses: Stubs)
     assert (row.metadata, row.last_error) == ({}, str(caught.value))
 
 
+@pytest.mark.parametrize("name", [HOST, f"{HOST}/"])
+def test_at_the_root_is_the_document_of_the_origin(name: str, mocked_responses: Stubs) -> None:
+    """R-032, R-145: that place is made of the origin, which is what servers know it by then."""
+    mocked_responses.get(PLACE, status=404)
+    mocked_responses.get(ROOT, json=document(resource=name))
+    row = services.discover_resource(RESOURCE)
+    assert (row.has_metadata, row.metadata_url, row.indicator) == (True, ROOT, name)
+    assert services.discover_resource(RESOURCE).indicator == name
+    assert len(mocked_responses.calls) == 2
+
+
+@pytest.mark.parametrize("name", [f"{HOST}/other", "https://mcp.example.net"])
+def test_at_the_root_is_no_other_document(name: str, mocked_responses: Stubs) -> None:
+    mocked_responses.get(PLACE, status=404)
+    mocked_responses.get(ROOT, json=document(resource=name))
+    with pytest.raises(InvalidResponseError, match="must not be used"):
+        services.discover_resource(RESOURCE)
+
+
+def test_a_challenge_leads_to_the_document_of_the_very_resource(mocked_responses: Stubs) -> None:
+    """R-033: the origin's is not good enough there."""
+    mocked_responses.get(PLACE, status=404)
+    mocked_responses.get(ROOT, json=document(resource=HOST))
+    with pytest.raises(InvalidResponseError, match="--alias NAME"):
+        services.discover_resource(RESOURCE, challenge=challenged(ROOT))
+
+
 def test_an_alias_is_stored_with_the_row_and_sent_as_resource(mocked_responses: Stubs) -> None:
     """R-033, R-189: what the resource calls itself is what its server knows it by."""
     row = ProtectedResource.objects.for_resource(RESOURCE)

@@ -330,7 +330,7 @@ class AuthorizationServer(CachedDocument):
         """Whether the document offers registration, for which further places are worth asking."""
         return "registration_endpoint" in metadata
 
-    def checked_metadata(self, document: dict[str, Any]) -> dict[str, Any]:
+    def checked_metadata(self, document: dict[str, Any], url: str = "") -> dict[str, Any]:
         return protocol.check_server_metadata(document, issuer=self.issuer)
 
     def enter_metadata(self, document: dict[str, Any]) -> None:

@@ -71,8 +71,11 @@ class CachedDocument(RememberingModel):
         """Raise NotAllowedError unless the site's policy allows to use what the row names."""
         raise NotImplementedError  # pragma: no cover - each such model has its own
 
-    def checked_metadata(self, document: dict[str, Any]) -> dict[str, Any]:
-        """Return the document as it may be stored; raise InvalidResponseError for another's."""
+    def checked_metadata(self, document: dict[str, Any], url: str = "") -> dict[str, Any]:
+        """Return the document, found at ``url`` or entered by a person, as it may be stored.
+
+        Raises InvalidResponseError for another's.
+        """
         raise NotImplementedError  # pragma: no cover - each such model has its own
 
     def suffices(self, _metadata: dict[str, Any]) -> bool:

@@ -128,7 +128,9 @@ class ProtectedResource(CachedDocument):
         check_resource(self.resource)
 
     def _is_named(self, name: object) -> bool:
-        return name == self.resource or (bool(self.alias) and name == self.alias)
+        return protocol.is_metadata_of(
+            name, self.resource, place=self.metadata_url, alias=self.alias
+        )
 
     @property
     def metadata_places(self) -> list[str]:
@@ -142,8 +144,12 @@ class ProtectedResource(CachedDocument):
             url, resource=self.resource, trusted_origins=self.trusted_origins
         )
 
-    def checked_metadata(self, document: dict[str, Any]) -> dict[str, Any]:
-        return protocol.check_resource_metadata(document, resource=self.resource, alias=self.alias)
+    def checked_metadata(self, document: dict[str, Any], url: str = "") -> dict[str, Any]:
+        # Where a challenge led, only the very address counts (RFC 9728 section 3.3).
+        place = "" if url == self.challenged_url else url
+        return protocol.check_resource_metadata(
+            document, resource=self.resource, place=place, alias=self.alias
+        )
 
     def store(self, metadata: dict[str, Any], *, url: str, etag: str, lifetime: float) -> None:
         before = protocol.named_servers(self.metadata) if self.has_metadata else None

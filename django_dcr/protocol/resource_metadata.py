@@ -68,7 +68,7 @@ def resource_metadata_urls(resource: str) -> list[str]:
     the place at the root, where servers of several resources have it (MCP authorization).
     """
     url = uris.parse(resource)
-    place = f"{url.origin}/.well-known/oauth-protected-resource"
+    place = _root_place(url.origin)
     path = "" if url.path == "/" else url.path
     query = "" if url.query is None else f"?{url.query}"
     return list(dict.fromkeys([f"{place}{path}{query}", place]))
@@ -92,17 +92,36 @@ def check_metadata_place(url: str, *, resource: str, trusted_origins: Collection
         ) from exc
 
 
+def _root_place(origin: str) -> str:
+    return f"{origin}/.well-known/oauth-protected-resource"
+
+
+def is_metadata_of(name: object, resource: str, *, place: str = "", alias: str = "") -> bool:
+    """Whether a document at ``place`` that calls itself ``name`` is about ``resource``.
+
+    That is, by the same text (RFC 9728 section 3.3), or by the ``alias`` that an operator accepts.
+    The well-known place at the root is made of the origin alone, and so has the document of the
+    origin, of which a resource that has none of its own is a part (MCP authorization).
+    """
+    if name == resource or (alias and name == alias):
+        return True
+    try:
+        origin = uris.origin(resource)
+    except ValueError:
+        return False
+    return place == _root_place(origin) and name in (origin, f"{origin}/")
+
+
 def check_resource_metadata(
-    document: dict[str, Any], *, resource: str, alias: str = ""
+    document: dict[str, Any], *, resource: str, place: str = "", alias: str = ""
 ) -> dict[str, Any]:
     """Return the document as it may be stored, unknown members included.
 
-    Raises InvalidResponseError unless its ``resource`` is identical (RFC 9728 section 3.3), or is
-    the ``alias`` that an operator accepts. Members that are null or an empty text, and lists that
-    are empty, are read as absent.
+    Raises InvalidResponseError unless ``is_metadata_of``. Members that are null or an empty text,
+    and lists that are empty, are read as absent.
     """
     stated = document.get("resource")
-    if stated not in (resource, alias or resource):
+    if not is_metadata_of(stated, resource, place=place, alias=alias):
         raise InvalidResponseError(_mismatch(stated, resource))
     # With a character left out, another server than the resource named would be used.
     members: dict[str, Any] = storable(document)

@@ -102,7 +102,7 @@ def _fetch(row: CachedDocument) -> DCRError | None:
                 break  # the host itself is in trouble, and the other places are there too
             continue
         try:
-            metadata = row.checked_metadata(document)
+            metadata = row.checked_metadata(document, url)
         except InvalidResponseError as exc:
             if found is None:
                 exc.attempts = _attempts([*tried, (url, exc)])
