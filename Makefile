@@ -68,6 +68,9 @@ lowest: $(TEST) ## the tests with the lowest versions of the dependencies, insta
 interop: $(TEST) ## the client's life at real servers; downloads them; needs Node.js and Java; 5 min
 	@$(BIN)/python -m pytest tests/interop -rs --write-table docs/servers.md
 
+conformance: $(TEST) ## a client of MCP servers in the suite that MCP publishes; downloads it; needs npm; 30 s
+	@$(BIN)/python -m pytest tests/conformance --write-figure docs/mcp.md
+
 bench: $(BENCH) ## the time that the work takes, beside that of other clients; 15 min, undisturbed
 	@$(BIN)/python -m tests.benchmarks --write docs/benchmarks.md
 
@@ -117,4 +120,4 @@ $(VENV)/.installed-$(VERSION)-%: setup.cfg pyproject.toml
 	  exit 1; }
 	@touch $@
 
-.PHONY: help docs reference demo demo-mcp run test test-all lowest bench browser interop queue lint types check clean
+.PHONY: help docs reference demo demo-mcp run test test-all lowest bench browser interop conformance queue lint types check clean

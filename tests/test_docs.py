@@ -37,6 +37,8 @@ VARIABLES = [
     "DCR_REGISTRATION_ACCESS_TOKEN",
 ]
 ISSUER = "https://login.example.com/realms/shop"
+#: An excerpt of a file of the example project.
+SHOWN = r"(?s)<!-- of: (\S+) -->\n```python\n(.*?)```"
 CALLBACK = "https://shop.example/callback"
 
 
@@ -118,6 +120,12 @@ def test_every_service_is_documented_with_its_parameters(name: str) -> None:
 
 def test_no_service_is_documented_that_is_not_there() -> None:
     assert {call.partition("(")[0] for call in table("docs/services.md")} == {*services.__all__}
+
+
+@pytest.mark.parametrize("shown", re.findall(SHOWN, DOCUMENTS["docs/mcp.md"]))
+def test_the_code_that_is_shown_is_that_of_the_example(shown: tuple[str, str]) -> None:
+    file, code = shown
+    assert code in (ROOT / file).read_text()
 
 
 @pytest.mark.parametrize("name", COMMANDS)
