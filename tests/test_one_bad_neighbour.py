@@ -368,3 +368,23 @@ def test_an_exception_in_a_block_gives_the_place_free(run_: Run) -> None:
     with pytest.raises(RuntimeError):
         fail_in_block(RuntimeError)
     assert pairs(begin(schedule, 1)) == [(2, 1)]
+
+
+def test_no_more_than_some_rows_are_passed_over_for_those_of_other_servers(run_: Run) -> None:
+    passed_over = threading.Event()
+
+    def coming() -> Iterator[Any]:
+        for number in range(20_000):
+            if number == 2 + 10_000 - 1:
+                passed_over.set()
+            yield number, 1
+        raise AssertionError("All of them were looked at.")
+
+    schedule = Schedule(coming(), run_, threading.Event())
+    begun = begin(schedule, 2)
+    with ThreadPoolExecutor(1) as pool:
+        third = pool.submit(begin, schedule, 1)
+        assert passed_over.wait(SECONDS)
+        run_.note_answer(AuthorizationServer(pk=1))
+        end(begun[0])
+        assert pairs(third.result(SECONDS)) == [(2, 1)]

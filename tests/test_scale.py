@@ -12,14 +12,16 @@ import pytest
 from asgiref.sync import async_to_sync
 from django.contrib import admin
 from django.contrib.auth.models import User
-from django.core.management import call_command
+from django.core.management import CommandError, call_command
 from django.db import connection
 from django.test import Client, RequestFactory
 from health_check.exceptions import ServiceUnavailable
 
 from django_dcr import services
 from django_dcr.contrib.health_check import Registrations
+from django_dcr.exceptions import ConflictError
 from django_dcr.fields import digest
+from django_dcr.management.selection import WorkCommand
 from django_dcr.models import AuthorizationServer, ClientRegistration, is_named
 from tests.factories import (
     ENDPOINT,
@@ -199,3 +201,42 @@ def test_a_client_id_that_the_server_issues_can_be_searched_for(mocked_responses
     mocked_responses.delete(URI, status=204)
     services.revoke(draft)
     assert ClientRegistration.objects.get(is_named("issued")).status == "revoked"
+
+
+@pytest.mark.usefixtures("many")
+def test_rows_come_in_pages_each_of_them_once() -> None:
+    rows = ClientRegistration.objects.filter(status="active", mechanism="dynamic")
+    found = [row.pk for row in rows.only("pk").in_pages()]
+    assert found == list(rows.order_by("pk").values_list("pk", flat=True))
+    assert len(found) > 10_000
+
+
+def test_what_a_command_inserts_it_does_not_work_on() -> None:
+    server = make_server()
+    for number in range(3):
+        make_draft(server=server, owner=str(number))
+
+    class Copying(WorkCommand):
+        def copy(self, row: ClientRegistration) -> ClientRegistration:
+            return make_draft(server=server, owner=f"copy of {row.owner}")
+
+    command, rows = Copying(io.StringIO(), io.StringIO()), server.registrations.all()
+    command.work(rows, command.copy, done="copied")
+    assert rows.count() == 6
+    assert command.stderr.getvalue() == "3 of 3 copied.\n"
+
+
+def test_a_summary_tells_some_failures_once_more_and_counts_the_others() -> None:
+    server = make_server()
+    drafts = [ClientRegistration(server=server, owner=str(number)) for number in range(2003)]
+    ClientRegistration.objects.bulk_create(drafts)
+
+    def fail(row: ClientRegistration) -> ClientRegistration:
+        raise ConflictError("It is busy")
+
+    command = WorkCommand(io.StringIO(), io.StringIO())
+    with pytest.raises(CommandError) as caught:
+        command.work(server.registrations.all(), fail, done="done")
+    first, *lines = str(caught.value).splitlines()
+    assert first == "0 of 2003 done. Failed:"
+    assert (len(lines), lines[-1]) == (2001, "  And 3 more, named above.")

@@ -9,6 +9,8 @@ import os
 import pickle
 import socket
 import ssl
+import subprocess
+import sys
 import threading
 import tracemalloc
 import warnings
@@ -23,6 +25,7 @@ import responses
 from django.test import override_settings
 from django.views.debug import ExceptionReporter
 
+from django_dcr import transport
 from django_dcr.exceptions import NetworkError, NotAllowedError
 from django_dcr.transport import Reply, send
 from tests import hostile
@@ -1181,3 +1184,11 @@ def test_the_limit_holds_for_stubs(settings: Any, mocked_responses: responses.Re
     settings.DCR_MAX_RESPONSE_BYTES = 10
     mocked_responses.post("https://as.example/", body=b"x" * 11)
     assert fails("https://as.example/", TOO_LARGE).status == 200
+
+
+def test_the_network_is_imported_when_it_is_needed() -> None:
+    program = "import sys; from django_dcr import transport; print('requests' in sys.modules)"
+    found = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
+    assert found.stdout.strip() == b"False"
+    with pytest.raises(AttributeError, match="has no attribute 'sent'"):
+        transport.sent  # noqa: B018

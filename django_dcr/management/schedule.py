@@ -9,6 +9,9 @@ from contextlib import contextmanager
 
 from django_dcr.services.runs import MAX_SILENCES, Run
 
+# How many rows are passed over for those of other servers: a million would take a lot of memory.
+_MAX_WAITING = 10_000
+
 #: The primary keys of a registration and of its server.
 Pair = tuple[int, int]
 
@@ -22,9 +25,10 @@ class Schedule:
 
     def __init__(self, rows: Iterable[Pair], run: Run, stop: threading.Event) -> None:
         self._run, self._stop = run, stop
-        self._coming = deque(rows)
+        self._coming = iter(rows)
         self._ready: deque[Pair] = deque()
         self._waiting: defaultdict[int, deque[Pair]] = defaultdict(deque)
+        self._waiting_in_all = 0
         self._at_work: Counter[int] = Counter()
         self._changed = threading.Condition()
 
@@ -50,18 +54,19 @@ class Schedule:
                 if pair is not None:
                     self._at_work[pair[1]] += 1
                     return pair
-                if not any(self._waiting.values()):
+                if not self._waiting_in_all:
                     return None
                 self._changed.wait()
 
     def _first_that_may_begin(self) -> Pair | None:
         if self._stop.is_set():
             self._stop_all()
-        while self._ready or self._coming:
-            pair = (self._ready or self._coming).popleft()
-            if self._may_begin(pair[1]):
+        while self._ready or self._waiting_in_all < _MAX_WAITING:
+            pair = self._ready.popleft() if self._ready else next(self._coming, None)
+            if pair is None or self._may_begin(pair[1]):
                 return pair
             self._waiting[pair[1]].append(pair)
+            self._waiting_in_all += 1
         return None
 
     def _may_begin(self, server: int) -> bool:
@@ -79,12 +84,14 @@ class Schedule:
             # One for each that is done: to look at all of them each time would be quadratic.
             while waiting:
                 self._ready.append(waiting.popleft())
+                self._waiting_in_all -= 1
                 if not self._is_known(server):
                     break
             self._changed.notify_all()
 
     def _stop_all(self) -> None:
-        self._coming.clear()
+        self._coming = iter(())
         self._ready.clear()
         self._waiting.clear()
+        self._waiting_in_all = 0
         self._changed.notify_all()

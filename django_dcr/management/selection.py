@@ -30,11 +30,13 @@ from django_dcr.management.output import (
     discard_output,
     sentence,
 )
-from django_dcr.management.schedule import Schedule
+from django_dcr.management.schedule import Pair, Schedule
 from django_dcr.models import ClientRegistration, ClientRegistrationQuerySet, Status
 from django_dcr.services.runs import Run, one_run
 from django_dcr.text import clean
 
+_PAGE = 1000
+_MAX_NAMED = 2000  # so many failures are told once more at the end
 _QUIET_ROWS = 5  # up to here a progress bar says less than the rows themselves
 
 
@@ -63,12 +65,10 @@ class WorkCommand(DCRCommand):
         server has not answered twice its other rows are left for later, and named as well;
         without ``leaves_silent`` they are worked on, though nothing is sent to it.
         """
-        # No cursor stays open: on SQLite it would hold a lock while servers are spoken to.
-        pairs = list(rows.order_by("pk").values_list("pk", "server_id"))
-        tally = _Tally(len(pairs))
+        tally = _Tally(rows.order_by().count())
         with _deferred_signals() as stop, one_run() as run:
-            attempt = partial(_attempt, act, run if leaves_silent else None)
-            outcomes = self._outcomes(tally, attempt, Schedule(pairs, run, stop))
+            attempt = partial(_attempt, act, run if leaves_silent else None, self.loading())
+            outcomes = self._outcomes(tally, attempt, Schedule(_pairs(rows), run, stop))
             try:
                 self.write_registrations(outcomes)
                 self.stdout.flush()
@@ -76,6 +76,11 @@ class WorkCommand(DCRCommand):
                 discard_output()
                 deque(outcomes, maxlen=0)  # nobody reads on, and the work is still asked for
         self._sum_up(tally, done, interrupted=stop.is_set())
+
+    def loading(self) -> ClientRegistrationQuerySet:
+        """All registrations, with what is printed of each."""
+        rows = ClientRegistration.objects.select_related("server")
+        return rows.with_places() if self.as_json else rows
 
     def _outcomes(
         self,
@@ -116,12 +121,15 @@ class WorkCommand(DCRCommand):
             worker.result()  # raises what is no fault of a row
 
     def _sum_up(self, tally: _Tally, done: str, *, interrupted: bool) -> None:
-        text = f"{tally.done} of {tally.total} {done}."
+        # Rows may have come to be meant, or not to be meant any more, since they were counted.
+        total = tally.total if interrupted else tally.seen
+        text = f"{tally.done} of {total} {done}."
         if tally.failures:
             lines = [f"  {pk}: {error}" for pk, error in tally.failures.items()]
             for issuer, ids in tally.left.items():
                 named = ", ".join(map(str, ids))
                 lines.append(f"  {named}: left for later, since {issuer} did not answer.")
+            lines += [f"  And {tally.unnamed} more, named above."] if tally.unnamed else []
             text = "\n".join([f"{text} Failed:", *lines])
         if interrupted:
             raise CommandError(
@@ -185,14 +193,19 @@ class RegistrationsCommand(WorkCommand):
 @dataclass
 class _Tally:
     total: int
+    seen: int = 0
     done: int = 0
+    unnamed: int = 0
     failures: dict[int, str] = field(default_factory=dict)
     #: The ids of the rows that were left for later, by the issuer of their server.
     left: dict[str, list[int]] = field(default_factory=dict)
 
     def count(self, outcome: _Outcome) -> None:
+        self.seen += 1
         if outcome.error is None:
             self.done += 1
+        elif self.seen - self.done > _MAX_NAMED:
+            self.unnamed += 1
         elif outcome.registration is not None and outcome.is_left:
             self.left.setdefault(outcome.registration.server.issuer, []).append(outcome.pk)
         else:
@@ -204,6 +217,20 @@ class _Outcome(NamedTuple):
     registration: ClientRegistration | None
     error: str | None
     is_left: bool = False
+
+
+def _pairs(rows: ClientRegistrationQuerySet) -> Iterator[Pair]:
+    """The keys of the rows that there are now, and of their servers, a page at a time.
+
+    No cursor stays open: on SQLite it would hold a lock while servers are spoken to. And what the
+    work inserts, such as a new client in place of another, is not worked on in its turn.
+    """
+    keys = rows.order_by("pk").values_list("pk", "server_id")
+    last = keys.last()
+    after = 0
+    while last is not None and (page := list(keys.filter(pk__gt=after, pk__lte=last[0])[:_PAGE])):
+        yield from page
+        after = page[-1][0]
 
 
 _LEFT = "Left for later, since the server did not answer."
@@ -220,9 +247,12 @@ def _one_by_one(attempt: _Attempt, schedule: Schedule) -> Iterator[_Outcome]:
 
 
 def _attempt(
-    act: Callable[[ClientRegistration], ClientRegistration], run: Run | None, pk: int, server: int
+    act: Callable[[ClientRegistration], ClientRegistration],
+    run: Run | None,
+    rows: ClientRegistrationQuerySet,
+    pk: int,
+    server: int,
 ) -> _Outcome:
-    rows = ClientRegistration.objects.select_related("server").with_places()
     if run is not None and run.is_silent(server):
         return _Outcome(pk, rows.filter(pk=pk).first(), _LEFT, is_left=True)
     try:

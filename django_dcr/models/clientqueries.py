@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+from collections.abc import Iterator
 from datetime import datetime
 from functools import reduce
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,8 @@ from django_dcr.models.leases import LEASE_IS_FREE, WAS_INTERRUPTED, DatabaseNow
 
 if TYPE_CHECKING:
     from django_dcr.models.clientregistration import ClientRegistration
+
+_PAGE = 100
 
 
 class ClientRegistrationQuerySet(SecretQuerySet["ClientRegistration"]):
@@ -75,6 +78,17 @@ class ClientRegistrationQuerySet(SecretQuerySet["ClientRegistration"]):
         by_our_clock = models.F("client_secret_expires_at") + models.F("clock_offset")
         ends = self.live().filter(may_expire(before)).alias(ends=by_our_clock)
         return ends.filter(ends__lt=int(before.timestamp()))
+
+    def in_pages(self) -> Iterator[ClientRegistration]:
+        """Yield these rows in the order of their keys, of which one page at a time is in memory.
+
+        ``iterator()`` keeps all of them there on MariaDB, and a lock on SQLite.
+        """
+        rows = self.order_by("pk")
+        page = list(rows[:_PAGE])
+        while page:
+            yield from page
+            page = list(rows.filter(pk__gt=page[-1].pk)[:_PAGE])
 
     def any_of(self, *conditions: models.Q) -> ClientRegistrationQuerySet:
         """Those that meet one of the conditions, where an index holds what meets each of them."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.db import DatabaseError
 from django.utils import timezone
@@ -36,7 +36,9 @@ from django_dcr.services.discovery import discover
 from django_dcr.services.operation import operation
 from django_dcr.services.provision import get_or_register
 from django_dcr.text import clean
-from django_dcr.transport.adapter import AnySession
+
+if TYPE_CHECKING:
+    from django_dcr.transport.adapter import AnySession
 
 STEP = "login"
 

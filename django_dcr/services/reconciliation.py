@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import suppress
 
 from django_dcr.exceptions import DCRError, errors_at
@@ -30,20 +31,20 @@ def reconcile() -> list[ClientRegistration]:
     ``last_error`` says why. RFC 7591 has neither a list of clients nor an idempotency key, so a
     client whose answer was lost cannot be found. Raises ConflictError inside a transaction.
     """
+    with one_run():
+        return list(settled())
+
+
+def settled() -> Iterator[ClientRegistration]:
+    """Settle one row after the other as ``reconcile()`` does, and yield each."""
     with errors_at("", "delete"):
         refuse_inside_atomic()
-    rows = list(
-        ClientRegistration.objects.primary()
-        .needs_reconciliation()
-        .select_related("server")
-        .order_by("pk")
-    )
-    with one_run():
-        for registration in rows:
-            settle(registration)
-            with suppress(DCRError):  # the row says why
-                _settle_at_server(registration)
-    return rows
+    rows = ClientRegistration.objects.primary().needs_reconciliation().select_related("server")
+    for registration in rows.in_pages():
+        settle(registration)
+        with suppress(DCRError):  # the row says why
+            _settle_at_server(registration)
+        yield registration
 
 
 def _settle_at_server(registration: ClientRegistration) -> None:

@@ -1,13 +1,18 @@
-"""The site that is measured: that of the tests, with SQLite in the mode meant for sites."""
+"""The site that is measured: Django's own apps and this one, on SQLite in the mode for sites."""
 
 from __future__ import annotations
 
 import os
 
 from tests.settings import *  # noqa: F403
-from tests.settings import DATABASES, INSTALLED_APPS
+from tests.settings import DATABASES, INSTALLED_APPS, MIDDLEWARE
 
-INSTALLED_APPS = [*INSTALLED_APPS, "tests.benchmarks"]
+OURS = ("django_dcr", "tests.benchmarks")
+INSTALLED_APPS = [
+    *(app for app in INSTALLED_APPS if app.startswith("django.contrib.")),
+    *(app for app in OURS if "WITHOUT_DCR" not in os.environ),
+]
+MIDDLEWARE = [each for each in MIDDLEWARE if each.startswith("django.")]
 ROOT_URLCONF = "tests.benchmarks.urls"
 if DATABASES["default"]["ENGINE"].endswith("sqlite3"):
     DATABASES["default"]["OPTIONS"] = {

@@ -25,4 +25,5 @@ class Command(RegistrationsCommand):
         rows = self.select(options)
         if expiring is not None:
             rows = rows.expiring(timezone.now() + expiring)
-        self.write_registrations((row, {}) for row in rows.with_places().iterator(chunk_size=1000))
+        rows = rows.with_places() if self.as_json else rows
+        self.write_registrations((row, {}) for row in rows.in_pages())

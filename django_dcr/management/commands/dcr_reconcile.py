@@ -1,14 +1,18 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser
+from collections.abc import Iterator
 from typing import Any
 
 from django.core.management import CommandError
 
 from django_dcr.management.interruptions import under_way
+from django_dcr.management.output import Row
 from django_dcr.management.selection import WorkCommand, among
 from django_dcr.models import ClientRegistration, ClientRegistrationQuerySet, Status
-from django_dcr.services import reconcile, retry, revoke
+from django_dcr.services import retry, revoke
+from django_dcr.services.reconciliation import settled
+from django_dcr.services.runs import one_run
 
 
 class Command(WorkCommand):
@@ -85,12 +89,19 @@ class Command(WorkCommand):
             self.work(rows, act, done="decided", leaves_silent=not forgotten)
 
     def _settle(self) -> None:
-        rows = reconcile()
-        self.write_registrations((row, {"error": _open(row)}) for row in rows)
-        undecided = [row for row in rows if _open(row)]
-        text = f"{len(rows) - len(undecided)} of {len(rows)} settled."
-        if undecided:
-            lines = [f"  {row.pk} ({row.status}): {_open(row)}" for row in undecided]
+        outcomes: list[str | None] = []
+
+        def rows() -> Iterator[Row]:
+            for row in settled():
+                reason = _open(row)
+                outcomes.append(reason and f"  {row.pk} ({row.status}): {reason}")
+                yield row, {"error": reason}
+
+        with one_run():
+            self.write_registrations(rows())
+        lines = [line for line in outcomes if line]
+        text = f"{len(outcomes) - len(lines)} of {len(outcomes)} settled."
+        if lines:
             advice = "Decide on the unknown ones with: manage.py dcr_reconcile --retry ID, or "
             raise CommandError("\n".join([f"{text} Not settled:", *lines, f"{advice}--forget ID"]))
         self.note(text)
