@@ -27,7 +27,7 @@ help: ## this list
 	@echo "Times are those of two idle cores, without a minute or two to install what is needed."
 	@echo "PYTHON=python3.12 chooses another Python, PORT=8001 another port for make run."
 
-demo: $(EXAMPLE) ## a registration's whole life, against a real server on this machine; 10 s
+demo: $(EXAMPLE) ## three ways to a client, at a real server on this machine; 30 s
 	@$(BIN)/python example_project/demo.py
 
 demo-mcp: $(TOOLS) ## from the address of an MCP server to a tool's answer, against real servers on this machine; 20 s

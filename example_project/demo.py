@@ -1,8 +1,8 @@
-"""The whole life of a registration: the real commands against the real server of this site.
+"""Three ways to a client: the real commands against the real server of this site.
 
-Serves the example site on a free port over a temporary database, runs each command in a process
-of its own and checks what came of it in the server's own tables. Exits with 0 only if every
-check held.
+Serves the example site on free ports, with and without TLS, over a temporary database, runs each
+command in a process of its own and checks what came of it in the server's own tables. Exits with
+0 only if every check held.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import django
+import https_site
 from cryptography.fernet import Fernet
 from django.apps import apps
 from django.contrib.auth.hashers import check_password
@@ -42,8 +43,10 @@ def main() -> int:
         database = Path(folder, "db.sqlite3")
         prepare(database)
         try:
-            with serve() as issuer:
-                life(issuer)
+            with serve() as issuer, serve_documents(Path(folder)):
+                registered(issuer)
+                documented(issuer)
+                entered_by_hand(issuer, Path(folder, "secret.txt"))
         except (DemoError, subprocess.CalledProcessError) as error:
             say(f"\nFAILED in the last step above: {error}")
             say("What to do: read what its last command says. To try that command by hand,")
@@ -55,13 +58,15 @@ def main() -> int:
     return 0
 
 
-def life(issuer: str) -> None:
+def registered(issuer: str) -> None:
+    say("\nThe first way: this site registers itself, and manages its client there.")
     step("1. Find out what the server offers (RFC 8414)")
     manage("dcr_discover", issuer)
     check("the server knows no client yet", not clients())
 
     step("2. Register this site there as a client (RFC 7591)")
-    manage("dcr_register", issuer, "--set", "client_name=Demo shop")
+    name = "client_name=Demo shop"
+    manage("dcr_register", issuer, "--mechanism", "dynamic", "--set", name)
     check("the server has one client, called Demo shop", names() == ["Demo shop"])
     secret = revealed_secret()
     check("the secret kept here is the one it issued", fits(secret))
@@ -99,6 +104,46 @@ def life(issuer: str) -> None:
     manage("dcr_revoke", "--issuer", issuer)
     check("nothing is left at the server", not clients() and not tokens())
     manage("dcr_list")
+
+
+def documented(issuer: str) -> None:
+    say("\nThe second way: a document that this site serves, and the server fetches.")
+    step("8. Publish it (Client ID Metadata Document); the server is told nothing")
+    manage("dcr_register", issuer, "--owner", "document", "--set", "client_name=Demo document")
+    manage("dcr_document", registration_id("document"))
+    check("the server knows no client yet", not clients())
+
+    step("9. Ask the server to use it, as a login does")
+    manage("dcr_probe", registration_id("document"))
+    check("the server has fetched it, and has its name", names() == ["Demo document"])
+    client, url = clients()[0], registration("document").client_id
+    check("the client's ID is the document's URL", client.client_id == url)
+    check("its source is the document", client.registration_source == "cimd")
+
+    step("10. Take it down")
+    manage("dcr_revoke", "--owner", "document")
+    clients()[0].delete()  # which the server would keep until its copy expires
+
+
+def entered_by_hand(issuer: str, file: Path) -> None:
+    say("\nThe third way: a client that a person registered in the server's console.")
+    step("11. The server's operator registers it there, and hands its secret over in a file")
+    secret = secrets.token_urlsafe()
+    file.touch(mode=0o600)
+    file.write_text(f"{secret}\n")
+    create_by_hand("console-7", secret)
+    check("the server has that client", names() == ["Demo by hand"])
+
+    step("12. Adopt it")
+    redirect = "redirect_uris=http://127.0.0.1:8000/callback"
+    adopt = ("dcr_adopt", issuer, "--owner", "console", "--client-id", "console-7")
+    manage(*adopt, "--client-secret-file", str(file), "--set", redirect)
+    check("the secret kept here is the one of the console", fits(revealed_secret("console")))
+    manage("dcr_probe", registration_id("console"))
+
+    step("13. Close it here; what is in the console is not this site's to delete")
+    manage("dcr_revoke", "--owner", "console", "--forget")
+    check("the server still has it", names() == ["Demo by hand"])
 
 
 def step(title: str) -> None:
@@ -150,12 +195,28 @@ def fits(secret: str) -> bool:
     return check_password(secret, clients()[0].client_secret)
 
 
-def registration_id() -> str:
-    return str(rows("django_dcr", "ClientRegistration").get().pk)
+def create_by_hand(client_id: str, secret: str) -> None:
+    """Register a client as the server's operator does in its console."""
+    rows("oauth2_provider", "Application").create(
+        name="Demo by hand",
+        client_id=client_id,
+        client_secret=secret,
+        client_type="confidential",
+        authorization_grant_type="authorization-code",
+        redirect_uris="http://127.0.0.1:8000/callback",
+    )
 
 
-def revealed_secret() -> str:
-    shown = output("dcr_show", registration_id(), "--reveal", "--format", "json")
+def registration(owner: str = "") -> Any:
+    return rows("django_dcr", "ClientRegistration").get(owner=owner)
+
+
+def registration_id(owner: str = "") -> str:
+    return str(registration(owner).pk)
+
+
+def revealed_secret(owner: str = "") -> str:
+    shown = output("dcr_show", registration_id(owner), "--reveal", "--format", "json")
     return str(json.loads(shown)["client_secret"])
 
 
@@ -168,12 +229,13 @@ def prepare(database: Path) -> None:
         DJANGO_SETTINGS_MODULE="example.settings",
         DEBUG="True",
         SECRET_KEY=secrets.token_urlsafe(),
-        ALLOWED_HOSTS="127.0.0.1",
+        ALLOWED_HOSTS="127.0.0.1,localhost",
         DATABASE_URL=f"sqlite:///{database}",
         OPEN_REGISTRATION="True",
+        TAKES_DOCUMENTS="True",
         DCR_ENCRYPTION_KEYS=Fernet.generate_key().decode(),
         DCR_ALLOWED_ISSUERS="",
-        DCR_INTERNAL_ORIGINS="http://127.0.0.1",
+        DCR_INTERNAL_ORIGINS=f"http://127.0.0.1,https://{https_site.HOST}",
         DCR_PROXY="",
     )
     django.setup()
@@ -182,7 +244,8 @@ def prepare(database: Path) -> None:
 
 class RequestHandler(WSGIRequestHandler):
     def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
-        say(f"     the server answers {self.command} {self.path.partition('?')[0]} with {code}")
+        side = "server" if "/o/" in self.path or "/.well-known/" in self.path else "site"
+        say(f"     the {side} answers {self.command} {self.path.partition('?')[0]} with {code}")
 
 
 @contextmanager
@@ -196,6 +259,18 @@ def serve() -> Iterator[str]:
     finally:
         server.shutdown()
         server.server_close()
+
+
+@contextmanager
+def serve_documents(folder: Path) -> Iterator[None]:
+    """Serve the site over https as well, and have both sides trust its certificate."""
+    with https_site.serve(get_wsgi_application(), folder, RequestHandler) as site:
+        os.environ.update(
+            DCR_BASE_URL=site.origin,
+            DCR_CA_BUNDLE=str(site.certificate),
+            SSL_CERT_FILE=str(site.certificate),
+        )
+        yield
 
 
 def say(text: str) -> None:

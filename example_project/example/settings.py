@@ -130,7 +130,18 @@ DCR_TASK_RUNNER = env.str("DCR_TASK_RUNNER", default="inline")
 
 # The server: django-oauth-toolkit. Anyone may register only where that is asked for.
 OPEN_REGISTRATION = env.bool("OPEN_REGISTRATION", default=DEBUG)
+# Whether it takes Client ID Metadata Documents, in development also from this machine.
+TAKES_DOCUMENTS = env.bool("TAKES_DOCUMENTS", default=False)
 OAUTH2_PROVIDER = {
+    "CIMD_ENABLED": TAKES_DOCUMENTS,
+    "CIMD_METADATA_FETCHER": (
+        "example.loopback.LoopbackFetcher" if DEBUG else "oauth2_provider.cimd.SafeMetadataFetcher"
+    ),
+    "OAUTH2_TOKEN_ENDPOINT_AUTH_METHODS_SUPPORTED": [
+        "client_secret_basic",
+        "client_secret_post",
+        "none",
+    ],
     "DCR_ENABLED": True,
     "DCR_REGISTRATION_PERMISSION_CLASSES": [
         "oauth2_provider.dcr.AllowAllDCRPermission"
