@@ -235,38 +235,50 @@ class SecretQuerySet(models.QuerySet[_Model]):
         return self.using(router.db_for_write(self.model))
 
     def rotate_keys(self, *, check: bool = False) -> Rotation:
-        """Encrypt every secret of these rows with the first of ``DCR_ENCRYPTION_KEYS``.
-
-        Each value is replaced only while it is unchanged, so that readers and writers go on
-        meanwhile and an interrupted run is simply started again. With ``check`` nothing is
-        written.
-        """
-        fields = [f for f in self.model._meta.concrete_fields if isinstance(f, SecretField)]
-        result = Rotation()
-        rows = self.only("pk", *(each.attname for each in fields)).order_by("pk")
-        page = list(rows[:_PAGE])
-        while page:
-            for each in fields:
-                found = [_rotated(row, each.attname, result) for row in page]
-                changes = [change for change in found if change]
-                if changes and not check:
-                    self._replace(each, changes)
-            page = list(rows.filter(pk__gt=page[-1].pk)[:_PAGE])
-        return result
-
-    def _replace(self, field: SecretField, changes: list[tuple[str, Any, str]]) -> None:
-        # In bulk, since a commit and a query object for each row would take most of the time;
-        # but few, since a transaction locks its rows.
-        connection, model = connections[self.db], self.model._meta
-        names = [model.db_table, str(field.column), str(model.pk.column)]
-        table, column, key = map(connection.ops.quote_name, names)
-        replace = f"UPDATE {table} SET {column} = %s WHERE {key} = %s AND {column} = %s"  # noqa: S608
-        with transaction.atomic(using=self.db), connection.cursor() as cursor:
-            cursor.executemany(replace, changes)
+        """As ``rotate_keys()`` of these rows."""
+        return rotate_keys(self, check=check)
 
 
 # Rows to encrypt at a time.
 _PAGE = 200
+
+
+def secret_fields(model: type[models.Model]) -> list[SecretField]:
+    """Return the secret columns of the model's own table, not of one that it inherits from."""
+    fields = model._meta.concrete_fields
+    return [each for each in fields if isinstance(each, SecretField) and each.model is model]
+
+
+def rotate_keys(rows: models.QuerySet[Any], *, check: bool = False) -> Rotation:
+    """Encrypt every secret of these rows with the first of ``DCR_ENCRYPTION_KEYS``.
+
+    The rows may be of any model. Each value is replaced only while it is unchanged, so that
+    readers and writers go on meanwhile and an interrupted run is simply started again. With
+    ``check`` nothing is written.
+    """
+    fields = secret_fields(rows.model)
+    result = Rotation()
+    rows = rows.only("pk", *(each.attname for each in fields)).order_by("pk")
+    page = list(rows[:_PAGE])
+    while page:
+        for each in fields:
+            found = [_rotated(row, each.attname, result) for row in page]
+            changes = [change for change in found if change]
+            if changes and not check:
+                _replace(rows.db, each, changes)
+        page = list(rows.filter(pk__gt=page[-1].pk)[:_PAGE])
+    return result
+
+
+def _replace(alias: str, field: SecretField, changes: list[tuple[str, Any, str]]) -> None:
+    # In bulk, since a commit and a query object for each row would take most of the time;
+    # but few, since a transaction locks its rows.
+    connection, model = connections[alias], field.model._meta
+    names = [model.db_table, str(field.column), str(model.pk.column)]
+    table, column, key = map(connection.ops.quote_name, names)
+    replace = f"UPDATE {table} SET {column} = %s WHERE {key} = %s AND {column} = %s"  # noqa: S608
+    with transaction.atomic(using=alias), connection.cursor() as cursor:
+        cursor.executemany(replace, changes)
 
 
 def _rotated(row: models.Model, name: str, result: Rotation) -> tuple[str, Any, str] | None:

@@ -26,6 +26,8 @@ INSTALLED_APPS = [
     "allauth.account",
     "allauth.socialaccount",
     "django_dcr.contrib.allauth",
+    # A site's own model with secrets.
+    "tests.tokens",
 ]
 MIDDLEWARE = [
     "django.contrib.sessions.middleware.SessionMiddleware",

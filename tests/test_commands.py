@@ -40,6 +40,7 @@ from tests.factories import (
     stored,
 )
 from tests.hostile import HANG
+from tests.tokens.models import LabelledToken, Token
 
 if TYPE_CHECKING:
     from pytest_django import Settings
@@ -1085,6 +1086,27 @@ def test_rotate_keys_encrypts_with_the_first_key(settings: Settings) -> None:
     secret = ClientRegistration.objects.get().client_secret
     settings.DCR_ENCRYPTION_KEYS = settings.DCR_ENCRYPTION_KEYS[:1]
     assert secret.reveal() == "s1"
+
+
+@pytest.mark.django_db
+def test_rotate_keys_encrypts_the_secrets_of_the_sites_own_models(settings: Settings) -> None:
+    """Each table once, also where a model inherits it."""
+    token = LabelledToken.objects.create(access_token="at-1", refresh_token="rt-1", label="a")
+    Token.objects.create(access_token="at-2")
+    make_registration()
+    old = settings.DCR_ENCRYPTION_KEYS
+    settings.DCR_ENCRYPTION_KEYS = [Fernet.generate_key().decode(), *old]
+    assert run_json("dcr_rotate_keys") == {"current": 0, "rotated": 5, "unreadable": []}
+    settings.DCR_ENCRYPTION_KEYS = settings.DCR_ENCRYPTION_KEYS[:1]
+    token.refresh_from_db()
+    assert [token.access_token.reveal(), token.refresh_token.reveal()] == ["at-1", "rt-1"]
+    assert "at-1" not in f"{token} {token.access_token!r} {token.__dict__} {Token.objects.values()}"
+    settings.DCR_ENCRYPTION_KEYS = old
+    document = fail_json("dcr_rotate_keys", "--check")[1]
+    assert {each["model"] for each in document["unreadable"]} == {
+        "ClientRegistration",
+        "tokens.Token",
+    }
 
 
 @pytest.mark.django_db

@@ -3,16 +3,21 @@ from __future__ import annotations
 from argparse import ArgumentParser
 from typing import Any
 
+from django.apps import apps
 from django.core.management import CommandError
+from django.db import models, router
 
+from django_dcr.fields import rotate_keys, secret_fields
 from django_dcr.management.output import DCRCommand
-from django_dcr.models import AuthorizationServer, ClientKey, ClientRegistration
 
 _MAX_NAMED = 10
 
 
 class Command(DCRCommand):
-    help = "Encrypt every stored secret with the first of DCR_ENCRYPTION_KEYS."
+    help = (
+        "Encrypt every stored secret with the first of DCR_ENCRYPTION_KEYS, those in models of "
+        "the site's own included."
+    )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         super().add_arguments(parser)
@@ -24,8 +29,9 @@ class Command(DCRCommand):
 
     def handle(self, *, check: bool, **options: Any) -> None:
         found = {
-            model._meta.object_name: model.objects.rotate_keys(check=check)
-            for model in (AuthorizationServer, ClientRegistration, ClientKey)
+            _name(model): rotate_keys(_rows(model), check=check)
+            for model in apps.get_models()
+            if secret_fields(model)
         }
         old = sum(rotation.rotated for rotation in found.values())
         unreadable = [
@@ -53,3 +59,13 @@ class Command(DCRCommand):
             raise CommandError(
                 f"{old} stored values need an older key. Run: manage.py dcr_rotate_keys"
             )
+
+
+def _rows(model: type[models.Model]) -> models.QuerySet[Any]:
+    return model._base_manager.using(router.db_for_write(model))
+
+
+def _name(model: type[models.Model]) -> str:
+    """Return what to call a model; those of other apps with the name of their app."""
+    own = model._meta.app_label == "django_dcr"
+    return str(model._meta.object_name if own else model._meta.label)
