@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from django_dcr.admin.client_keys import ClientKeyAdmin, ClientKeyAdminMixin
 from django_dcr.admin.registrations import ClientRegistrationAdmin, ClientRegistrationAdminMixin
+from django_dcr.admin.resources import ProtectedResourceAdmin, ProtectedResourceAdminMixin
 from django_dcr.admin.servers import AuthorizationServerAdmin, AuthorizationServerAdminMixin
 
 __all__ = [
@@ -13,4 +14,6 @@ __all__ = [
     "ClientKeyAdminMixin",
     "ClientRegistrationAdmin",
     "ClientRegistrationAdminMixin",
+    "ProtectedResourceAdmin",
+    "ProtectedResourceAdminMixin",
 ]

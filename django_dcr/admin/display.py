@@ -17,7 +17,12 @@ from django_dcr.conf import conf
 from django_dcr.exceptions import DCRError, NotAllowedError
 from django_dcr.lifecycle import ACTIONS, EVENTS, STATES, Status, state_of
 from django_dcr.mechanisms import MECHANISMS, SIGNS, refusal, way
-from django_dcr.models import AuthorizationServer, ClientRegistration, RegistrationEvent
+from django_dcr.models import (
+    AuthorizationServer,
+    CachedDocument,
+    ClientRegistration,
+    RegistrationEvent,
+)
 from django_dcr.text import clean
 
 #: What is shown where there is nothing.
@@ -372,19 +377,19 @@ def obstacles(server: AuthorizationServer) -> Iterator[str]:
         yield text % {"origins": clean(json.dumps(origins[:_MAX_SHOWN]), 500)}
 
 
-def freshness(server: AuthorizationServer) -> str:
+def freshness(row: CachedDocument) -> str:
     """Return until when the metadata is used without asking again."""
-    if server.metadata_by_hand:
+    if isinstance(row, AuthorizationServer) and row.metadata_by_hand:
         return _("Entered by hand; the server is never asked.")
-    if server.fresh_until is None:
+    if row.fresh_until is None:
         return NOTHING
-    at = display_for_value(server.fresh_until, NOTHING)
-    if not server.is_fresh:
+    at = display_for_value(row.fresh_until, NOTHING)
+    if not row.is_fresh:
         return _("%(at)s: the server is asked again at the next use") % {"at": at}
-    return _("%(at)s, in %(time)s") % {"at": at, "time": timeuntil(server.fresh_until, depth=1)}
+    return _("%(at)s, in %(time)s") % {"at": at, "time": timeuntil(row.fresh_until, depth=1)}
 
 
-def next_attempt(row: AuthorizationServer | ClientRegistration) -> str:
+def next_attempt(row: CachedDocument | ClientRegistration) -> str:
     """Return when the site retries by itself what failed; a person may retry at any time."""
     if row.rests_until is None:
         return NOTHING

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from functools import partial
 from typing import Any
 
-from django.contrib import admin, messages
-from django.db import models, router, transaction
+from django.contrib import admin
 from django.http import HttpRequest, HttpResponse
-from django.template.loader import render_to_string
 from django.urls import reverse
 from django.utils.decorators import method_decorator
 from django.utils.safestring import SafeString
@@ -19,13 +16,13 @@ from django.views.decorators.debug import sensitive_post_parameters
 
 from django_dcr import services
 from django_dcr.admin import display
-from django_dcr.admin.actions import FROM_PAGE, ServiceAdminMixin
+from django_dcr.admin.actions import FROM_PAGE
+from django_dcr.admin.discovering import DiscoveringAdminMixin
 from django_dcr.admin.forms import USE_ISSUER, AuthorizationServerForm, issuer_button
 from django_dcr.exceptions import DCRError
 from django_dcr.models import AuthorizationServer, ClientRegistration
 from django_dcr.text import clean
 
-_discover_again = partial(services.discover, refresh=True)
 _CLIENTS = ["client_metadata", "trusted_origins", "mechanisms", "shared"]
 # What few servers need, folded away until it is in use.
 _RARE = {
@@ -47,11 +44,10 @@ def _is_customized(server: AuthorizationServer, columns: Iterable[str]) -> bool:
     return any(getattr(server, name) != getattr(new, name) for name in columns)
 
 
-class AuthorizationServerAdminMixin(ServiceAdminMixin):
+class AuthorizationServerAdminMixin(DiscoveringAdminMixin):
     """A server, what it offers, and what this site asks of it by default."""
 
     form = AuthorizationServerForm
-    actions = ["discover"]
     list_display = ["shown_issuer", "name", "enabled", "registers", "fetched_at", "short_error"]
     list_filter = ["enabled"]
     search_fields = ["issuer", "name"]
@@ -67,6 +63,8 @@ class AuthorizationServerAdminMixin(ServiceAdminMixin):
         "created_at",
         "updated_at",
     ]
+    discovered = _("Found out what the server offers.")
+    not_discovered = _("The server was not asked what it offers.")
 
     @method_decorator(sensitive_post_parameters("initial_access_token"))
     def changeform_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
@@ -113,23 +111,14 @@ class AuthorizationServerAdminMixin(ServiceAdminMixin):
             obj.enter_metadata(entered)
         if change and "issuer" not in form.changed_data:
             return
-        # After the commit: no transaction is held across HTTP.
-        using = router.db_for_write(self.model)
-        transaction.on_commit(partial(self._discover_new, request, obj), using=using)
+        self.discover_after_commit(request, obj)
 
     def response_change(self, request: HttpRequest, obj: Any) -> HttpResponse:
         response = super().response_change(request, obj)
         return self.to_page(obj) if USE_ISSUER in request.POST else response
 
-    def _discover_new(self, request: HttpRequest, server: AuthorizationServer) -> None:
-        if not self.has_discover_permission(request, server):
-            why = gettext("The server was not asked what it offers.")
-            self.hint_at(request, "discover", why)
-            return
-        done = gettext("Found out what the server offers.")
-        outcome = self.attempt(request, server, "discover", services.discover, done)
-        # A warning at most: the row itself was stored.
-        self.message_user(request, outcome.render(500), min(outcome.level, messages.WARNING))
+    def ask(self, row: Any, *, refresh: bool = False) -> Any:
+        return services.discover(row, refresh=refresh)
 
     def remark(self, row: Any) -> str:
         return " ".join(display.obstacles(row))
@@ -141,9 +130,6 @@ class AuthorizationServerAdminMixin(ServiceAdminMixin):
         if not is_on_page or is_fixed or not self.has_change_permission(request, row):
             return SafeString()
         return issuer_button(error)
-
-    def has_discover_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return self.may(request, obj, "discover")
 
     def links(self, request: HttpRequest, row: Any) -> list[tuple[str, str]]:
         """Lead to the registrations at this server, and to a new one."""
@@ -162,11 +148,6 @@ class AuthorizationServerAdminMixin(ServiceAdminMixin):
         urls = {view: reverse(f"{name}_{view}", current_app=site) for view in views}
         return [(f"{urls[view]}?server={row.pk}", label) for view, label in views.items()]
 
-    @admin.action(permissions=["discover"], description=_("Discover again"))
-    def discover(self, request: HttpRequest, queryset: models.QuerySet[Any]) -> Any:
-        done = gettext("Found out what the server offers.")
-        return self.perform(request, queryset, "discover", _discover_again, done)
-
     @admin.display(description=_("issuer"), ordering="issuer")
     def shown_issuer(self, server: AuthorizationServer) -> str:
         return clean(server.issuer, 100)
@@ -177,18 +158,6 @@ class AuthorizationServerAdminMixin(ServiceAdminMixin):
             return None
         return server.takes_documents or "registration_endpoint" in server.metadata
 
-    @admin.display(description=_("last error"))
-    def short_error(self, server: AuthorizationServer) -> str:
-        return clean(server.last_error, 60) or display.NOTHING
-
-    @admin.display(description=_("last error"))
-    def error(self, server: AuthorizationServer) -> str:
-        return clean(server.last_error, 500) or display.NOTHING
-
-    @admin.display(description=_("next attempt"))
-    def next_attempt(self, server: AuthorizationServer) -> str:
-        return display.next_attempt(server)
-
     @admin.display(description=_("initial access token"))
     def token(self, server: AuthorizationServer) -> str:
         return display.stored(server.initial_access_token)
@@ -197,14 +166,11 @@ class AuthorizationServerAdminMixin(ServiceAdminMixin):
     def registration(self, server: AuthorizationServer) -> str:
         return display.registration(server)
 
-    @admin.display(description=_("fresh until"))
-    def freshness(self, server: AuthorizationServer) -> str:
-        return display.freshness(server)
-
     @admin.display(description=_("offer"))
     def offer(self, server: AuthorizationServer) -> str:
-        rows = display.offer(server)
-        return render_to_string("admin/django_dcr/offer.html", {"rows": rows})
+        caption = gettext("What the server offers")
+        nothing = gettext("Not known yet: no metadata document of this server was read.")
+        return self.table(display.offer(server), caption, nothing)
 
 
 @admin.register(AuthorizationServer)
