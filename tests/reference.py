@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from argparse import SUPPRESS, Action, ArgumentParser
 from collections.abc import Iterable
+from functools import partial
 from inspect import getdoc
 from pathlib import Path
 
@@ -20,7 +21,7 @@ import django_dcr
 from django_dcr import checks
 from django_dcr.conf import Settings, conf
 from django_dcr.lifecycle import ACTIONS, STATES
-from django_dcr.models import AuthorizationServer
+from django_dcr.models import AuthorizationServer, CachedDocument, ProtectedResource
 
 PACKAGE = Path(django_dcr.__file__).parent
 DOCS = PACKAGE.parent / "docs"
@@ -56,7 +57,9 @@ def refreshed(text: str) -> str:
 def _generated(name: str) -> str:
     if name in COMMANDS:
         return command(name)
-    parts = {"settings": all_settings, "checks": all_checks, "states": states, "server": server}
+    parts = {"settings": all_settings, "checks": all_checks, "states": states}
+    parts |= {"server": partial(columns, AuthorizationServer)}
+    parts |= {"resource": partial(columns, ProtectedResource)}
     return parts[name]() if name in parts else _arguments(_shared(name))
 
 
@@ -110,9 +113,9 @@ def _accepting(status: str) -> list[str]:
     return [name for name, action in ACTIONS.items() if status in action.statuses]
 
 
-def server() -> str:
-    """The columns of a server's row that people set."""
-    fields = [field for field in AuthorizationServer._meta.fields if field.editable]
+def columns(model: type[CachedDocument]) -> str:
+    """The columns of a row that people set."""
+    fields = [field for field in model._meta.fields if field.editable]
     rows = [(f"`{field.name}`", str(field.help_text)) for field in fields if field.help_text]
     return _table("column", "meaning", rows)
 

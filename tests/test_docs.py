@@ -88,7 +88,7 @@ def test_settings_checks_states_and_commands_are_generated() -> None:
     parts = [
         name for text in DOCUMENTS.values() for name in re.findall("<!-- generated: (.+) -->", text)
     ]
-    named = {"settings", "checks", "states", "server", "selection", "format"}
+    named = {"settings", "checks", "states", "server", "resource", "selection", "format"}
     assert sorted(parts) == sorted([*named, *COMMANDS])
 
 

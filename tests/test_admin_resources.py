@@ -1,0 +1,215 @@
+"""Protected resources in the admin: what was found, tried and refused, and the choice."""
+
+from __future__ import annotations
+
+import html
+import re
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
+from django.contrib.auth.models import Permission, User
+from django.test import Client
+from responses import RequestsMock
+
+from django_dcr.models import AuthorizationServer, ProtectedResource
+from tests.factories import ISSUER
+from tests.test_admin import HOSTILE, cells, page, told
+from tests.test_services_resources import (
+    HOST,
+    OTHER,
+    PLACE,
+    RESOURCE,
+    ROOT,
+    document,
+    make_resource,
+)
+
+if TYPE_CHECKING:
+    from pytest_django import DjangoCaptureOnCommitCallbacks, Settings
+
+pytestmark = pytest.mark.django_db
+
+RESOURCES = "/admin/django_dcr/protectedresource/"
+NEW = {"resource": RESOURCE, "alias": "", "trusted_origins": "[]"}
+
+
+def browser(*verbs: str) -> Client:
+    """A browser of somebody who may do this to resources."""
+    person = User.objects.create(username="-".join(verbs), is_staff=True)
+    names = [f"{verb}_protectedresource" for verb in verbs]
+    person.user_permissions.set(Permission.objects.filter(codename__in=names))
+    client = Client()
+    client.force_login(person)
+    return client
+
+
+@pytest.fixture
+def staff() -> Client:
+    return browser("add", "change", "delete", "view", "discover")
+
+
+def change_page(client: Client, row: ProtectedResource) -> str:
+    return page(client, f"{RESOURCES}{row.pk}/change/")
+
+
+def edited(client: Client, row: ProtectedResource, **fields: str) -> Any:
+    values = {"pinned_issuer": "", "alias": "", "trusted_origins": "[]", **fields}
+    return client.post(f"{RESOURCES}{row.pk}/change/", values)
+
+
+def discover(client: Client, row: ProtectedResource) -> Any:
+    fields = {"action": "discover", ACTION_CHECKBOX_NAME: [row.pk], "_from_page": "1"}
+    return client.post(RESOURCES, fields)
+
+
+def choices(text: str) -> list[str]:
+    found = re.search(r'(?s)<select name="pinned_issuer".*?</select>', text)
+    assert found
+    return re.findall(r'<option value="(.*?)"', found[0])
+
+
+def test_a_resource_that_is_added_is_asked_at_once(
+    staff: Client,
+    mocked_responses: RequestsMock,
+    django_capture_on_commit_callbacks: DjangoCaptureOnCommitCallbacks,
+) -> None:
+    mocked_responses.get(PLACE, json=document(scopes_supported=["read"]))
+    with django_capture_on_commit_callbacks(execute=True):
+        response = staff.post(f"{RESOURCES}add/", NEW)
+    row = ProtectedResource.objects.get()
+    assert response["Location"] == f"{RESOURCES}{row.pk}/change/"
+    assert told(response)[1:] == ["Found out what the resource says of itself."]
+    shown = cells(change_page(staff, row))
+    for part in (ISSUER, "read", PLACE, RESOURCE):
+        assert part in shown
+
+
+def test_who_may_not_ask_is_told_the_permission(
+    django_capture_on_commit_callbacks: DjangoCaptureOnCommitCallbacks,
+) -> None:
+    with django_capture_on_commit_callbacks(execute=True):
+        response = browser("add", "change").post(f"{RESOURCES}add/", NEW)
+    assert "The resource was not asked what it says of itself." in told(response)[1]
+    assert "Can ask resources for their metadata" in told(response)[1]
+
+
+def test_what_was_tried_in_vain_is_shown(staff: Client, mocked_responses: RequestsMock) -> None:
+    row = ProtectedResource.objects.for_resource(RESOURCE)
+    mocked_responses.get(PLACE, status=404)
+    mocked_responses.get(ROOT, body="<html>")
+    [message] = told(discover(staff, row))
+    assert "No metadata was found." in message
+    shown = cells(change_page(staff, row))
+    assert f"{PLACE} answered 404" in shown
+    assert f"{ROOT} is not a JSON object" in shown
+    assert "no metadata document of this resource was read" in shown
+
+
+def test_an_error_without_attempts_is_shown_without_them(staff: Client) -> None:
+    row = make_resource(last_error="The site forbids it.")
+    assert "The site forbids it." in cells(change_page(staff, row))
+
+
+def test_what_is_refused_is_shown_with_the_reason(staff: Client, settings: Settings) -> None:
+    settings.DCR_ALLOWED_ISSUERS = [ISSUER]
+    row = make_resource(OTHER, "http://as.example")
+    shown = cells(change_page(staff, row))
+    assert f"{OTHER}: The issuer {OTHER} is not in DCR_ALLOWED_ISSUERS" in shown
+    assert "http://as.example: The issuer is not https" in shown
+    assert "names no authorization server that this site allows" in shown
+    assert choices(change_page(staff, row)) == [""]
+
+
+def test_a_server_is_chosen_among_those_that_are_named_and_allowed(
+    staff: Client, mocked_responses: RequestsMock
+) -> None:
+    """R-042."""
+    AuthorizationServer.objects.create(issuer="https://off.example", enabled=False)
+    row = make_resource(ISSUER, OTHER, "https://off.example")
+    assert "names 2 authorization servers" in cells(change_page(staff, row))
+    assert choices(change_page(staff, row)) == ["", ISSUER, OTHER]
+    assert edited(staff, row, pinned_issuer=OTHER).status_code == 302
+    row.refresh_from_db()
+    assert (row.pinned_issuer, row.choose_issuer()) == (OTHER, OTHER)
+    mocked_responses.get(PLACE, json=document(ISSUER))
+    [message] = told(discover(staff, row))
+    assert "is not among those that the resource names" in message
+    assert choices(change_page(staff, row)) == ["", ISSUER, OTHER]
+    assert edited(staff, row).status_code == 302
+    row.refresh_from_db()
+    assert row.choose_issuer() == ISSUER
+
+
+def test_an_alias_is_accepted_on_the_page(staff: Client, mocked_responses: RequestsMock) -> None:
+    """R-033."""
+    row = ProtectedResource.objects.for_resource(RESOURCE)
+    response = edited(staff, row, alias=OTHER)
+    assert "Write an address on the same origin" in cells(response.content.decode())
+    assert edited(staff, row, alias=HOST).status_code == 302
+    mocked_responses.get(PLACE, json=document(resource=HOST))
+    assert told(discover(staff, row))[-1].endswith("Found out what the resource says of itself.")
+    assert HOST in cells(change_page(staff, row))
+
+
+def test_the_address_of_a_row_stays(staff: Client) -> None:
+    """What is stored of it holds for no other."""
+    row = make_resource()
+    edited(staff, row, resource=OTHER)
+    row.refresh_from_db()
+    assert row.resource == RESOURCE
+
+
+@pytest.mark.parametrize(
+    ("fields", "error"),
+    [
+        ({"resource": f"{RESOURCE}#a"}, "has a fragment"),
+        ({"resource": "http://mcp.example/mcp"}, "is not https"),
+        ({"resource": OTHER}, "already listed"),
+        ({"alias": "https://evil.example"}, "same origin"),
+        ({"trusted_origins": '["https://a.example/path"]'}, "is not an origin"),
+    ],
+    ids=str,
+)
+def test_a_wrong_resource_is_refused_in_words(
+    staff: Client, fields: dict[str, str], error: str
+) -> None:
+    make_resource(resource=OTHER)
+    response = staff.post(f"{RESOURCES}add/", {**NEW, **fields})
+    assert response.status_code == 200
+    assert error in cells(response.content.decode())
+    assert ProtectedResource.objects.count() == 1
+
+
+def test_the_list_shows_what_each_resource_names(
+    staff: Client, django_assert_max_num_queries: Any
+) -> None:
+    make_resource(ISSUER, OTHER)
+    make_resource(resource=OTHER, metadata={})
+    for number in range(10):
+        make_resource(OTHER, resource=f"{HOST}/{number}")
+    with django_assert_max_num_queries(10):
+        shown = cells(page(staff, RESOURCES))
+    assert f"{ISSUER} +1" in shown
+    assert f"{RESOURCE} {ISSUER}" in " ".join(shown.split())
+
+
+def test_nothing_that_a_resource_wrote_becomes_markup(staff: Client) -> None:
+    issuers = [f"https://as.example/{HOSTILE}", HOSTILE]
+    row = make_resource(*issuers, last_error=HOSTILE)
+    ProtectedResource.objects.update(
+        metadata=document(*issuers, scopes_supported=[HOSTILE]),
+        failure={"attempts": [[HOSTILE, HOSTILE]], "silent": False, "task": "discover",
+                 "conditions": "", "pause": 1},
+    )  # fmt: skip
+    for text in (change_page(staff, row), page(staff, RESOURCES)):
+        assert "<script>alert" not in text
+        assert "\u202e" not in text
+        assert html.escape("<script>alert") in text
+
+
+def test_who_may_only_look_sees_the_row(staff: Client) -> None:
+    row = make_resource(ISSUER, OTHER, pinned_issuer=OTHER)
+    shown = cells(change_page(browser("view"), row))
+    assert OTHER in shown
+    assert "<select" not in shown
