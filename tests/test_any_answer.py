@@ -21,9 +21,9 @@ from hypothesis.strategies import SearchStrategy
 
 from django_dcr import protocol
 from django_dcr.exceptions import DCRError
-from django_dcr.models import AuthorizationServer, ClientRegistration
+from django_dcr.models import AuthorizationServer, ClientRegistration, ProtectedResource
 from django_dcr.protocol.json import MAX_DEPTH
-from django_dcr.services import discover, read, register, update
+from django_dcr.services import discover, discover_resource, read, register, update
 from tests.factories import (
     APPENDED_OPENID,
     ENDPOINT,
@@ -98,6 +98,11 @@ def wide(members: int) -> bytes:
 
 ANSWERS = documents(client_information())
 METADATA = documents(server_metadata())
+RESOURCE = "https://mcp.example/mcp"
+PLACE = "https://mcp.example/.well-known/oauth-protected-resource"
+RESOURCE_METADATA = documents(
+    {"resource": RESOURCE, "authorization_servers": [ISSUER], "scopes_supported": ["a", "b"]}
+)
 
 
 def extremes(test: Any) -> Any:
@@ -199,7 +204,7 @@ class Stub:
 def stub(db: None) -> Iterator[Stub]:
     stub = Stub()
     with responses.RequestsMock(assert_all_requests_are_fired=False) as stubs:
-        for url in (WELL_KNOWN, WELL_KNOWN_OPENID, APPENDED_OPENID):
+        for url in (WELL_KNOWN, WELL_KNOWN_OPENID, APPENDED_OPENID, PLACE, f"{PLACE}/mcp"):
             stubs.add_callback("GET", url, stub.answer)
         stubs.add_callback("POST", ENDPOINT, stub.answer)
         for method in ("GET", "PUT", "DELETE"):
@@ -257,6 +262,24 @@ def test_any_metadata_is_refused_or_saves(stub: Stub, body: bytes) -> None:
         assert row.is_fresh
     else:
         assert AuthorizationServer.objects.get(pk=server.pk).metadata == {}
+
+
+@in_the_database
+@given(RESOURCE_METADATA)
+@extremes
+def test_any_metadata_of_a_resource_is_refused_or_saves(stub: Stub, body: bytes) -> None:
+    """Faults 58 to 69, R-031: and what is stored leads to a server, or to an error."""
+    stub.body = body
+    row = ProtectedResource.objects.for_resource(RESOURCE)
+    row = set_back(row, {"metadata": {}, "fresh_until": None, "failure": None, "retry_at": None})
+    if succeeds(lambda row: discover_resource(row.resource), row):
+        found = ProtectedResource.objects.get(pk=row.pk)
+        assert found.metadata["resource"] == found.indicator == RESOURCE
+        assert isinstance(protocol.scopes_for(found.metadata), str)
+        with suppress(DCRError):
+            assert found.choose_issuer() in found.servers
+    else:
+        assert ProtectedResource.objects.get(pk=row.pk).metadata == {}
 
 
 @in_the_database

@@ -667,7 +667,11 @@ def test_a_servers_row_may_require_pkce_of_every_login(
         services.for_login(ISSUER, "acme")
     server.store(server_metadata(**PKCE), url=WELL_KNOWN, etag="", lifetime=60)
     if not is_new:
-        assert services.get_or_register(ISSUER, "acme").status == "active"
+        registration = services.get_or_register(ISSUER, "acme")
+        assert services.code_challenge_method(registration) == "S256"
+        registration.server.metadata = server_metadata()  # as a refresh may find it
+        with pytest.raises(UnsupportedError, match="S256"):
+            services.code_challenge_method(registration)
 
 
 def test_a_server_that_disowns_the_resource_is_not_used() -> None:
@@ -805,9 +809,40 @@ def test_a_resource_that_names_a_new_server_each_time_is_stopped(mocked_response
     services.get_or_register_for(RESOURCE, "acme", challenge=challenged(PLACE))
     mocked_responses.get(PLACE, json=document("https://one-more.example"))
     answer_at(mocked_responses, "https://one-more.example")
+    challenge = challenged(PLACE)
+    services.get_or_register_for(
+        RESOURCE, "acme", challenge=challenge, issuer="https://one-more.example"
+    )
     ProtectedResource.objects.update(pinned_issuer="https://one-more.example")
-    services.get_or_register_for(RESOURCE, "acme", challenge=challenged(PLACE))
+    services.get_or_register_for(RESOURCE, "acme", challenge=challenge)
     assert ProtectedResource.objects.get().known_issuers == issuers
+
+
+def test_no_caller_forgets_a_server_that_another_has_noted() -> None:
+    """The resource may keep one waiting while it leads the others on."""
+    make_resource()
+    slow, *others = [ProtectedResource.objects.get() for _ in range(MAX_SERVERS)]
+    for number, row in enumerate(others):
+        row.note_issuer(f"https://as{number}.example")
+    assert slow.known_issuers == []
+    slow.note_issuer(ISSUER)
+    known = [f"https://as{number}.example" for number in range(MAX_SERVERS - 1)]
+    assert ProtectedResource.objects.get().known_issuers == [*known, ISSUER]
+    late = others[0]
+    assert late.known_issuers == known[:1]
+    with pytest.raises(ConflictError, match="authorization servers already"):
+        late.note_issuer("https://one-more.example")
+
+
+def test_two_who_add_a_server_at_once_both_do() -> None:
+    make_resource()
+    first, second = [ProtectedResource.objects.get() for _ in "12"]
+    updated = ProtectedResource.objects.filter(pk=first.pk)
+    updated.update(known_issuers=["https://a.example"], updated_at=now() + timedelta(hours=1))
+    second._add(ISSUER)  # in vain, for what it read is not what is stored any more
+    assert second.known_issuers == ["https://a.example"]
+    second.note_issuer(ISSUER)
+    assert ProtectedResource.objects.get().known_issuers == ["https://a.example", ISSUER]
 
 
 def test_a_resource_learns_nothing_of_the_client_of_another(mocked_responses: Stubs) -> None:

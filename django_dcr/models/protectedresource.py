@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from django.core.exceptions import ValidationError
-from django.db import models
+from django.db import models, router
+from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from django_dcr import protocol
@@ -214,10 +216,33 @@ class ProtectedResource(CachedDocument):
         )
 
     def note_issuer(self, issuer: str) -> None:
-        """Record that the resource has led to this server, of which there is a bounded number."""
-        if issuer not in self.known_issuers and len(self.known_issuers) < MAX_SERVERS:
-            self.known_issuers = [*self.known_issuers, issuer]
-            self._save("known_issuers")
+        """Record that the resource has led to this server, before anything is sent there.
+
+        Raises ConflictError where that is one too many, and no person has chosen it. Of those who
+        read the same list only one adds to it, and the others read again: none forgets a server.
+        """
+        if issuer not in self.known_issuers:
+            self._read_known_issuers()
+        while issuer not in self.known_issuers:
+            if self.pinned_issuer != issuer:
+                self._check_number(issuer)
+            if len(self.known_issuers) >= MAX_SERVERS:
+                return
+            self._add(issuer)
+
+    def _read_known_issuers(self) -> None:
+        alias = router.db_for_write(type(self))
+        self.refresh_from_db(using=alias, fields=["known_issuers", "updated_at"])
+
+    def _add(self, issuer: str) -> None:
+        unchanged = self._stored().filter(updated_at=self.updated_at)
+        issuers = [*self.known_issuers, issuer]
+        # Later than the last write, whatever the clocks of several hosts say.
+        now = max(timezone.now(), self.updated_at + timedelta(microseconds=1))
+        if unchanged.update(known_issuers=issuers, updated_at=now):
+            self.known_issuers, self.updated_at = issuers, now
+        else:
+            self._read_known_issuers()
 
     def _checked_choice(self, issuer: str) -> str:
         check_issuer(issuer)

@@ -159,10 +159,13 @@ def login_scope(registration: ClientRegistration) -> str:
 def code_challenge_method(registration: ClientRegistration) -> str:
     """Return the PKCE method to use (RFC 7636): "S256", or "" where the server refuses that.
 
-    Raises UnsupportedError where the server refuses it to a client without a secret.
+    Raises UnsupportedError where the server refuses it to a client without a secret, and where
+    the server's row requires it and the server does not announce it.
     """
     method = registration.metadata.get("token_endpoint_auth_method", "client_secret_basic")
     with errors_at(registration.server.issuer, STEP):
+        if registration.server.require_pkce:
+            registration.server.check_suits([], logs_in=True)
         return protocol.code_challenge_method(registration.server.metadata, method)
 
 

@@ -79,5 +79,6 @@ def get_or_register_for(
     resource = discover_resource(url, challenge=challenge)
     with resource.errors():
         chosen = resource.choose_issuer(issuer)
-        resource.note_issuer(chosen)
+        if not issuer:
+            resource.note_issuer(chosen)
         return usable(chosen, owner, metadata, resource)
