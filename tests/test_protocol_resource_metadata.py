@@ -293,6 +293,13 @@ def test_a_step_up_requests_the_union() -> None:
     assert scopes_for({}, challenge, requested=[""]) == "write admin"
 
 
+def test_a_step_up_whose_challenge_names_no_scope_requests_what_is_listed() -> None:
+    """R-187, R-188: as servers of the MCP Python SDK challenge."""
+    challenge = parse_challenge('Bearer error="insufficient_scope"')
+    listed = {"scopes_supported": ["read", "write"]}
+    assert scopes_for(listed, challenge, requested=["read"]) == "read write"
+
+
 def test_a_step_up_that_brings_nothing_new_is_refused() -> None:
     """R-188."""
     for header in ('Bearer scope="read"', "Bearer", f'Bearer scope="{"x" * 5000}"'):

@@ -181,17 +181,20 @@ def scopes_for(
     That of the resource's ``challenge``; else the ``scopes_supported`` of its ``metadata``; else
     none (MCP authorization, "Scope Selection Strategy"). After an ``insufficient_scope`` (RFC
     6750 section 3.1) pass what was ``requested`` so far, one text for each authorization, the
-    first one first: the answer is the union of all with what the challenge names. More than 4,096
-    characters count as nothing said.
+    first one first: the answer is the union of all with what the challenge names, or else the
+    metadata. More than 4,096 characters count as nothing said.
 
-    Raises RequestRejectedError where the challenge names nothing that was not requested already,
-    and after ``MAX_STEP_UPS`` step-ups, so that no resource sends users round and round.
+    Raises RequestRejectedError where that is nothing that was not requested already, and after
+    ``MAX_STEP_UPS`` step-ups, so that no resource sends users round and round.
     """
     earlier = [requested] if isinstance(requested, str) else list(requested)
-    named = _tokens(challenge.scope.split() if challenge else [])
+    supported = metadata.get("scopes_supported")
+    # Servers of the MCP Python SDK name no scope in a challenge, and list what they need.
+    named = _tokens(challenge.scope.split() if challenge else []) or _tokens(
+        supported if isinstance(supported, list) else []
+    )
     if not earlier:
-        supported = metadata.get("scopes_supported")
-        return " ".join(named or _tokens(supported if isinstance(supported, list) else []))
+        return " ".join(named)
     before = _tokens(" ".join(earlier).split())
     union = _tokens([*before, *named])
     if len(earlier) > MAX_STEP_UPS or len(union) <= len(before):
