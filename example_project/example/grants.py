@@ -141,8 +141,11 @@ def _token(registration: ClientRegistration, form: dict[str, str], *, scope: str
 
 def _post(registration: ClientRegistration, url: str, form: dict[str, str]) -> requests.Response:
     credentials, parameters = registration.client_authentication()
+    # The client_id is no credential, and servers of the MCP Python SDK look for it in the form
+    # even where the client authenticates by its header (python-sdk#3545).
+    form = {"client_id": registration.client_id, **form, **parameters}
     with services.login_session(requests.Session(), registration) as session:
-        response = session.post(url, data={**form, **parameters}, headers=credentials)
+        response = session.post(url, data=form, headers=credentials)
     if not response.ok:
         raise GrantError(_error(response))
     return response

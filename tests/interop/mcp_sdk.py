@@ -8,6 +8,10 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import requests
 
 from tests.interop.processes import announced, installed, running
 from tests.interop.server import ControlledServer
@@ -38,10 +42,52 @@ VARIANTS: Mapping[str, Mapping[str, str]] = {
 }
 
 
+class Tools:
+    """A tool server with its authorization server, both of the SDK, and the door to them."""
+
+    def __init__(self, variant: str, url: str) -> None:
+        self.takes_documents = variant == "documents"
+        self.url = url
+        self.issuer = url.removesuffix("/mcp")
+        self._door = f"{self.issuer}/-/"
+
+    def say(self, **members: object) -> None:
+        """Let the tool server's metadata say something else from now on, and act by it."""
+        requests.patch(f"{self._door}resource", json=members, timeout=30).raise_for_status()
+
+    def asked(self) -> list[dict[str, Any]]:
+        """What was asked for since the last time: methods, paths, parameters."""
+        found: list[dict[str, Any]] = requests.get(f"{self._door}requests", timeout=30).json()
+        return found
+
+    def token(self, token: str) -> dict[str, Any]:
+        """What the authorization server knows of a token that it has issued."""
+        answer = requests.get(f"{self._door}tokens/{token}", timeout=30)
+        answer.raise_for_status()
+        known: dict[str, Any] = answer.json()
+        return known
+
+
+@contextmanager
+def serve_tools(variant: str, folder: Path, certificate: Path) -> Iterator[Tools]:
+    """Run the two in a variant of ``mcp_tools.py``; documents are behind ``certificate``."""
+    home, log = _home(), folder / f"tools-{uuid4()}.log"
+    command: list[str | Path] = [home / "bin/python", HERE / "mcp_tools.py", variant]
+    trust = {"SSL_CERT_FILE": str(certificate)}
+    with running(command, log=log, cwd=folder, environment=trust) as process:
+        yield Tools(variant, announced(process, log)["url"])
+
+
+def own_client(url: str, redirect_uri: str, *document: str) -> str:
+    """Let the SDK's own client call a tool; return what it answers."""
+    command = [_home() / "bin/python", HERE / "mcp_sdk_client.py", url, redirect_uri, *document]
+    done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=120)
+    return done.stdout.strip()
+
+
 @contextmanager
 def serve(variant: str, folder: Path) -> Iterator[ControlledServer]:
-    key = f"{platform.python_version()} {sys.base_prefix} {REQUIREMENTS.read_text()}"
-    home = installed("mcp", key, _install)
+    home = _home()
     log = folder / "mcp.log"
     command: list[str | Path] = [home / "bin/python", HERE / "mcp_server.py", variant]
     with running(command, log=log, cwd=folder) as process:
@@ -50,6 +96,11 @@ def serve(variant: str, folder: Path) -> Iterator[ControlledServer]:
         server = ControlledServer(program, variant, said["issuer"], VARIANTS[variant])
         server.client_metadata = {"token_endpoint_auth_method": "client_secret_post"}
         yield server
+
+
+def _home() -> Path:
+    key = f"{platform.python_version()} {sys.base_prefix} {REQUIREMENTS.read_text()}"
+    return installed("mcp", key, _install)
 
 
 def _install(folder: Path) -> None:

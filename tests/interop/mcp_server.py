@@ -59,6 +59,7 @@ class Memory:
             code_challenge=params.code_challenge,
             redirect_uri=params.redirect_uri,
             redirect_uri_provided_explicitly=params.redirect_uri_provided_explicitly,
+            resource=params.resource,
         )
         return construct_redirect_uri(str(params.redirect_uri), code=code, state=params.state)
 
@@ -71,7 +72,15 @@ class Memory:
         self, client: OAuthClientInformationFull, authorization_code: AuthorizationCode
     ) -> OAuthToken:
         del self.codes[authorization_code.code]
-        return OAuthToken(access_token=secrets.token_urlsafe(32), expires_in=60)
+        token = secrets.token_urlsafe(32)
+        self.tokens[token] = AccessToken(
+            token=token,
+            client_id=str(client.client_id),
+            scopes=authorization_code.scopes,
+            resource=authorization_code.resource,
+        )
+        scope = " ".join(authorization_code.scopes)
+        return OAuthToken(access_token=token, expires_in=60, scope=scope or None)
 
 
 memory = Memory()
