@@ -87,6 +87,9 @@ docs: $(DOCS) ## the documentation as pages, in build/docs; a warning is an erro
 reference: $(TEST) ## write the tables of docs/ that are made of the code: settings, checks, states, commands
 	@DJANGO_SETTINGS_MODULE=tests.settings $(BIN)/python -m django shell -v 0 -c "from tests.reference import write; write()"
 
+screenshots: $(BROWSER) ## the pictures of docs/screenshots, in Chromium; 2.5 min
+	@$(BIN)/python -m pytest tests/browser/screenshots.py
+
 lint: $(DEV) ## style and formatting; 1 s
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check
@@ -120,4 +123,4 @@ $(VENV)/.installed-$(VERSION)-%: setup.cfg pyproject.toml
 	  exit 1; }
 	@touch $@
 
-.PHONY: help docs reference demo demo-mcp run test test-all lowest bench browser interop conformance queue lint types check clean
+.PHONY: help docs reference screenshots demo demo-mcp run test test-all lowest bench browser interop conformance queue lint types check clean

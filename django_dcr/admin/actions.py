@@ -183,7 +183,7 @@ class ServiceAdminMixin(_ModelAdmin):
         labels: dict[str, list[str]] = {}
         for name in names:
             labels.setdefault(self.permission(name), []).append(self.label(name))
-        groups = (f"{', '.join(group)} (“{name}”)" for name, group in labels.items())
+        groups = (f"{', '.join(group)} ({_('“%s”') % name})" for name, group in labels.items())
         return "; ".join(groups)
 
     def permission(self, name: str) -> str:
@@ -323,7 +323,8 @@ class ServiceAdminMixin(_ModelAdmin):
             text = told.render(min(500, _MAX_LENGTH // len(shown)))
             name = clean(outcome.row, 80)
             # Escaped only where it must be: a cookie has little room.
-            message = format_html("“{}”: {}", name, text) if told.attempts else f"“{name}”: {text}"
+            quoted = _("“%s”") % name
+            message = format_html("{}: {}", quoted, text) if told.attempts else f"{quoted}: {text}"
             self.message_user(request, message, outcome.level)
         failed = [outcome.row for outcome in more if outcome.level == messages.ERROR]
         done = [outcome.row for outcome in more if outcome.level != messages.ERROR]
