@@ -51,13 +51,13 @@ class Command(DCRCommand):
         alias: str | None,
         **options: Any,
     ) -> None:
-        if (issuer is None) == (resource is None):
-            raise CommandError("Give either an issuer or --resource URL.")
-        if resource is not None:
+        if resource is not None and issuer is None:
             self._discover_resource(resource, pin, alias)
+        elif issuer is None or resource is not None:
+            raise CommandError("Give either an issuer or --resource URL.")
         elif pin is not None or alias is not None:
             raise CommandError("--pin and --alias go with --resource.")
-        elif issuer is not None:
+        else:
             self._discover(issuer)
 
     def _discover(self, issuer: str) -> None:
