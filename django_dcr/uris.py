@@ -97,6 +97,12 @@ def _host(host: str) -> str:
     return host
 
 
+def without_query(url: str) -> str:
+    """Return ``url`` as messages name it: what its query says may be a key."""
+    before, mark, _query = url.partition("?")
+    return f"{before}?…" if mark else url
+
+
 def origin(url: str) -> str:
     """Return the origin of ``url``; raise ValueError where it is not a URL."""
     return parse(url).origin

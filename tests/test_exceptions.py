@@ -41,6 +41,8 @@ EXAMPLES = [
     DecryptionError("no", **WHERE),
     NotStoredError("no", **WHERE),
 ]
+for each in EXAMPLES:
+    each.resource = "https://mcp.example/mcp"
 
 
 def name(error: DCRError) -> str:

@@ -878,6 +878,37 @@ def test_no_message_repeats_what_a_document_says_besides(
     assert "s3cret" not in f"{error} {error.attempts} {ProtectedResource.objects.get().last_error}"
 
 
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"status": 404},
+        {"json": {"resource": f"{RESOURCE}?key=s3cret&more"}},
+        {"json": document()},
+        {"status": 302, "headers": {"Location": "https://evil.example/"}},
+        {"body": requests.ConnectionError()},
+    ],
+    ids=["404", "another", "several", "redirect", "silence"],
+)
+def test_what_a_query_says_is_in_no_message(
+    answer: Any, mocked_responses: Stubs, caplog: pytest.LogCaptureFixture
+) -> None:
+    """People put keys into addresses."""
+    resource = f"{RESOURCE}?key=s3cret"
+    if answer.get("json") == document():
+        answer = {"json": document(ISSUER, OTHER, resource=resource)}
+    mocked_responses.get(f"{PLACE}?key=s3cret", **answer)
+    mocked_responses.assert_all_requests_are_fired = False
+    mocked_responses.get(ROOT, status=404)
+    caplog.set_level("DEBUG")
+    for refresh in (False, False, True):
+        with pytest.raises(DCRError) as caught:
+            services.discover_resource(resource, refresh=refresh).choose_issuer()
+        row = ProtectedResource.objects.get()
+        said = f"{caught.value} {caught.value.attempts} {row} {row.last_error} {row.failure}"
+        assert "s3cret" not in said + caplog.text
+    assert row.resource == resource
+
+
 def test_a_site_that_registers_nothing_by_itself_asks_no_server(settings: Any) -> None:
     settings.DCR_AUTO_REGISTER = False
     make_resource(OTHER)

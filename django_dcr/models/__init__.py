@@ -1,4 +1,4 @@
-"""The two tables: the servers this site knows, and its registrations there."""
+"""The tables: servers, registrations there, keys to sign with, and protected resources."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from django.db import models, router
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from django_dcr import protocol
+from django_dcr import protocol, uris
 from django_dcr.exceptions import ConflictError, NotAllowedError, UnsupportedError
 from django_dcr.fields import DigestField, digest
 from django_dcr.models.authorizationserver import AuthorizationServer, check_issuer
@@ -101,7 +101,12 @@ class ProtectedResource(CachedDocument):
         permissions = [("discover_protectedresource", "Can ask resources for their metadata")]
 
     def __str__(self) -> str:
-        return self.resource
+        return uris.without_query(self.resource)
+
+    @property
+    def _shown(self) -> str:
+        """The address for a command line; what its query says may be a key."""
+        return "URL" if "?" in self.resource else clean(self.resource, 120)
 
     def _resource_parts(self) -> tuple[str, ...]:
         return (self.resource,)
@@ -203,7 +208,7 @@ class ProtectedResource(CachedDocument):
         raise ConflictError(
             f"This resource names {len(allowed)} authorization servers: {_listed(allowed)}. "
             f"Choose one: on the resource's page of the admin, with manage.py dcr_discover "
-            f"--resource {clean(self.resource, 120)} --pin ISSUER, or by the argument issuer."
+            f"--resource {self._shown} --pin ISSUER, or by the argument issuer."
         )
 
     def _check_number(self, issuer: str) -> None:
@@ -212,7 +217,7 @@ class ProtectedResource(CachedDocument):
         raise ConflictError(
             f"This resource has led to {len(self.known_issuers)} authorization servers already, "
             f"and now names {clean(issuer, 120)}. If that is right, choose it with: manage.py "
-            f"dcr_discover --resource {clean(self.resource, 120)} --pin ISSUER"
+            f"dcr_discover --resource {self._shown} --pin ISSUER"
         )
 
     def note_issuer(self, issuer: str) -> None:
@@ -252,7 +257,7 @@ class ProtectedResource(CachedDocument):
         raise ConflictError(
             f"The chosen server {clean(issuer, 120)} is not among those that the resource names: "
             f"{_listed(named) or 'none'}. Choose another with: manage.py dcr_discover "
-            f"--resource {clean(self.resource, 120)} --pin ISSUER"
+            f"--resource {self._shown} --pin ISSUER"
         )
 
 

@@ -136,15 +136,16 @@ def check_resource_metadata(
 
 
 def _mismatch(stated: object, resource: str) -> str:
+    name = clean(uris.without_query(str(stated)[:200]), 150)
     if may_be_alias(stated, resource):
         return (
-            f'The metadata is of "{clean(stated, 150)}", not of the address asked for, so it must '
+            f'The metadata is of "{name}", not of the address asked for, so it must '
             "not be used. Use exactly that address; or, if the server names itself so in the "
             "place of all of its resources, accept it for this one with: manage.py dcr_discover "
             "--resource URL --alias NAME"
         )
     return (
-        f'The metadata is of another resource, "{clean(stated, 150)}", so it must not be used. '
+        f'The metadata is of another resource, "{name}", so it must not be used. '
         "If that is the one you mean, use exactly its address."
     )
 

@@ -97,7 +97,7 @@ def _fetch(row: CachedDocument) -> DCRError | None:
         except ConflictError:
             raise  # nobody is asked now, which says nothing of them
         except DCRError as exc:
-            tried.append((url, exc))
+            tried.append((uris.without_query(url), exc))
             if exc.status is None and not isinstance(exc, UnsupportedError):
                 break  # the host itself is in trouble, and the other places are there too
             continue
@@ -105,7 +105,7 @@ def _fetch(row: CachedDocument) -> DCRError | None:
             metadata = row.checked_metadata(document, url)
         except InvalidResponseError as exc:
             if found is None:
-                exc.attempts = _attempts([*tried, (url, exc)])
+                exc.attempts = _attempts([*tried, (uris.without_query(url), exc)])
                 raise
             continue
         # A document that suffices is worth looking on for; none is ever mixed.
@@ -145,7 +145,7 @@ def _ask(row: CachedDocument, url: str) -> tuple[dict[str, Any], transport.Reply
         raise UnsupportedError(str(exc), status=reply.status) from exc
     if document.get(row.IDENTITY) in (None, ""):
         error = UnsupportedError(status=reply.status)
-        error.attempts = ((url, f"names no {row.IDENTITY}"),)
+        error.attempts = ((uris.without_query(url), f"names no {row.IDENTITY}"),)
         raise error
     return document, reply
 
@@ -173,7 +173,7 @@ def _target(reply: transport.Reply, url: str) -> str:
 def _redirects(url: str, reply: transport.Reply, where: str) -> NetworkError:
     outcome = f"answered {reply.status}, a redirect {where}, which is not followed"
     error = NetworkError(outcome, status=reply.status)
-    error.attempts = ((url, outcome),)
+    error.attempts = ((uris.without_query(url), outcome),)
     return error
 
 

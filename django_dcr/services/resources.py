@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from django_dcr import protocol, signals
+from django_dcr import protocol, signals, uris
 from django_dcr.models import ClientRegistration, ProtectedResource
 from django_dcr.services.fetching import ask_again, ensure_fresh
 from django_dcr.services.provision import usable
@@ -55,7 +55,8 @@ def _is_news(row: ProtectedResource) -> bool:
     if not row.challenged_url or row.failure is None or not row.rests_until:
         return bool(row.challenged_url)
     tried = [place for place, _outcome in row.failure["attempts"]]
-    return not row.failure["silent"] and clean(row.challenged_url, 300) not in tried
+    place = clean(uris.without_query(row.challenged_url), 300)
+    return not row.failure["silent"] and place not in tried
 
 
 def get_or_register_for(

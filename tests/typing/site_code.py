@@ -15,8 +15,9 @@ from django_dcr.models import (
     AuthorizationServer,
     ClientRegistration,
     ClientRegistrationQuerySet,
+    ProtectedResource,
 )
-from django_dcr.services import get_or_register
+from django_dcr.services import get_or_register, get_or_register_for, scopes_for
 
 ISSUER = "https://as.example"
 
@@ -28,6 +29,7 @@ def rows() -> None:
     assert_type(found, ClientRegistration | None)
     assert_type(ClientRegistration.objects.get(pk=1), ClientRegistration)
     assert_type(AuthorizationServer.objects.for_issuer(ISSUER), AuthorizationServer)
+    assert_type(ProtectedResource.objects.for_resource(ISSUER), ProtectedResource)
 
 
 def columns() -> None:
@@ -42,6 +44,14 @@ def columns() -> None:
     assert_type(registration.server.metadata, dict[str, Any])
     assert_type(registration.server.initial_access_token, Secret | None)
     registration.server.initial_access_token = "from a file"
+
+
+def resources() -> None:
+    assert_type(get_or_register_for(ISSUER, challenge=["Bearer"]), ClientRegistration)
+    resource = ProtectedResource.objects.get(pk=1)
+    assert_type(resource.metadata, dict[str, Any])
+    assert_type(resource.servers, dict[str, str])
+    assert_type(scopes_for(resource.metadata, requested=["read"]), str)
 
 
 if TYPE_CHECKING:
