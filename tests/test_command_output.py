@@ -66,8 +66,8 @@ def test_what_helps_least_is_left_out_before_an_issuer_is_cut_to_nothing() -> No
 
 def test_a_column_without_a_value_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     make_draft()
-    assert table(monkeypatch, 80)[0].split() == ["id", "issuer", "status"]
-    assert run("dcr_list")[0].split("\n")[0].count("\t") == 6, "a pipe gets them all"
+    assert table(monkeypatch, 80)[0].split() == ["id", "issuer", "status", "mechanism"]
+    assert run("dcr_list")[0].split("\n")[0].count("\t") == 7, "a pipe gets them all"
 
 
 @pytest.mark.parametrize("columns", range(2, 12))

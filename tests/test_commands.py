@@ -460,6 +460,21 @@ def test_list_in_json_is_one_list_with_the_promised_members() -> None:
 
 
 @pytest.mark.django_db
+def test_list_shows_and_selects_by_mechanism() -> None:
+    server = make_server()
+    make_registration(server=server)
+    adopted = make_registration(
+        server=server, owner="b", client_id="c2", mechanism="pre_registered"
+    )
+    assert [row["id"] for row in run_json("dcr_list", "--mechanism", "pre_registered")] == [
+        adopted.pk
+    ]
+    lines = run("dcr_list")[0].splitlines()
+    assert [line.split("\t")[7] for line in lines] == ["mechanism", "dynamic", "pre_registered"]
+    assert run_json("dcr_list", "--mechanism", "metadata_document") == []
+
+
+@pytest.mark.django_db
 def test_an_empty_list_is_an_empty_document_or_nothing() -> None:
     assert run_json("dcr_list") == []
     assert run_json("dcr_list", "--issuer", ISSUER, "--owner", "nobody") == []
@@ -485,9 +500,10 @@ def test_list_in_a_pipe_has_whole_values_between_tabs() -> None:
         "client_id",
         "expires",
         "drift",
+        "mechanism",
     ]
     cells = line.split("\t")
-    assert cells[1:] == [issuer, "a b[2J", "active", "c" * 200, "in 6 days", "2"]
+    assert cells[1:] == [issuer, "a b[2J", "active", "c" * 200, "in 6 days", "2", "dynamic"]
 
 
 @pytest.mark.django_db
@@ -520,7 +536,7 @@ def test_list_says_what_is_no_date(values: dict[str, Any], shown: str) -> None:
 def test_a_row_whose_drift_cannot_be_known_does_not_stop_the_list() -> None:
     make_registration(server=make_server(client_metadata=[1]))
     assert run_json("dcr_list")[0]["drift"] is None
-    assert run("dcr_list")[0].endswith("never\t\n")
+    assert run("dcr_list")[0].endswith("never\t\tdynamic\n")
 
 
 @pytest.mark.django_db
@@ -1141,7 +1157,7 @@ def test_a_terminal_gets_columns_that_fit(monkeypatch: pytest.MonkeyPatch) -> No
     assert len(heading) == 80
     assert len(first) + wide <= 80
     assert first.count("…") == 3
-    assert "https://as.e…xxx" in first
+    assert "https://as…xxx" in first
     assert heading.index("status") == second.index("active")
     assert len(first[: first.index("active")]) + wide == heading.index("status")
 

@@ -48,7 +48,16 @@ class ClientRegistrationAdminMixin(
     form = ClientRegistrationForm
     actions = list(ACTIONS)
     autocomplete_fields = ["server"]
-    list_display = ["number", "issuer", "whose", "client_name", "state", "expiry", "drifted"]
+    list_display = [
+        "number",
+        "issuer",
+        "whose",
+        "client_name",
+        "state",
+        "mechanism",
+        "expiry",
+        "drifted",
+    ]
     list_display_links = ["number", "issuer"]
     list_filter = ["status", "mechanism", ExpiryFilter, "has_drift", ServerFilter]
     list_select_related = ["server"]

@@ -12,7 +12,7 @@ _GAP = 2
 # To so many columns of the terminal a value may be cut; the others stay whole.
 _LEAST = {"issuer": 22, "owner": 10, "client_id": 12, "error": 24}
 #: What a line can do without, first that which helps least to tell rows apart or to act on them.
-_DISPENSABLE = ("drift", "client_id", "expires", "owner")
+_DISPENSABLE = ("mechanism", "drift", "client_id", "expires", "owner")
 _SENTENCES = ("error",)
 
 _Row = Mapping[str, str]

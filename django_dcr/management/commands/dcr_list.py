@@ -7,6 +7,7 @@ from typing import Any
 from django.utils import timezone
 
 from django_dcr.management.selection import RegistrationsCommand, days
+from django_dcr.mechanisms import Mechanism
 
 
 class Command(RegistrationsCommand):
@@ -21,9 +22,17 @@ class Command(RegistrationsCommand):
             help="active ones whose secret has expired or will within DAYS",
         )
 
-    def handle(self, *, expiring: timedelta | None, **options: Any) -> None:
+        parser.add_argument(
+            "--mechanism", choices=Mechanism.values, help="those that came about in this way"
+        )
+
+    def handle(self, *, expiring: timedelta | None, mechanism: str | None, **options: Any) -> None:
         rows = self.select(options)
+        if mechanism is not None:
+            rows = rows.filter(mechanism=mechanism)
         if expiring is not None:
             rows = rows.expiring(timezone.now() + expiring)
         rows = rows.with_places() if self.as_json else rows
-        self.write_registrations((row, {}) for row in rows.in_pages())
+        self.write_registrations(
+            (row, {"mechanism": str(row.mechanism)}) for row in rows.in_pages()
+        )
