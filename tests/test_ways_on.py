@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from django.core.management import call_command
 from responses import RequestsMock
 
 from django_dcr import uris
 from django_dcr.exceptions import DCRError, NetworkError
-from django_dcr.services import discover
+from django_dcr.services import discover, for_login, get_or_register
 from django_dcr.transport import exchange, send
-from tests.factories import APPENDED_OPENID, ISSUER, WELL_KNOWN, WELL_KNOWN_OPENID, make_server
+from tests.factories import (
+    APPENDED_OPENID,
+    ISSUER,
+    WELL_KNOWN,
+    WELL_KNOWN_OPENID,
+    WISHES,
+    make_server,
+)
 
 if TYPE_CHECKING:
     from pytest_django import Settings
@@ -87,3 +97,26 @@ def test_where_no_document_is_the_answers_say_what_to_do(
         discover(make_server(metadata={}))
     assert str(caught.value).startswith(f"No metadata was found. {advice}")
     assert ("spelt" in str(caught.value)) == ("spelt" in advice)
+
+
+@pytest.mark.django_db
+def test_a_server_without_metadata_is_used_as_the_error_says(
+    mocked_responses: RequestsMock, tmp_path: Path
+) -> None:
+    for place in (WELL_KNOWN, WELL_KNOWN_OPENID, APPENDED_OPENID):
+        mocked_responses.get(place, status=404)
+    with pytest.raises(DCRError, match="dcr_server --metadata, then dcr_adopt") as caught:
+        get_or_register(ISSUER, metadata=WISHES)
+    assert APPENDED_OPENID in str(caught.value)
+
+    document, secret = tmp_path / "document.json", tmp_path / "secret.txt"
+    endpoints = {
+        "authorization_endpoint": "https://as.example/authorize",
+        "token_endpoint": "https://as.example/token",
+    }
+    document.write_text(json.dumps({"issuer": ISSUER, **endpoints}))
+    secret.write_text("s1")
+    call_command("dcr_server", ISSUER, "--metadata", str(document))
+    call_command("dcr_adopt", ISSUER, "--client-id", "c1", "--client-secret-file", str(secret))
+    assert for_login(ISSUER).client_id == "c1"
+    assert len(mocked_responses.calls) == 3

@@ -28,7 +28,10 @@ from django_dcr.services.outages import is_silence
 _ABSENT = {404, 405, 410}
 _REDIRECTS = {301, 302, 303, 307, 308}
 _CHECK = {
-    "issuer": "Check that the issuer is spelt as the server does.",
+    "issuer": (
+        "Check that the issuer is spelt as the server does. If it publishes none: "
+        "manage.py dcr_server --metadata, then dcr_adopt."
+    ),
     "resource": "Check the address, or ask its operator for the issuer and register there.",
 }
 

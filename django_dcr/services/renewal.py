@@ -102,19 +102,15 @@ def _renewed_in_place(work: Operation) -> bool:
 def _is_past_help(registration: ClientRegistration, exc: DCRError) -> bool:
     """Whether only a new client helps, because the secret ends and its endpoint refuses.
 
-    A refused token stays refused. What an operator may mend is waited for until the secret has
-    expired, and what passes by itself in any case.
+    A refused token stays refused. What else keeps this site out is waited for until the secret
+    has expired; what passes by itself, or concerns what was sent, in any case.
     """
     if not registration.client_secret_expires_at or refusal(registration, "replace"):
         return False
-    is_refusal = 300 <= (exc.status or 0) < 500 and exc.status not in _PASSING
+    is_kept_out = exc.status == 403 or 300 <= (exc.status or 0) < 400
     return isinstance(exc, RegistrationGoneError) or (
-        is_refusal and registration.secret_has_expired
+        is_kept_out and registration.secret_has_expired
     )
-
-
-# Statuses below 500 that say to try again.
-_PASSING = (408, 425, 429)
 
 
 def _successor(registration: ClientRegistration) -> ClientRegistration:
