@@ -16,6 +16,7 @@ DATABASES = $(VENV)/.installed-$(VERSION)-test,databases
 BENCH = $(VENV)/.installed-$(VERSION)-test,bench
 DEV = $(VENV)/.installed-$(VERSION)-test,dev
 DOCS = $(VENV)/.installed-$(VERSION)-docs
+RELEASE = $(VENV)/.installed-$(VERSION)-release
 
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 # Tests start dozens of processes, each of which would compile everything for itself.
@@ -90,6 +91,9 @@ reference: $(TEST) ## write the tables of docs/ that are made of the code: setti
 screenshots: $(BROWSER) ## the pictures of docs/screenshots, in Chromium; 2.5 min
 	@$(BIN)/python -m pytest tests/browser/screenshots.py
 
+release: $(RELEASE) ## build what would be published into dist, check it, and say what to do next; 1 min
+	@.ci/release $(BIN)
+
 lint: $(DEV) ## style and formatting; 1 s
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check
@@ -123,4 +127,4 @@ $(VENV)/.installed-$(VERSION)-%: setup.cfg pyproject.toml
 	  exit 1; }
 	@touch $@
 
-.PHONY: help docs reference screenshots demo demo-mcp run test test-all lowest bench browser interop conformance queue lint types check clean
+.PHONY: help docs reference screenshots release demo demo-mcp run test test-all lowest bench browser interop conformance queue lint types check clean

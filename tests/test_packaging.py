@@ -74,3 +74,20 @@ def test_the_tested_pairs_are_the_ones_promised() -> None:
             assert re.search(rf"django\D*(\d+,)*{major}{minor}\b", tested)
         else:
             assert re.search(rf"py{major}\{{(\d+,)*{minor}\b", tested)
+
+
+def test_the_changelog_begins_with_what_is_unreleased_or_with_this_version() -> None:
+    text = (ROOT / "CHANGELOG.md").read_text()
+    versions = re.findall(r"(?m)^## \[(.+?)\](?: - (\d{4}-\d\d-\d\d))?$", text)
+    assert len(versions) == len(re.findall("(?m)^## ", text))
+    (first, dated), *released = versions
+    assert (first, bool(dated)) in [("Unreleased", False), (django_dcr.__version__, True)]
+    assert all(date for _version, date in released)
+
+
+def test_the_changelogs_sections_are_in_order() -> None:
+    text = (ROOT / "CHANGELOG.md").read_text()
+    order = ["Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"]
+    for version in re.split(r"(?m)^## ", text)[1:]:
+        sections = re.findall(r"(?m)^### (\w+)$", version)
+        assert sections == [name for name in order if name in sections]
