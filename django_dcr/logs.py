@@ -33,6 +33,7 @@ EVENTS = {
     "lost": Event("registrations", logging.WARNING, "the server no longer knows the client"),
     "stale": Event("servers", logging.WARNING, "metadata could not be refreshed and is served"),
     "login_failed": Event("logins", logging.WARNING, "a user could not log in; it says why"),
+    "not_counted": Event("storage", logging.WARNING, "a scrape found the database out of reach"),
     "not_noted": Event("storage", logging.WARNING, "the database did not store a note"),
     "not_stored": Event("storage", logging.ERROR, "the database did not store an outcome"),
 }
