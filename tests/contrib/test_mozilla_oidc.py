@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -422,3 +423,35 @@ def test_a_login_that_is_interrupted_shows_no_credentials(
     page = shown(caught.value)
     assert "http/client.py" in page
     assert [each for each in server.credentials(registration) if each in page] == []
+
+
+@pytest.mark.parametrize("uses_basic", [True, False])
+def test_a_client_of_the_librarys_settings_is_adopted_as_documented(
+    server: OpenIDServer,
+    visitor: Visitor,
+    settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+    uses_basic: bool,
+) -> None:
+    """And a user of before keeps the account."""
+    method = "client_secret_basic" if uses_basic else "client_secret_post"
+    wishes = {"redirect_uris": [CALLBACK], "token_endpoint_auth_method": method}
+    client = server.register(wishes)
+    settings.OIDC_RP_CLIENT_ID = client["client_id"]
+    settings.OIDC_RP_CLIENT_SECRET = client["client_secret"]
+    settings.OIDC_RP_SIGN_ALGO = "RS256"
+    settings.OIDC_TOKEN_USE_BASIC_AUTH = uses_basic
+    user = User.objects.create_user("of before", email="Jane@example.com")
+    documented("mechanisms.md", "adopt-mozilla", server.issuer)
+    row = ClientRegistration.objects.get()
+    assert row.metadata["token_endpoint_auth_method"] == method
+    row.metadata["redirect_uris"] = [CALLBACK]  # the address of this site
+    row.save()
+    backends = documented("mechanisms.md", "adopt-mozilla-users")
+    monkeypatch.setitem(sys.modules, backends.__name__, backends)
+    settings.AUTHENTICATION_BACKENDS = [f"{backends.__name__}.KeepingBackend"]
+    assert is_in(visitor.log_in(server))
+    assert is_in(Visitor().log_in(server))
+    assert User.objects.get() == user
+    assert ClientRegistration.objects.get().mechanism == "pre_registered"
+    assert len(server.clients) == 1
