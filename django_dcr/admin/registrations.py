@@ -54,9 +54,9 @@ class ClientRegistrationAdminMixin(
         "whose",
         "client_name",
         "state",
-        "mechanism",
         "expiry",
         "drifted",
+        "mechanism",
     ]
     list_display_links = ["number", "issuer"]
     list_filter = ["status", "mechanism", ExpiryFilter, "has_drift", ServerFilter]

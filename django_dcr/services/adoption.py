@@ -121,7 +121,7 @@ def _credential(name: str, value: str) -> str:
     if not found:
         fault = "is blank"
     elif _MASKED.search(found):
-        fault = "is masked, as the server's console shows it; copy the value itself, or make a new"
+        fault = "is masked, as the server's console shows it; copy the value, or make a new one"
     elif _CONTROL.search(found) or len(found) > _MAX_LENGTH:
         fault = "has line breaks or other control characters in it, or is too long"
     elif name == "registration_access_token" and not re.fullmatch("[!-~]+", found):

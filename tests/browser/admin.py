@@ -8,6 +8,7 @@ SCREENSHOTS=FOLDER each page is photographed.
 from __future__ import annotations
 
 import pytest
+import requests
 from playwright.sync_api import Browser, expect
 
 from tests.browser.conftest import LOOKS, Site, Visitor, name_of, visit
@@ -112,6 +113,41 @@ def test_each_refusal_says_what_to_do(visitor: Visitor, nobody: str) -> None:
     expect(page.locator(".field-state")).to_contain_text("rejected")
     expect(page.locator(".field-next_step")).to_contain_text("Edit the metadata and register again")
     visitor.look_at("registration-rejected")
+
+
+@pytest.mark.parametrize("visitor", LOOKS, ids=name_of, indirect=True)
+def test_a_client_of_the_servers_console_is_entered_and_managed(visitor: Visitor) -> None:
+    page, issuer = visitor.page, visitor.site.issuer
+    add_server(visitor)
+    wishes = {"client_name": "Shop", "redirect_uris": ["https://shop.example/callback"]}
+    client = requests.post(f"{issuer}/register/", json=wishes, timeout=30).json()
+
+    visitor.go("clientregistration/")
+    page.get_by_role("link", name="Enter a client of a server's console").click()
+    visitor.look_at("adopt")
+    page.fill("#id_issuer", issuer)
+    page.fill("#id_client_id", client["client_id"])
+    page.fill("#id_client_secret", "********")
+    page.fill("#id_redirect_uris", "https://shop.example/callback")
+    visitor.press("Store this client")
+    visitor.sees("The client_secret is masked, as the server's console shows it")
+    assert page.input_value("#id_client_id") == client["client_id"]
+    assert page.input_value("#id_client_secret") == ""
+    visitor.look_at("adopt-refused")
+
+    page.fill("#id_client_secret", f" {client['client_secret']} ")
+    page.fill("#id_registration_client_uri", client["registration_client_uri"])
+    page.fill("#id_registration_access_token", client["registration_access_token"])
+    visitor.press("Store this client")
+    visitor.sees("The client is stored, and handed out from now on.")
+    expect(page.locator(".field-how")).to_contain_text("pre-registered")
+    assert client["client_secret"] not in page.content()
+    visitor.look_at("adopted")
+    visitor.press("Read from the server")
+    visitor.sees("Read from the server.")
+    visitor.go("clientregistration/?mechanism__exact=pre_registered")
+    expect(page.locator(".field-mechanism")).to_have_text("pre-registered")
+    visitor.look_at("registrations-adopted")
 
 
 @pytest.mark.parametrize("visitor", [LOOKS[0], LOOKS[3]], ids=name_of, indirect=True)
