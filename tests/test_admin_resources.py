@@ -7,11 +7,13 @@ import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from django.contrib.admin import AdminSite
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.contrib.auth.models import Permission, User
 from django.test import Client
 from responses import RequestsMock
 
+from django_dcr.admin import ProtectedResourceAdmin
 from django_dcr.models import AuthorizationServer, ProtectedResource
 from tests.factories import ISSUER
 from tests.test_admin import HOSTILE, cells, page, told
@@ -206,6 +208,21 @@ def test_nothing_that_a_resource_wrote_becomes_markup(staff: Client) -> None:
         assert "<script>alert" not in text
         assert "\u202e" not in text
         assert html.escape("<script>alert") in text
+
+
+def test_the_page_leads_to_the_servers_so_far(staff: Client) -> None:
+    server = AuthorizationServer.objects.create(issuer=ISSUER, name="Bank")
+    row = make_resource(known_issuers=[ISSUER, OTHER])
+    link = f'<a href="/admin/django_dcr/authorizationserver/{server.pk}/change/"'
+    assert link not in change_page(staff, row)  # who may see no servers
+    person = User.objects.get(username="add-change-delete-view-discover")
+    person.user_permissions.add(Permission.objects.get(codename="view_authorizationserver"))
+    assert f'{link} class="button">Bank</a>' in change_page(staff, row)
+
+
+def test_a_site_without_the_page_of_servers_leads_nowhere(rf: Any) -> None:
+    pages = ProtectedResourceAdmin(ProtectedResource, AdminSite())
+    assert pages.links(rf.get("/"), make_resource(known_issuers=[ISSUER])) == []
 
 
 def test_who_may_only_look_sees_the_row(staff: Client) -> None:

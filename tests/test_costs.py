@@ -19,8 +19,8 @@ from django.utils import timezone
 
 from django_dcr import services
 from django_dcr.admin.actions import FirstPages
-from django_dcr.exceptions import NetworkError, RequestRejectedError
-from django_dcr.models import ClientRegistration
+from django_dcr.exceptions import NetworkError, RequestRejectedError, UnsupportedError
+from django_dcr.models import ClientRegistration, ProtectedResource
 from tests.authorization_server import AuthorizationServer
 from tests.factories import WISHES, make_registration, make_registration_at, make_server
 
@@ -62,6 +62,38 @@ def test_a_hit_costs_one_query(authorization_server: AuthorizationServer) -> Non
 def test_fresh_metadata_costs_nothing(authorization_server: AuthorizationServer) -> None:
     server = registered(authorization_server).server
     assert costs(authorization_server, lambda: services.discover(server)) == ([], [])
+
+
+def test_a_hit_for_a_resource_costs_a_query_more(
+    authorization_server: AuthorizationServer,
+) -> None:
+    server = registered(authorization_server).server
+    pkce = {"code_challenge_methods_supported": ["S256"]}
+    server.store({**server.metadata, **pkce}, url="", etag="", lifetime=60)
+    url = f"{server.issuer}/mcp"
+    document = {"resource": url, "authorization_servers": [server.issuer]}
+    resource = ProtectedResource.objects.for_resource(url)
+    resource.store(document, url=f"{server.issuer}/metadata", etag="", lifetime=60)
+
+    def hit() -> ClientRegistration:
+        return services.get_or_register_for(url, "o")
+
+    # The first one looks at the list of servers so far, and adds this one.
+    assert costs(authorization_server, hit) == (["SELECT", "SELECT", "UPDATE", "SELECT"], [])
+    assert costs(authorization_server, hit) == (["SELECT", "SELECT"], [])
+
+
+def test_a_remembered_failure_of_a_resource_costs_one_query(
+    authorization_server: AuthorizationServer,
+) -> None:
+    url = f"{authorization_server.issuer}/mcp"
+
+    def ask() -> None:
+        with pytest.raises(UnsupportedError):
+            services.get_or_register_for(url, "o")
+
+    ask()  # its document names no resource
+    assert costs(authorization_server, ask) == (["SELECT"], [])
 
 
 def test_registering_costs_an_insert_and_an_update(

@@ -8,6 +8,7 @@ from typing import Any
 from django import forms
 from django.contrib import admin
 from django.http import HttpRequest
+from django.urls import reverse
 from django.utils.html import format_html_join
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
@@ -17,7 +18,7 @@ from django_dcr.admin import display
 from django_dcr.admin.discovering import DiscoveringAdminMixin
 from django_dcr.admin.forms import OneErrorEach
 from django_dcr.exceptions import DCRError
-from django_dcr.models import ProtectedResource
+from django_dcr.models import AuthorizationServer, ProtectedResource
 from django_dcr.text import clean
 
 
@@ -82,6 +83,17 @@ class ProtectedResourceAdminMixin(DiscoveringAdminMixin):
 
     def ask(self, row: Any, *, refresh: bool = False) -> Any:
         return services.discover_resource(row.resource, refresh=refresh)
+
+    def links(self, request: HttpRequest, row: Any) -> list[tuple[str, str]]:
+        """Lead to the servers that the resource has led this site to."""
+        servers = self.other_admin(AuthorizationServer)
+        if servers is None or not servers.has_view_or_change_permission(request):
+            return []
+        name, site = "admin:django_dcr_authorizationserver_change", self.admin_site.name
+        return [
+            (reverse(name, args=[server.pk], current_app=site), clean(server, 100))
+            for server in row.known_servers
+        ]
 
     def remark(self, row: Any) -> str:
         return "" if _choice(row)[0] else _choice(row)[1]

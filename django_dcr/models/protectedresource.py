@@ -179,6 +179,12 @@ class ProtectedResource(CachedDocument):
             disabled = set(rows.values_list("issuer", flat=True))
         return {issuer: _refusal(issuer, disabled) for issuer in issuers}
 
+    @property
+    def known_servers(self) -> models.QuerySet[AuthorizationServer]:
+        """The rows of the servers to which the resource has led this site so far."""
+        known = [digest(issuer) for issuer in self.known_issuers]
+        return AuthorizationServer.objects.filter(issuer_digest__in=known).order_by("pk")
+
     def choose_issuer(self, issuer: str = "") -> str:
         """Return the issuer of the server to register at: one that is named and allowed.
 
