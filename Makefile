@@ -31,7 +31,7 @@ help: ## this list
 demo: $(EXAMPLE) ## three ways to a client, at a real server on this machine; 30 s
 	@$(BIN)/python example_project/demo.py
 
-demo-mcp: $(TOOLS) ## from the address of an MCP server to a tool's answer, against real servers on this machine; 20 s
+demo-mcp: $(TOOLS) ## from the address of an MCP server to a tool's answer, against real servers on this machine; 15 s
 	@$(BIN)/python example_project/demo_mcp.py
 
 run: $(TOOLS) ## the example site, to click through in a browser

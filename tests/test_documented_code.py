@@ -68,8 +68,13 @@ def blocks(*languages: str) -> list[Block]:
 
 
 def is_run_elsewhere(block: Block) -> bool:
-    """Whether a test names the block, or has it as its own code."""
+    """Whether a test names the block, or has it as its own code.
+
+    Or compares it with the file of the example "of" which it is, as test_docs.py does.
+    """
     kind, _colon, name = block.mark.partition(": ")
+    if kind == "of":
+        return True
     named = bool(kind) and (f'"{name}"' in TESTS or block.page == "docs/tutorial.md")
     return named or block.text.strip() in TESTS
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta, timezone
+from typing import ClassVar
 
 from django.db import models
 from django.utils.timezone import now
 
-from django_dcr.fields import SecretField, SecretQuerySet
+from django_dcr.fields import SecretField
 from example.grants import Token
 
 # Before an access token expires it is refreshed, so that it does not do so on the way.
@@ -31,7 +32,7 @@ class Connection(models.Model):
     expires_at = models.DateTimeField(null=True)
     created_at = models.DateTimeField(auto_now_add=True)
 
-    objects = SecretQuerySet["Connection"].as_manager()
+    objects: ClassVar[models.Manager[Connection]] = models.Manager()
 
     class Meta:
         constraints = [  # noqa: RUF012

@@ -154,6 +154,7 @@ OAUTH2_PROVIDER = {
         "tools": "Read your notes at the tool server",
         "tools:write": "Write notes for you at the tool server",
     },
+    "DEFAULT_SCOPES": ["profile"],  # of who asks for none
     "ALLOW_LOCALHOST_LOOPBACK": True,
     "COMPLIANT_BCP_RFC9700_AUTHZ_RESPONSE_ISS": True,  # an answer names its issuer (RFC 9207)
 }

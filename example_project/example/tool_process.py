@@ -48,6 +48,8 @@ def tool_server(
             "client_type": application.CLIENT_CONFIDENTIAL,
             "authorization_grant_type": application.GRANT_CLIENT_CREDENTIALS,
             "client_secret": secret,
+            # A random one for each start, compared at each request: not hashed as passwords are.
+            "hash_client_secret": False,
         },
     )
     script = Path(__file__).parents[1] / "tool_server.py"

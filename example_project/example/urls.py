@@ -7,18 +7,21 @@ from oauth2_provider.urls import metadata_urlpatterns
 
 from example import login, server, tools
 
-urlpatterns = [
-    # The client
-    path("", login.home, name="home"),
-    path("login", login.log_in, name="log-in"),
-    path("callback", login.callback, name="callback"),
-    path("logout", login.log_out, name="log-out"),
+tool_patterns = [
     path("tools/", tools.index, name="tools"),
     path("tools/connect", tools.connect, name="tools-connect"),
     path("tools/callback", tools.callback, name="tools-callback"),
     path("tools/<int:pk>/", tools.detail, name="tools-connection"),
     path("tools/<int:pk>/call", tools.call, name="tools-call"),
     path("tools/<int:pk>/disconnect", tools.disconnect, name="tools-disconnect"),
+]
+urlpatterns = [
+    # The client
+    path("", login.home, name="home"),
+    path("login", login.log_in, name="log-in"),
+    path("callback", login.callback, name="callback"),
+    path("logout", login.log_out, name="log-out"),
+    *tool_patterns,
     path("oauth/", include("django_dcr.urls")),
     # Both
     path("admin/", admin.site.urls),
