@@ -9,6 +9,23 @@ from __future__ import annotations
 
 from django_dcr.protocol import parse_challenge, scopes_for
 from django_dcr.services.adoption import adopt
+from django_dcr.services.asynchronous import (
+    aadopt,
+    adiscover,
+    adiscover_resource,
+    afor_login,
+    aget_or_register,
+    aget_or_register_for,
+    aread,
+    areconcile,
+    aregister,
+    arenew,
+    areplace,
+    aresume_login,
+    aretry,
+    arevoke,
+    aupdate,
+)
 from django_dcr.services.choice import register_by_choice
 from django_dcr.services.configuration import read, revoke, update
 from django_dcr.services.discovery import discover
@@ -37,7 +54,22 @@ from django_dcr.services.replacement import replace
 from django_dcr.services.resources import discover_resource, get_or_register_for
 
 __all__ = [
+    "aadopt",
+    "adiscover",
+    "adiscover_resource",
     "adopt",
+    "afor_login",
+    "aget_or_register",
+    "aget_or_register_for",
+    "aread",
+    "areconcile",
+    "aregister",
+    "arenew",
+    "areplace",
+    "aresume_login",
+    "aretry",
+    "arevoke",
+    "aupdate",
     "check_id_token",
     "check_login",
     "check_login_request",

@@ -17,7 +17,7 @@ from django_dcr.models import (
     ClientRegistrationQuerySet,
     ProtectedResource,
 )
-from django_dcr.services import get_or_register, get_or_register_for, scopes_for
+from django_dcr.services import aget_or_register, get_or_register, get_or_register_for, scopes_for
 
 ISSUER = "https://as.example"
 
@@ -56,3 +56,7 @@ def resources() -> None:
 
 if TYPE_CHECKING:
     ClientRegistration.objects.nothing_of_that_name()  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
+
+
+async def async_views() -> None:
+    assert_type(await aget_or_register(ISSUER, "acme", metadata={}), ClientRegistration)
