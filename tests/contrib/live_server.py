@@ -36,6 +36,7 @@ def serve_openid(folder: Path, certificate: Path) -> Iterator[Server]:
         "OIDC_RSA_PRIVATE_KEY": pem.decode(),
         "COMPLIANT_BCP_RFC9700_AUTHZ_RESPONSE_ISS": True,
         "OAUTH2_TOKEN_ENDPOINT_AUTH_METHODS_SUPPORTED": [*GRANTED],
+        "OIDC_TOKEN_ENDPOINT_AUTH_METHODS_SUPPORTED": [*GRANTED],
         "SCOPES": {"openid": "Who you are"},
     }
     file = folder / "server.sqlite3"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from django.http import HttpRequest, HttpResponse, JsonResponse
-from django.urls import path
+from django.urls import include, path
 
 from django_dcr.contrib.authlib import OAuth
 
@@ -31,4 +31,5 @@ urlpatterns = [
     path("login", log_in),
     path("callback", callback),
     path("callback/<path:issuer>", wrong_callback),
+    path("oauth/", include("django_dcr.urls")),
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from django.http import HttpRequest, HttpResponse, JsonResponse
-from django.urls import path
+from django.urls import include, path
 
 from django_dcr.contrib.requests_oauthlib import OAuth2Session, answered_session
 from django_dcr.services import for_login
@@ -34,4 +34,5 @@ urlpatterns = [
     path("login", log_in),
     path("callback", callback),
     path("callback/<path:issuer>", wrong_callback),
+    path("oauth/", include("django_dcr.urls")),
 ]

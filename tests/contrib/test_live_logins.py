@@ -7,7 +7,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 from django.http import HttpRequest, HttpResponse, JsonResponse
-from django.urls import include, path
+from django.urls import path
 
 from django_dcr.contrib.authlib import OAuth
 from django_dcr.contrib.requests_oauthlib import OAuth2Session, answered_session
@@ -57,7 +57,6 @@ urlpatterns = [
     path("authlib/callback", authlib_callback),
     path("requests_oauthlib/login", requests_oauthlib_log_in),
     path("requests_oauthlib/callback", requests_oauthlib_callback),
-    path("oauth/", include("django_dcr.urls")),
 ]
 
 

@@ -14,7 +14,6 @@ import pytest
 from django.core.management import call_command
 from django.db import connections
 from django.test import Client
-from django.urls import include, path
 
 from django_dcr.models import ClientKey, ClientRegistration
 from django_dcr.models.clientkey import DUE_BEFORE, LIFETIME
@@ -29,8 +28,6 @@ if TYPE_CHECKING:
     from pytest_django import Settings
 
 pytestmark = [pytest.mark.network, pytest.mark.django_db]
-
-urlpatterns = [*site_authlib.urlpatterns, path("oauth/", include("django_dcr.urls"))]
 
 METHOD = {"token_endpoint_auth_method": "private_key_jwt"}
 HOUR = timedelta(hours=1)
@@ -57,7 +54,7 @@ class KeepingServer:
 
 @pytest.fixture
 def site(database_file: object, settings: Settings) -> None:
-    settings.ROOT_URLCONF = __name__
+    settings.ROOT_URLCONF = site_authlib.__name__
     settings.DCR_CLIENT_METADATA = {**WISHES, **METHOD}
 
 

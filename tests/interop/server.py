@@ -14,6 +14,9 @@ import requests
 CALLBACK = "https://shop.example/callback"
 NAME = "Shop"
 
+#: Who logs in at a program of ours.
+PERSON = {"login": "jane", "password": "wonderland"}
+
 _TIMEOUT = 30
 
 
@@ -105,10 +108,10 @@ class ControlledServer(Server):
         return str(answer.json()["token"])
 
     def log_in(self, url: str) -> str:
-        return browse(url, {"login": "jane", "password": "wonderland"})
+        return browse(url, PERSON)
 
 
-def browse(url: str, answers: Mapping[str, str]) -> str:
+def browse(url: str, answers: Mapping[str, str], callback: str = CALLBACK) -> str:
     """Follow redirects and fill in forms, as a person does, up to the callback; return its URL."""
     with requests.Session() as browser:
         method = "GET"
@@ -122,7 +125,7 @@ def browse(url: str, answers: Mapping[str, str]) -> str:
                 cookie.secure = False  # browsers send such to loopback addresses without TLS, too
             if answer.is_redirect:
                 url = urljoin(url, answer.headers["Location"])
-                if url.startswith(CALLBACK):
+                if url.startswith(callback):
                     return url
                 continue
             form = _Form(answer.text)
