@@ -44,6 +44,7 @@ TIME_ZONE = env.str("TIME_ZONE", default="UTC")
 
 ROOT_URLCONF = "example.urls"
 WSGI_APPLICATION = "example.wsgi.application"
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"  # as Django 6 has it
 STATIC_URL = "static/"
 STATIC_ROOT = BASE_DIR / "static"
 LOGIN_URL = "login"  # the server's: the client's users have no account here
