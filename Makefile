@@ -88,7 +88,7 @@ docs: $(DOCS) ## the documentation as pages, in build/docs; a warning is an erro
 reference: $(TEST) ## write the tables of docs/ that are made of the code: settings, checks, states, commands
 	@DJANGO_SETTINGS_MODULE=tests.settings $(BIN)/python -m django shell -v 0 -c "from tests.reference import write; write()"
 
-screenshots: $(BROWSER) ## the pictures of docs/screenshots, in Chromium; 2.5 min
+screenshots: $(BROWSER) ## the pictures of docs/screenshots, in Chromium; 3 min
 	@$(BIN)/python -m pytest tests/browser/screenshots.py
 
 release: $(RELEASE) ## build what would be published into dist, check it, and say what to do next; 1 min

@@ -1,7 +1,7 @@
 """The pictures of docs/screenshots: ``make screenshots`` takes them again.
 
 Not collected by its name. The pages of the admin are photographed in light, dark, narrow and
-German, a login as a row of its four pages.
+German, a login and a tool server as a row of their pages.
 """
 
 from __future__ import annotations
@@ -52,11 +52,15 @@ class Photographer:
         with self.page.expect_navigation():
             self.page.click(button)
 
-    def take(self, name: str = "") -> bytes:
-        """Photograph the window, into a file if it has a name; return the picture."""
+    def show(self, ours: str, shown: str) -> None:
+        """Show another text on the page in place of ours."""
         change = "([ours, shown]) => { const page = document.body; page.innerHTML = "
         change += "page.innerHTML.replaceAll(ours, shown) }"
-        self.page.evaluate(change, [self.site.address, SHOWN])
+        self.page.evaluate(change, [ours, shown])
+
+    def take(self, name: str = "") -> bytes:
+        """Photograph the window, into a file if it has a name; return the picture."""
+        self.show(self.site.address, SHOWN)
         file = FOLDER / f"{name}{self.variant}.png" if name else None
         return self.page.screenshot(path=file)
 
@@ -106,7 +110,7 @@ def test_the_pages_of_the_admin(photographer: Photographer) -> None:
     site.sql("DELETE FROM oauth2_provider_accesstoken")
     photographer.press("button[value=read]")
     register(photographer, "cedar")
-    site.sql("UPDATE oauth2_provider_application SET name = 'Shop (reviewed)'")
+    site.of_clients("UPDATE oauth2_provider_application SET name = 'Shop (reviewed)'")
     photographer.press("button[value=read]")
     expect(page.locator(".dcr-differs")).to_contain_text("Shop (reviewed)")
     own_page = page.url
@@ -137,10 +141,36 @@ def test_a_login(chromium: Browser, site: Site) -> None:
     user.page.reload()
     user.press("button[name=allow]")
     pictures.append(user.take())
+    take_row(context, pictures, "login")
+    context.close()
 
-    page = context.new_page()
-    page.set_viewport_size({"width": 4 * 390 + 5 * 16, "height": 600 + 2 * 16})
+
+def test_a_tool_server(chromium: Browser, site: Site) -> None:
+    context = chromium.new_context(viewport={"width": 390, "height": 760})
+    user = Photographer(context, site)
+    user.go("tools/")
+    tool_server = user.page.input_value("#id_url").removesuffix("/mcp")
+    user.show(tool_server, "https://mcp.example.com")
+    pictures = [user.take()]
+    user.go("tools/")
+    user.press("main form button")
+    user.log_in("guest")
+    pictures.append(user.take())
+    user.page.reload()
+    user.press("button[name=allow]")
+    user.press("main form button")  # of the first tool
+    user.show(tool_server, "https://mcp.example.com")
+    pictures.append(user.take())
+    take_row(context, pictures, "tool-server")
+    context.close()
+
+
+def take_row(context: BrowserContext, pictures: list[bytes], name: str) -> None:
+    """Photograph the pictures of one window side by side."""
+    page, window = context.new_page(), context.pages[0].viewport_size
+    assert window
+    height = window["height"] + 2 * 16
+    page.set_viewport_size({"width": len(pictures) * (390 + 16) + 16, "height": height})
     images = (base64.b64encode(picture).decode() for picture in pictures)
     page.set_content(ROW.format('" width="390"><img src="data:image/png;base64,'.join(images)))
-    page.screenshot(path=FOLDER / "login.png")
-    context.close()
+    page.screenshot(path=FOLDER / f"{name}.png")
