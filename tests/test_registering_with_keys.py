@@ -100,7 +100,7 @@ def test_an_owner_with_keys_has_an_address_of_its_own(
         ("https://site.example", True, "tests.urls"),
         ("http://127.0.0.1:8000", False, "tests.urls"),
         ("nonsense", False, "tests.urls"),
-        ("https://site.example", False, "tests.contrib.site_authlib"),
+        ("https://site.example", False, "tests.contrib.test_live_logins"),
     ],
     ids=["checked on the row", "no TLS", "no URL", "not in the site's URLs"],
 )

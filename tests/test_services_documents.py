@@ -308,7 +308,7 @@ def test_a_document_may_be_internal_where_its_server_is(settings: Any) -> None:
     assert row.client_id.startswith("https://shop.internal:8500/oauth/clients/")
 
 
-@pytest.mark.urls("tests.contrib.site_authlib")
+@pytest.mark.urls("tests.contrib.test_live_logins")
 def test_without_the_urls_there_is_no_document() -> None:
     assert "do not include django_dcr.urls" in documents.site_obstacle()
 
@@ -698,3 +698,14 @@ def test_a_servers_row_says_which_mechanisms(mocked_responses: responses.Request
     server.save()
     mocked_responses.post(ENDPOINT, json=client_information(), status=201)
     assert services.get_or_register(ISSUER, metadata=WISHES).mechanism == "dynamic"
+
+
+def test_where_no_mechanism_is_left_the_error_says_why_a_document_is_none(settings: Any) -> None:
+    settings.DCR_MECHANISMS = ["metadata_document"]
+    offering(token_endpoint_auth_methods_supported=["client_secret_basic"])
+    with pytest.raises(
+        UnsupportedError, match=r"Nor a document: the server's token endpoint does not take none"
+    ) as caught:
+        services.get_or_register(ISSUER, metadata=WISHES)
+    assert "manage.py dcr_adopt" in str(caught.value)
+    assert len(str(caught.value)) <= 500

@@ -51,7 +51,7 @@ def register_by_first(
             if mechanism == Mechanism.DYNAMIC or registration.status != Status.DRAFT:
                 raise
             passed_over.append(f"{mechanism}: {exc}")
-    raise _by_hand(registration)
+    raise _by_hand(registration, passed_over)
 
 
 def _obstacle(registration: ClientRegistration, mechanism: str) -> str:
@@ -90,15 +90,18 @@ def _choose(registration: ClientRegistration, mechanism: str, passed_over: list[
     registration.reason = clean(reason, 200)
 
 
-def _by_hand(registration: ClientRegistration) -> UnsupportedError:
+def _by_hand(registration: ClientRegistration, passed_over: list[str]) -> UnsupportedError:
     """Return what to enter in the server's console, and how to store what comes of it."""
+    document = f"{Mechanism.METADATA_DOCUMENT}: "
+    reasons = [text.removeprefix(document) for text in passed_over if text.startswith(document)]
     requested, server = registration.requested, registration.server
     members = ["redirect_uris", "post_logout_redirect_uris", "scope", "token_endpoint_auth_method"]
     entries = [f"{name} {_text(requested[name])}" for name in members if requested.get(name)]
     owner = f" --owner {clean(registration.owner, 40)}" if registration.owner else ""
     command = f"manage.py dcr_adopt {server.issuer}{owner} --client-id ID --client-secret-file FILE"
-    text = "This server offers no dynamic registration that this site may use. Register by hand in "
-    text += f"its console, with {', '.join(entries) or 'what you need'}"
+    text = "This server offers no dynamic registration that this site may use. "
+    text += "".join(f"Nor a document: {clean(reason, 120).rstrip('.')}. " for reason in reasons)
+    text += f"Register by hand in its console, with {', '.join(entries) or 'what you need'}"
     return UnsupportedError(
         f"{clean(text, 480 - len(command))}; then store the client with: {command}"
     )
