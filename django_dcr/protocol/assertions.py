@@ -18,6 +18,8 @@ _TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 # In seconds. Some servers refuse a life of five minutes, and some a clock that is ahead at all.
 _LIFETIME = 240
 _MARGIN = 5
+# Made once: json.dumps() makes one for each call that names separators.
+_JSON = json.JSONEncoder(separators=(",", ":"))
 
 
 @hides_variables
@@ -54,7 +56,7 @@ def client_assertion(
 
 
 def _encoded(part: Mapping[str, Any]) -> str:
-    return _base64url(json.dumps(part, separators=(",", ":")).encode())
+    return _base64url(_JSON.encode(part).encode())
 
 
 def _base64url(value: bytes) -> str:

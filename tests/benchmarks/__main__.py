@@ -1,13 +1,15 @@
-"""Measure this app against what it cannot be faster than, and against its peers.
+"""Measure this app against what it cannot be faster than, and beside its peers.
 
 ::
 
-    python -m tests.benchmarks [--rounds N] [--scale X] [--rows N] [--write FILE]
+    python -m tests.benchmarks [NAME ...] [--rounds N] [--scale X] [--rows N]
+        [--databases KIND,...] [--instructions] [--write FILE]
 
-Each program runs in a process of its own and waits until it is asked. In a round each of them
-does each workload once, ours, the limit and the peers in turn, so that a slow moment of the
-machine hits all alike. Figures are medians over the rounds, with their quartiles; what counts
-are ratios within one run.
+NAME is a workload of ``workloads.py``, or how some of their names begin, such as ``hit`` or
+``grown``; also ``memory`` and ``peers``. Without one, everything is measured. Each program runs
+in a process of its own and waits until it is asked. In each round ours does a workload and then
+the other does it, so that a slow moment of the machine hits both; what counts are their ratios.
+With ``--instructions``, cachegrind counts those of each operation as well.
 """
 
 from __future__ import annotations
@@ -19,84 +21,150 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 
 from tests import databases
+from tests.benchmarks.counting import counted
 from tests.benchmarks.processes import PEER_COMMANDS, Process, running, server
 from tests.benchmarks.report import Report
-from tests.benchmarks.workloads import CEILING, DATABASES, WORKLOADS
+from tests.benchmarks.workloads import COMMANDS, DATABASES, PEERS, WORKLOADS, Workload
 
 SITE = [sys.executable, "-m", "tests.benchmarks.site"]
-FEW_ROWS = 1000
+FEW = 1000
 #: Up to so many operations a round are too slow for warming up.
-_SINGLE = 2
+_SINGLE = 10
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks")
+    parser.add_argument("names", nargs="*", metavar="NAME", help="some workloads instead of all")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--scale", type=float, default=1.0, help="of the operations a round")
-    parser.add_argument("--rows", type=int, default=100_000, help="in the large tables")
+    parser.add_argument("--rows", type=int, default=1_000_000, help="in the large tables")
+    parser.add_argument("--databases", default=",".join(DATABASES))
+    parser.add_argument("--instructions", action="store_true", help="count them by cachegrind")
     parser.add_argument("--write", type=Path, help="the document; its figures go beside it")
-    options = parser.parse_args()
-    report = Report(options.rounds, options.rows)
-    started = time.monotonic()
-    with contextlib.ExitStack() as stack:
-        processes = _started(stack, report, options.rows)
-        _round(processes, Report(0, 0), options.scale / 10)  # warms up, and is not counted
-        for number in range(options.rounds):
-            _round(processes, report, options.scale)
-            print(f"round {number + 1} after {time.monotonic() - started:.0f} s", file=sys.stderr)
-    print(report.text())
-    if options.write:
-        report.write(options.write)
+    Run(parser.parse_args()).measure()
 
 
-def _started(stack: contextlib.ExitStack, report: Report, rows: int) -> dict[str, Process]:
-    """Start every program that can be had here; the report says which cannot."""
-    folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-    cores = sorted(os.sched_getaffinity(0))
-    base = stack.enter_context(server(cores[0]))
-    processes = {}
-    for kind, size in ((kind, size) for kind in DATABASES for size in (FEW_ROWS, rows)):
-        name = f"{kind} {'few' if size == FEW_ROWS else 'many'}"
-        with _excused(report, name):
+class Run:
+    """One run: which workloads, on which databases, with which processes."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self.options = options
+        self.report = Report(options.rounds, options.rows)
+        self.workloads = [each for each in WORKLOADS if self._is_meant(each.name)]
+        self.peers = PEERS if self._is_meant("peers") else ()
+        self.processes: dict[str, Process] = {}
+
+    def _is_meant(self, name: str) -> bool:
+        names = self.options.names
+        return not names or any(name.startswith(each) for each in names)
+
+    def measure(self) -> None:
+        started = time.monotonic()
+        with contextlib.ExitStack() as stack:
+            self.folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+            core = min(os.sched_getaffinity(0))
+            self.base = stack.enter_context(server(core))
+            self._start(stack)
+            for number in range(self.options.rounds):
+                self._round(number)
+                took = time.monotonic() - started
+                print(f"round {number + 1} after {took:.0f} s", file=sys.stderr)
+        print(self.report.text())
+        if self.options.write:
+            self.report.write(self.options.write)
+
+    # -- the processes -------------------------------------------------------------------------
+
+    def _start(self, stack: contextlib.ExitStack) -> None:
+        sizes = {"few": FEW}
+        if any(each.process == "many" for each in self.workloads) or self._is_meant("memory"):
+            sizes["many"] = self.options.rows
+        for kind in self.options.databases.split(","):
+            for name, rows in sizes.items():
+                self._start_site(stack, f"{kind} {name}", kind, rows)
+        wanted = {each.process for each in self.peers}
+        wanted |= {each.other_process for each in self.workloads}
+        for name, command in PEER_COMMANDS.items():
+            if name in wanted:
+                with self._excused(name):
+                    log = self.folder / f"{name}.log"
+                    program = running([*command(), self.base, self.folder], log)
+                    self.processes[name] = stack.enter_context(program)
+
+    def _start_site(self, stack: contextlib.ExitStack, name: str, kind: str, rows: int) -> None:
+        with self._excused(name):
             url = stack.enter_context(databases.SERVERS[kind]())
-            environment = {"BENCHMARK_SERVER": base, "DATABASE_URL": url}
-            program = running([*SITE, str(size)], folder / f"{name}.log", environment)
-            processes[name] = stack.enter_context(program)
-    for name, command in PEER_COMMANDS.items():
-        with _excused(report, name):
-            program = running([*command(), base, folder], folder / f"{name}.log")
-            processes[name] = stack.enter_context(program)
-    return processes
+            environment = {"BENCHMARK_SERVER": self.base, "DATABASE_URL": url}
+            program = running([*SITE, str(rows)], self.folder / f"{name}.log", environment)
+            self.processes[name] = stack.enter_context(program)
+            if name == "sqlite few" and self.options.instructions:
+                self._count(environment)
+            if name.endswith("many") and self._is_meant("memory"):
+                self._measure_memory(kind, environment)
+
+    @contextlib.contextmanager
+    def _excused(self, name: str) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, RuntimeError, subprocess.SubprocessError) as exc:
+            print(f"{name}: {exc}", file=sys.stderr)
+            self.report.absent[name] = type(exc).__name__
+
+    def _count(self, environment: dict[str, str]) -> None:
+        for workload in self.workloads:
+            if workload.instructions:
+                names = (workload.ours, workload.other)
+                ours, other = counted(names, workload.instructions, environment)
+                self.report.instructions[workload.name] = ours, other
+
+    def _measure_memory(self, kind: str, environment: dict[str, str]) -> None:
+        for line in COMMANDS:
+            arguments = line.format(issuer=f"{self.base}/t7").split()
+            command = [sys.executable, "-m", "tests.benchmarks.peak", *arguments]
+            env = {**os.environ, **environment}
+            said = subprocess.run(command, env=env, check=True, stdout=subprocess.PIPE).stdout
+            self.report.memory[line.partition(" --issuer")[0], kind] = int(said) / 1024
+
+    # -- a round -------------------------------------------------------------------------------
+
+    def _round(self, number: int) -> None:
+        for kind in self.options.databases.split(","):
+            for workload in self.workloads:
+                if number < workload.rounds:
+                    with self._excused(f"{workload.name} on {kind}"):
+                        self._measure(workload, kind)
+        for peer in self.peers:
+            key = f"{peer.name}: {peer.title}"
+            ours, theirs = self.processes.get("sqlite few"), self.processes.get(peer.process)
+            if ours and theirs:
+                few = self._count_of(200)
+                pair = _measured(ours, peer.ours, few), _measured(theirs, peer.does, peer.count)
+                self.report.add(key, "sqlite", few, *pair)
+
+    def _measure(self, workload: Workload, kind: str) -> None:
+        other_name = workload.other_process
+        ours = self.processes.get(f"{kind} {workload.process}")
+        other = self.processes.get(f"{kind} {other_name}") or self.processes.get(other_name)
+        if ours is None or other is None:
+            return
+        count = self._count_of(workload.count)
+        theirs = workload.other.partition(": ")[2] or workload.other
+        pair = _measured(ours, workload.ours, count), _measured(other, theirs, count)
+        self.report.add(workload.name, kind, count, *pair)
+
+    def _count_of(self, count: int) -> int:
+        return max(1, int(count * self.options.scale))
 
 
-@contextlib.contextmanager
-def _excused(report: Report, name: str) -> Iterator[None]:
-    try:
-        yield
-    except (OSError, RuntimeError, subprocess.SubprocessError) as exc:
-        print(f"{name}: {exc}", file=sys.stderr)
-        report.absent[name] = type(exc).__name__
-
-
-def _round(processes: Mapping[str, Process], report: Report, scale: float) -> None:
-    for workload in (CEILING, *WORKLOADS):
-        for contestant in workload.contestants:
-            for database in contestant.databases:
-                process = processes.get(f"{database} {contestant.process}".strip())
-                if process is not None:
-                    count = max(1, int(contestant.count * scale))
-                    figures = _measured(process, contestant.name, count)
-                    report.add(workload, contestant, database, *figures)
-
-
-def _measured(process: Process, workload: str, count: int) -> tuple[float, float]:
-    if count > _SINGLE:  # the process has rested, and the first operations find its caches cold
+def _measured(process: Process, workload: str, count: int) -> float:
+    if _SINGLE < count <= 1000:  # the first operations after a rest find the caches cold
         process.measured(workload, max(1, count // 20))
-    return process.measured(workload, count)
+    microseconds, _mebibytes = process.measured(workload, count)
+    return microseconds
 
 
 if __name__ == "__main__":

@@ -4,31 +4,29 @@ from __future__ import annotations
 
 from django.db import models
 
+from django_dcr.fields import DigestField, SecretField
+from django_dcr.models import ClientRegistration
+
+
+def _plain(field: models.Field) -> models.Field:
+    """The same column, without what this app adds to it."""
+    if isinstance(field, SecretField):
+        return models.TextField(null=True)
+    if isinstance(field, DigestField):
+        return models.CharField(max_length=64, null=True)
+    if isinstance(field, models.ForeignKey):
+        return models.ForeignKey(
+            "django_dcr.AuthorizationServer", models.DO_NOTHING, related_name="+"
+        )
+    return field.clone()
+
 
 class Bare(models.Model):
-    server = models.ForeignKey("django_dcr.AuthorizationServer", models.DO_NOTHING)
-    owner = models.TextField(default="")
-    key_digest = models.CharField(max_length=64)
-    live = models.BooleanField(null=True, default=True)
-    status = models.CharField(max_length=16)
-    requested_metadata = models.JSONField(default=dict)
-    metadata = models.JSONField(default=dict)
-    deviations = models.JSONField(default=list)
-    client_id = models.TextField(default="")
-    client_digest = models.CharField(max_length=64, null=True, unique=True)
-    client_secret = models.TextField(null=True)
-    client_secret_expires_at = models.BigIntegerField(null=True)
-    client_id_issued_at = models.BigIntegerField(null=True)
-    registration_client_uri = models.TextField(default="")
-    registration_access_token = models.TextField(null=True)
-    last_error = models.TextField(default="")
-    has_drift = models.BooleanField(default=False)
-    history = models.JSONField(default=list)
-    created_at = models.DateTimeField(auto_now_add=True)
-    lease = models.CharField(max_length=32, default="")
-    lease_until = models.DateTimeField(null=True)
-    updated_at = models.DateTimeField(auto_now=True)
-
     class Meta:
         managed = False
-        db_table = "django_dcr_clientregistration"
+        db_table = ClientRegistration._meta.db_table
+
+
+for _field in ClientRegistration._meta.concrete_fields:
+    if not _field.primary_key:
+        _plain(_field).contribute_to_class(Bare, _field.name)

@@ -9,117 +9,153 @@ import statistics
 from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
-from tests.benchmarks.workloads import CEILING, OURS, WORKLOADS, Contestant, Target, Workload
+from tests.benchmarks.workloads import DATABASES, MEMORY, PEERS, WORKLOADS, Workload
 
 BEGIN = "<!-- The text up to the next mark is written by `make bench`. -->\n"
+_SEPARATOR = " / "
 END = "<!-- From here on by hand. -->\n"
-_TITLES = {"sqlite": "SQLite (WAL)", "postgresql": "PostgreSQL", "": "SQLite of its own"}
 
 
 class Report:
-    """The figures of this run: microseconds an operation in each round, and memory."""
+    """The figures of this run: microseconds an operation, and what they are beside others."""
 
     def __init__(self, rounds: int, rows: int) -> None:
         self.rounds, self.rows = rounds, rows
-        self.figures: dict[tuple[str, str, str], list[float]] = {}
-        #: How much the memory grew at most, in MiB.
-        self.memory: dict[tuple[str, str, str], float] = {}
+        #: By workload or peer, and database: of each round, ours and the other.
+        self.pairs: dict[tuple[str, str], list[tuple[float, float]]] = {}
+        #: How many operations a round had.
+        self.counts: dict[str, int] = {}
+        #: Instructions an operation: ours and the other.
+        self.instructions: dict[str, tuple[float, float]] = {}
+        #: MiB at most, by command and database.
+        self.memory: dict[tuple[str, str], float] = {}
         #: What could not be run, and why.
         self.absent: dict[str, str] = {}
 
-    def add(
-        self,
-        workload: Workload,
-        contestant: Contestant,
-        database: str,
-        microseconds: float,
-        mebibytes: float,
-    ) -> None:
-        key = workload.title, contestant.title, database
-        self.figures.setdefault(key, []).append(microseconds)
-        self.memory[key] = max(mebibytes, self.memory.get(key, 0.0))
+    def add(self, name: str, database: str, count: int, ours: float, other: float) -> None:
+        self.pairs.setdefault((name, database), []).append((ours, other))
+        self.counts[name] = count
 
     def write(self, document: Path) -> None:
-        """Write the table between the document's marks, and the figures beside it."""
+        """Write the table between the document's marks, and the figures beside it.
+
+        What this run has not measured is kept from an earlier one.
+        """
+        results = document.with_suffix(".json")
+        self._keep(json.loads(results.read_text()) if results.exists() else {})
         before, rest = document.read_text().split(BEGIN)
         after = rest.split(END)[1]
         document.write_text(f"{before}{BEGIN}\n{self.text()}\n{END}{after}")
-        figures = [
-            dict(zip(("workload", "of", "database"), key, strict=True))
-            | {"microseconds": values, "mebibytes": self.memory[key]}
-            for key, values in self.figures.items()
-        ]
-        about = {"rounds": self.rounds, "rows": self.rows, "with": _circumstances()}
-        results = json.dumps({**about, "absent": self.absent, "figures": figures}, indent=1)
-        document.with_suffix(".json").write_text(results + "\n")
+        figures = {
+            "rounds": self.rounds,
+            "rows": self.rows,
+            "with": _circumstances(),
+            "absent": self.absent,
+            "counts": self.counts,
+            "microseconds": {_SEPARATOR.join(key): pairs for key, pairs in self.pairs.items()},
+            "instructions": self.instructions,
+            "mebibytes": {_SEPARATOR.join(key): value for key, value in self.memory.items()},
+        }
+        results.write_text(json.dumps(figures, indent=1) + "\n")
+
+    def _keep(self, earlier: dict[str, Any]) -> None:
+        self.counts = {**earlier.get("counts", {}), **self.counts}
+        self.instructions = {**earlier.get("instructions", {}), **self.instructions}
+        for name, mine in (("microseconds", self.pairs), ("mebibytes", self.memory)):
+            for key, value in earlier.get(name, {}).items():
+                workload, database = key.split(_SEPARATOR)
+                mine.setdefault((workload, database), value)
 
     def text(self) -> str:
-        ceiling = self._median(CEILING, CEILING.contestants[0].title, "sqlite")
         lines = [
             f"{self.rounds} rounds; {self.rows:,} rows in the large tables; {_circumstances()}.",
-            f"The server answers {1_000_000 / ceiling:,.0f} requests a second at most."
-            if ceiling
-            else "",
             *(f"Not measured, since it could not be run: {name}." for name in self.absent),
             "",
             *self._table(),
             "",
-            *self._targets(),
+            *self._memory_table(),
+            "",
+            *self._peer_table(),
         ]
         return "\n".join(lines) + "\n"
 
     def _table(self) -> Iterator[str]:
-        yield "| workload | who | where | µs an operation | quartiles | ratio to django-dcr |"
-        yield "|---|---|---|---|---|---|"
+        yield (
+            "| workload | beside | at most | SQLite | PostgreSQL | µs, SQLite | µs, PostgreSQL "
+            "| instructions | what this costs more, and for which promise |"
+        )
+        yield "|---|---|---|---|---|---|---|---|---|"
         for workload in WORKLOADS:
-            for (title, who, database), values in self.figures.items():
-                if title != workload.title:
-                    continue
-                ours = self._median(workload, OURS, database or "sqlite")
-                low, median, high = _quartiles(values)
-                ratio = f"{median / ours:.2f}" if ours else ""
-                yield (
-                    f"| {title} | {who} | {_TITLES[database]} | {median:,.1f} "
-                    f"| {low:,.1f} to {high:,.1f} | {ratio} |"
-                )
+            keys = [(workload.name, database) for database in DATABASES]
+            if not any(key in self.pairs for key in keys) and (
+                workload.name not in self.instructions
+            ):
+                continue
+            plus = f" and {workload.plus:g} s" if workload.plus else ""
+            cells = [
+                workload.title,
+                workload.beside,
+                f"{workload.at_most:g} x{plus}",
+                *(self._ratio(workload, key) for key in keys),
+                *(self._microseconds(key) for key in keys),
+                self._counted(workload),
+                workload.costs,
+            ]
+            yield f"| {' | '.join(cells)} |"
 
-    def _targets(self) -> Iterator[str]:
-        yield "| workload | at most | SQLite (WAL) | PostgreSQL |"
+    def _ratio(self, workload: Workload, key: tuple[str, str]) -> str:
+        pairs = self.pairs.get(key)
+        if not pairs:
+            return ""
+        low, median, high = quartiles([ours / other for ours, other in pairs])
+        plus = workload.plus * 1_000_000 / self.counts[workload.name]
+        _low, judged, _high = quartiles([(ours - plus) / other for ours, other in pairs])
+        text = f"{median:.2f} ({low:.2f} to {high:.2f})"
+        return text if judged <= workload.at_most else f"**{text}**"
+
+    def _microseconds(self, key: tuple[str, str]) -> str:
+        pairs = self.pairs.get(key)
+        return f"{statistics.median(ours for ours, _ in pairs):,.0f}" if pairs else ""
+
+    def _counted(self, workload: Workload) -> str:
+        counted = self.instructions.get(workload.name)
+        if counted is None:
+            return ""
+        ours, other = counted
+        text = f"{ours / other:.2f} ({ours / 1000:,.0f}k)"
+        return text if ours <= workload.at_most * other else f"**{text}**"
+
+    def _memory_table(self) -> Iterator[str]:
+        if not self.memory:
+            return
+        yield f"| the most memory of a command, in MiB; at most {MEMORY} | SQLite | PostgreSQL |"
+        yield "|---|---|---|"
+        for command in dict.fromkeys(command for command, _database in self.memory):
+            found = [self.memory.get((command, database)) for database in DATABASES]
+            cells = ["" if each is None else _judged(each, MEMORY) for each in found]
+            yield f"| {command} | {' | '.join(cells)} |"
+
+    def _peer_table(self) -> Iterator[str]:
+        found = [(peer, self.pairs.get((f"{peer.name}: {peer.title}", "sqlite"))) for peer in PEERS]
+        if not any(pairs for _peer, pairs in found):
+            return
+        yield "| peer | does | µs | times as long as django-dcr on SQLite |"
         yield "|---|---|---|---|"
-        for workload in WORKLOADS:
-            for target in workload.targets:
-                cells = [self._met(workload, target, kind) for kind in ("sqlite", "postgresql")]
-                aim = f"{target.at_most:.3g} x {target.other}"
-                title = workload.title + ("" if target.who == OURS else f" ({target.who})")
-                yield f"| {title} | {aim} | {' | '.join(cells)} |"
-            if workload.microseconds:
-                took = [self._median(workload, OURS, kind) for kind in ("sqlite", "postgresql")]
-                cells = [_judged(each or None, workload.microseconds) for each in took]
-                yield f"| {workload.title} | {workload.microseconds:g} µs | {' | '.join(cells)} |"
-            if workload.memory:
-                keys = [(workload.title, OURS, kind) for kind in ("sqlite", "postgresql")]
-                cells = [_judged(self.memory.get(key), workload.memory) for key in keys]
-                yield f"| {workload.title} | {workload.memory:g} MiB more | {' | '.join(cells)} |"
-
-    def _met(self, workload: Workload, target: Target, database: str) -> str:
-        ours = self._median(workload, target.who, database)
-        other = self._median(workload, target.other, database)
-        other = other or self._median(workload, target.other, "")
-        return _judged(ours / other if ours and other else None, target.at_most)
-
-    def _median(self, workload: Workload, who: str, database: str) -> float:
-        values = self.figures.get((workload.title, who, database))
-        return statistics.median(values) if values else 0.0
+        for peer, pairs in found:
+            if pairs:
+                theirs = statistics.median(other for _ours, other in pairs)
+                low, median, high = quartiles([other / ours for ours, other in pairs])
+                spread = f"{median:,.2f} ({low:,.2f} to {high:,.2f})"
+                yield f"| {peer.title} | {peer.name} | {theirs:,.0f} | {spread} |"
 
 
-def _judged(value: float | None, at_most: float) -> str:
-    if value is None:
-        return "not measured"
-    return f"{value:.2g}" if value <= at_most else f"**{value:.2g}: missed**"
+def _judged(value: float, at_most: float) -> str:
+    return f"{value:.0f}" if value <= at_most else f"**{value:.0f}**"
 
 
-def _quartiles(values: list[float]) -> tuple[float, float, float]:
+def quartiles(values: list[float]) -> tuple[float, float, float]:
     if len(values) < 2:
         return values[0], values[0], values[0]
     low, median, high = statistics.quantiles(values, n=4, method="inclusive")

@@ -6,7 +6,8 @@
 
 It keeps nothing: what it says of a client follows from the client's id and the request. An
 issuer identifier with the path "/slow" answers after 20 ms, one with "/renewing" issues, at
-each update, a new secret that lasts a year. The base of the issuers is its first line of output.
+each update, a new secret that lasts a year, one with "/refusing" registers nobody, and one with
+"/silent" never answers. The base of the issuers is its first line of output.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ YEAR = 365 * DAY
 
 _HEAD_END = b"\r\n\r\n"
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
-_REASONS = {200: "OK", 201: "Created", 204: "No Content", 404: "Not Found"}
+_REASONS = {200: "OK", 201: "Created", 204: "No Content", 400: "Bad Request"}
 _numbers = itertools.count(1)
 
 
@@ -49,6 +50,8 @@ class Connection(asyncio.Protocol):
         self.received = b""
         method, path, _version = head.partition(b"\r\n")[0].decode().split(" ")
         answer = _answer(self.base, method, path, json.loads(rest) if rest else {})
+        if "/silent" in path:
+            return
         if "/slow" in path:
             asyncio.get_running_loop().call_later(SLOW, self.transport.write, answer)
         else:
@@ -60,6 +63,8 @@ def _answer(base: str, method: str, path: str, wishes: dict[str, Any]) -> bytes:
         _, _, _document, *issuer = path.split("/", 3)
         return _http(200, _metadata("/".join([base, *issuer])))
     endpoint, _, client_id = path.partition("/register")
+    if method == "POST" and endpoint.endswith("/refusing"):
+        return _http(400, {"error": "invalid_client_metadata"})
     if method == "POST":
         return _http(201, _client(base + endpoint, f"c{next(_numbers)}", wishes))
     if method == "DELETE":
@@ -86,7 +91,7 @@ def _metadata(issuer: str) -> dict[str, Any]:
 
 def _client(issuer: str, client_id: str, wishes: dict[str, Any]) -> dict[str, Any]:
     secret, expires = SECRET, 0
-    if issuer.endswith("/renewing"):
+    if "/renewing" in issuer:
         expires = int(time.time()) + (YEAR if wishes else DAY)
         secret += f" {next(_numbers)}" if wishes else ""
     return {

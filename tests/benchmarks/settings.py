@@ -19,4 +19,7 @@ if DATABASES["default"]["ENGINE"].endswith("sqlite3"):
         "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL",
         "timeout": 60,
     }
+# What has failed once stays remembered for as long as it is measured.
+DCR_BACKOFF = 3600
+DCR_TIMEOUT = 2.0
 DCR_INTERNAL_ORIGINS = [os.environ["BENCHMARK_SERVER"]]

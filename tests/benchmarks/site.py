@@ -2,149 +2,115 @@
 
 ::
 
-    python -m tests.benchmarks.site ROWS
+    python -m tests.benchmarks.site ROWS [NAME COUNT]
 
-makes the tables with so many registrations, and then does what it is asked for.
+makes the tables with so many registrations, none for 0, and then does what it is asked for, or
+one thing so many times.
 """
 
 from __future__ import annotations
 
-import itertools
 import multiprocessing
 import os
-import socket
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
+from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import django
 
 os.environ["DJANGO_SETTINGS_MODULE"] = "tests.benchmarks.settings"
 django.setup()
 
-import requests  # noqa: E402
-from cryptography.fernet import Fernet  # noqa: E402
-from django.conf import settings  # noqa: E402
+from asgiref.sync import async_to_sync  # noqa: E402
 from django.contrib.auth.models import User  # noqa: E402
-from django.core.management import call_command  # noqa: E402
+from django.core.management import CommandError, call_command  # noqa: E402
 from django.db import connections  # noqa: E402
-from django.test import Client  # noqa: E402
+from django.test import Client, RequestFactory  # noqa: E402
+from health_check.exceptions import ServiceUnavailable  # noqa: E402
 
-from django_dcr import services  # noqa: E402
-from django_dcr.fields import digest  # noqa: E402
+from django_dcr import services, views  # noqa: E402
+from django_dcr.contrib.health_check import Registrations  # noqa: E402
+from django_dcr.exceptions import DCRError, NetworkError  # noqa: E402
 from django_dcr.models import AuthorizationServer, ClientRegistration  # noqa: E402
-from tests.benchmarks.models import Bare  # noqa: E402
+from tests.benchmarks import raw  # noqa: E402
 from tests.benchmarks.peers.answering import IN_FLIGHT, WISHES, Workload, answer  # noqa: E402
-from tests.benchmarks.server import SECRET, TOKEN  # noqa: E402
+from tests.benchmarks.stored import (  # noqa: E402
+    BASE,
+    OWNERS,
+    REFUSING,
+    RENEWING,
+    SLOW,
+    issuer_of,
+    make,
+    repeated,
+    store,
+)
+from tests.many import DAY  # noqa: E402
 
-BASE = os.environ["BENCHMARK_SERVER"]
-SLOW, RENEWING = f"{BASE}/slow", f"{BASE}/renewing"
-CALLBACK = WISHES["redirect_uris"][0]
-DAY = 86_400
+FLEET, SILENT = 100, 5
 _PROCESSES = 2
-_CHUNK = 5000
-
-_fernet = Fernet(settings.DCR_ENCRYPTION_KEYS[0])
-_numbers = itertools.count(1)
-_thread = threading.local()
+_LIST = "/admin/django_dcr/clientregistration/"
 
 
-def fill(rows: int) -> None:
-    """Make the tables, the rows of the servers, and so many registrations."""
-    call_command("migrate", verbosity=0)
-    User.objects.create_superuser("admin")
-    for issuer in (BASE, SLOW, RENEWING):
-        services.discover(AuthorizationServer.objects.for_issuer(issuer))
-    for start in range(0, rows, _CHUNK):
-        _store(RENEWING, range(start, min(start + _CHUNK, rows)))
+def hit(mechanism: str, count: int) -> Callable[[], None]:
+    owner = OWNERS[mechanism]
+    issuer = issuer_of(owner)
 
-
-def _store(issuer: str, numbers: Iterable[int]) -> list[int]:
-    """Store registrations as they are after registering; return their primary keys."""
-    server = AuthorizationServer.objects.for_issuer(issuer)
-    # Sealed once, and then moved into each row.
-    sample = ClientRegistration(client_secret=SECRET, registration_access_token=TOKEN)
-    rows = [
-        Bare(
-            server=server,
-            owner=f"owner {number}",
-            key_digest=digest(issuer, f"owner {number}"),
-            status="active",
-            requested_metadata=WISHES,
-            metadata=WISHES,
-            client_id=f"f{number}",
-            client_digest=digest(issuer, f"f{number}"),
-            client_secret=sample.client_secret.ciphertext,
-            client_secret_expires_at=0,
-            client_id_issued_at=1_700_000_000,
-            registration_client_uri=f"{issuer}/register/f{number}",
-            registration_access_token=sample.registration_access_token.ciphertext,
-        )
-        for number in numbers
-    ]
-    return [row.pk for row in Bare.objects.bulk_create(rows)]
-
-
-def _repeated(act: Callable[[], object], count: int) -> Callable[[], None]:
-    def run() -> None:
-        for _ in range(count):
-            act()
-
-    return run
-
-
-# -- with this app ---------------------------------------------------------------------------------
-
-
-def hit(count: int) -> Callable[[], None]:
     def act() -> None:
-        services.get_or_register(RENEWING, "owner 500").client_secret.reveal()
+        secret = services.get_or_register(issuer, f"owner {owner}").client_secret
+        if secret is not None:
+            secret.reveal()
 
-    return _repeated(act, count)
-
-
-def discover(count: int) -> Callable[[], None]:
-    server = AuthorizationServer.objects.for_issuer(BASE)
-    return _repeated(partial(services.discover, server), count)
+    return repeated(act, count)
 
 
-def sign(algorithm: str, count: int) -> Callable[[], None]:
-    services.rotate_client_key(algorithm=algorithm)
-    metadata = {
-        **WISHES,
-        "token_endpoint_auth_method": "private_key_jwt",
-        "token_endpoint_auth_signing_alg": algorithm,
-    }
-    server = AuthorizationServer.objects.for_issuer(BASE)
-    registration = ClientRegistration(server=server, client_id="c1", metadata=metadata)
-    return _repeated(registration.client_authentication, count)
+def for_login(count: int) -> Callable[[], None]:
+    owner = OWNERS["dynamic"]
+    issuer = issuer_of(owner)
+    return repeated(lambda: services.for_login(issuer, f"owner {owner}").client_secret, count)
 
 
-def check(count: int) -> Callable[[], None]:
-    # Not at the top: hypothesis is large, and the others are measured without it.
-    from tests.test_any_answer import check_answer, wide
+def refused(count: int) -> Callable[[], None]:
+    return _failing(partial(services.get_or_register, REFUSING, "o", metadata=WISHES), count)
 
-    return _repeated(partial(check_answer, wide(300)), count)
+
+def silent(count: int) -> Callable[[], None]:
+    server = AuthorizationServer.objects.for_issuer(issuer_of(0))
+    server.fail_to_answer(NetworkError("It did not answer."), "register")
+    return _failing(partial(services.get_or_register, server.issuer, "nobody"), count)
+
+
+def _failing(act: Callable[[], object], count: int) -> Callable[[], None]:
+    def fail() -> None:
+        try:
+            act()
+        except DCRError:
+            return
+        raise AssertionError("It did not fail.")
+
+    fail()  # once at the server, which is then remembered
+    return repeated(fail, count)
+
+
+def register(count: int) -> Callable[[], None]:
+    return repeated(partial(_register, AuthorizationServer.objects.for_issuer(BASE)), count)
 
 
 def _register(server: AuthorizationServer) -> None:
-    registration = ClientRegistration(server=server, owner=_owner(), requested_metadata=WISHES)
+    owner = os.urandom(8).hex()
+    registration = ClientRegistration(server=server, owner=owner, requested_metadata=WISHES)
     services.register(registration)
 
 
-def _owner() -> str:
-    return f"process {os.getpid()} {next(_numbers)}"
-
-
-def _managed(service: Callable[[ClientRegistration], object], count: int) -> Callable[[], None]:
+def managed(service: Callable[[ClientRegistration], object], count: int) -> Callable[[], None]:
     rows = ClientRegistration.objects.select_related("server")
-    chosen = list(rows.filter(pk__in=_store(BASE, _fresh(count))))
+    chosen = list(rows.filter(pk__in=store(BASE, count)))
 
     def run() -> None:
         for row in chosen:
@@ -153,201 +119,186 @@ def _managed(service: Callable[[ClientRegistration], object], count: int) -> Cal
     return run
 
 
-def _fresh(count: int) -> list[int]:
-    return [1_000_000 + next(_numbers) for _ in range(count)]
-
-
-def renew(count: int) -> Callable[[], int]:
-    """The command in a process, with so many rows about to expire; it says what they took."""
-    few = _peak("dcr_renew")
-    rows = ClientRegistration.objects.filter(server__issuer_digest=digest(RENEWING))
-    keys = list(rows.order_by("pk").values_list("pk", flat=True)[:count])
-    soon = int(time.time()) + DAY
-    rows.filter(pk__range=(keys[0], keys[-1])).update(client_secret_expires_at=soon)
-    return lambda: _peak("dcr_renew") - few
-
-
-def _peak(command: str) -> int:
-    """Run a command in a process; return the most memory that it had, in KiB."""
-    process = [sys.executable, "-m", "tests.benchmarks.peak", command]
-    return int(subprocess.run(process, check=True, stdout=subprocess.PIPE).stdout)
-
-
-# -- without it ------------------------------------------------------------------------------------
-
-
-def ceiling(count: int) -> Callable[[], None]:
-    """What the server can do at most: requests through a bare socket, 16 on their way at once."""
-    place = urlsplit(BASE)
-    request = f"GET /register/c1 HTTP/1.1\r\nHost: {place.netloc}\r\n\r\n".encode()
-    connections = [socket.create_connection((place.hostname, place.port)) for _ in range(IN_FLIGHT)]
-
-    def act() -> None:
-        for connection in connections:
-            connection.sendall(request)
-        for connection in connections:
-            connection.recv(4096)
-
-    return _repeated(act, count // IN_FLIGHT)
-
-
-def bare_hit(count: int) -> Callable[[], None]:
-    key = digest(RENEWING, "f500")
-
-    def act() -> None:
-        _fernet.decrypt(Bare.objects.get(client_digest=key).client_secret)
-
-    return _repeated(act, count)
-
-
-def _bare_register(server: AuthorizationServer) -> None:
-    owner = _owner()
-    row = Bare.objects.create(
-        server=server,
-        owner=owner,
-        key_digest=digest(server.issuer, owner),
-        status="registering",
-        requested_metadata=WISHES,
-    )
-    _save(row, _asked("POST", server.metadata["registration_endpoint"], WISHES))
-
-
-def _asked(method: str, url: str, body: Any = None, token: str = "") -> Any:
-    if not hasattr(_thread, "session"):
-        _thread.session = requests.Session()
-        _thread.session.trust_env = False
-    headers = {"Authorization": f"Bearer {token}"} if token else {}
-    response = _thread.session.request(method, url, json=body, headers=headers, timeout=10)
-    response.raise_for_status()
-    return response.json() if response.content else None
-
-
-def _save(row: Bare, issued: dict[str, Any]) -> None:
-    Bare.objects.filter(pk=row.pk).update(
-        status="active",
-        metadata=issued,
-        client_id=issued["client_id"],
-        client_digest=digest(BASE, issued["client_id"]),
-        client_secret=_sealed(issued["client_secret"]),
-        client_secret_expires_at=issued["client_secret_expires_at"],
-        registration_client_uri=issued["registration_client_uri"],
-        registration_access_token=_sealed(issued["registration_access_token"]),
-    )
-
-
-def _sealed(value: str) -> str:
-    return _fernet.encrypt(value.encode()).decode()
-
-
-def _bare_managed(methods: str, count: int) -> Callable[[], None]:
-    rows = list(Bare.objects.filter(pk__in=_store(BASE, _fresh(count))))
-
-    def run() -> None:
-        for row in rows:
-            _manage(row, methods.split())
-
-    return run
-
-
-def _manage(row: Bare, methods: list[str]) -> None:
-    token = _fernet.decrypt(row.registration_access_token or "").decode().partition("\0")[2]
-    for method in methods:
-        body = {**WISHES, "client_id": row.client_id} if method == "PUT" else None
-        issued = _asked(method, row.registration_client_uri, body, token)
-    if issued:
-        _save(row, issued)
-    else:
-        closed = Bare.objects.filter(pk=row.pk)
-        closed.update(status="revoked", live=None, client_secret=None, client_digest=None)
-
-
-# -- with either -----------------------------------------------------------------------------------
-
-
-def _registered(
-    act: Callable[[AuthorizationServer], None], count: int, issuer: str = BASE
-) -> Callable[[], None]:
-    return _repeated(partial(act, AuthorizationServer.objects.for_issuer(issuer)), count)
-
-
-def _at_once(act: Callable[[AuthorizationServer], None], count: int) -> Callable[[], None]:
-    return partial(_in_threads, act, count, IN_FLIGHT)
-
-
-def _in_threads(act: Callable[[AuthorizationServer], None], count: int, threads: int) -> None:
+def _in_threads(count: int, threads: int) -> None:
     server = AuthorizationServer.objects.for_issuer(SLOW)
     with ThreadPoolExecutor(threads) as pool:
-        futures = [pool.submit(act, server) for _ in range(count)]
+        futures = [pool.submit(_register, server) for _ in range(count)]
         for _ in range(threads):
             pool.submit(connections.close_all)
     for future in futures:
         future.result()
 
 
-def _in_processes(count: int) -> Callable[[], None]:
-    """The same in a few processes, which are there already."""
+def in_processes(count: int) -> Callable[[], None]:
+    """16 at once, in a few processes, which are there already."""
     connections.close_all()
     pool = ProcessPoolExecutor(_PROCESSES, multiprocessing.get_context("fork"))
     share, threads = count // _PROCESSES, IN_FLIGHT // _PROCESSES
     list(pool.map(time.sleep, [0.05] * _PROCESSES))
 
     def run() -> None:
-        work = partial(_in_threads, _register)
-        list(pool.map(work, [share] * _PROCESSES, [threads] * _PROCESSES))
+        list(pool.map(_in_threads, [share] * _PROCESSES, [threads] * _PROCESSES))
         pool.shutdown()
 
     return run
 
 
-def _cold(arguments: Callable[[], list[str]], count: int) -> Callable[[], None]:
-    def act() -> None:
-        command = [sys.executable, *arguments()]
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-
-    return _repeated(act, count)
-
-
-def _command() -> list[str]:
-    wishes = ["--set", "client_name=Benchmark", "--set", f"redirect_uris={CALLBACK}"]
-    return ["-m", "django", "dcr_register", BASE, "--owner", _owner(), *wishes]
+def sign(count: int) -> Callable[[], None]:
+    metadata = {
+        **WISHES,
+        "token_endpoint_auth_method": "private_key_jwt",
+        "token_endpoint_auth_signing_alg": "ES256",
+    }
+    server = AuthorizationServer.objects.for_issuer(BASE)
+    registration = ClientRegistration(server=server, client_id="c1", metadata=metadata)
+    return repeated(registration.client_authentication, count)
 
 
-def _list(path: str, count: int) -> Callable[[], None]:
+def document(count: int, etag: str = "") -> Callable[[], None]:
+    slug = f"{OWNERS['metadata_document']:016d}"
+    return _viewed(lambda request: views.client_document(request, slug), count, etag)
+
+
+def unchanged_document(count: int) -> Callable[[], None]:
+    slug = f"{OWNERS['metadata_document']:016d}"
+    etag = views.client_document(RequestFactory().get("/"), slug)["ETag"]
+    return document(count, etag)
+
+
+def key_set(count: int) -> Callable[[], None]:
+    return _viewed(views.jwks, count)
+
+
+def _viewed(view: Callable[[Any], Any], count: int, etag: str = "") -> Callable[[], None]:
+    request = RequestFactory().get("/", headers={"if-none-match": etag} if etag else {})
+    assert view(request).status_code == (304 if etag else 200)
+    return repeated(partial(view, request), count)
+
+
+# -- many rows -------------------------------------------------------------------------------------
+
+
+def page(query: str, count: int) -> Callable[[], None]:
     client = Client(headers={"host": "localhost"})
     client.force_login(User.objects.get())
 
     def act() -> None:
-        assert client.get(f"/admin/{path}/").status_code == 200
+        assert client.get(f"{_LIST}?{query}").status_code == 200
 
-    return _repeated(act, count)
+    return repeated(act, count)
+
+
+def command(line: str, count: int) -> Callable[[], None]:
+    def act() -> None:
+        with Path(os.devnull).open("w") as nowhere, suppress(CommandError):
+            call_command(*line.split(), stdout=nowhere, stderr=nowhere)
+
+    return repeated(act, count)
+
+
+def listing(count: int) -> Callable[[], None]:
+    _due(RENEWING, 100)
+    return command("dcr_list --expiring 7", count)
+
+
+def renewing(count: int) -> Callable[[], None]:
+    _due(RENEWING, count)
+    return command("dcr_renew", 1)
+
+
+def fleet(silent: int, count: int) -> Callable[[], None]:
+    issuers = [f"{BASE}/silent{n}" for n in range(silent)]
+    issuers += [f"{RENEWING}/s{n}" for n in range(FLEET - len(issuers))]
+    for issuer in issuers:
+        server = AuthorizationServer.objects.for_issuer(issuer)
+        sample = AuthorizationServer.objects.for_issuer(RENEWING)
+        text = {name: _at(issuer, value) for name, value in sample.metadata.items()}
+        server.store(text, url=f"{issuer}/metadata", etag="", lifetime=DAY)
+    _due(issuers[0], 0)
+    for issuer in issuers:
+        store(issuer, count // FLEET, int(time.time()) + DAY)
+    return command("dcr_renew --workers 16", 1)
+
+
+def _at(issuer: str, value: Any) -> Any:
+    return value.replace(RENEWING, issuer) if isinstance(value, str) else value
+
+
+def _due(issuer: str, count: int) -> None:
+    """Let just so many secrets be about to expire."""
+    due = ClientRegistration.objects.filter(client_secret_expires_at__gt=0)
+    due = due.filter(client_secret_expires_at__lt=int(time.time()) + 10 * DAY, status="active")
+    due.update(client_secret_expires_at=0)
+    if count:
+        store(issuer, count, int(time.time()) + DAY)
+
+
+def health(count: int) -> Callable[[], None]:
+    def act() -> None:
+        with suppress(ServiceUnavailable):
+            async_to_sync(Registrations().run)()
+
+    return repeated(act, count)
+
+
+def reconcile(count: int) -> Callable[[], None]:
+    services.reconcile()
+    return repeated(services.reconcile, count)
+
+
+def start(count: int, **environment: str) -> Callable[[], None]:
+    process = [sys.executable, "-m", "django", "check"]
+    env = {**os.environ, **environment}
+    run = partial(subprocess.run, process, env=env, check=True, stdout=subprocess.DEVNULL)
+    return repeated(run, count)
 
 
 WORKLOADS: dict[str, Workload] = {
-    "ceiling": ceiling,
-    "hit": hit,
-    "raw hit": bare_hit,
-    "discover": discover,
-    "sign ES256": partial(sign, "ES256"),
-    "sign RS256": partial(sign, "RS256"),
-    "check": check,
-    "register": partial(_registered, _register),
-    "raw register": partial(_registered, _bare_register),
-    "register at once": partial(_at_once, _register),
-    "raw register at once": partial(_at_once, _bare_register),
-    "register in processes": _in_processes,
-    "read": partial(_managed, services.read),
-    "raw read": partial(_bare_managed, "GET"),
-    "update": partial(_managed, services.update),
-    "raw update": partial(_bare_managed, "GET PUT"),
-    "revoke": partial(_managed, services.revoke),
-    "raw revoke": partial(_bare_managed, "DELETE"),
-    "renew": renew,
-    "cold": partial(_cold, _command),
-    "raw cold": partial(_cold, lambda: ["-m", "tests.benchmarks.cold"]),
-    "admin": partial(_list, "django_dcr/clientregistration"),
-    "raw admin": partial(_list, "benchmarks/bare"),
+    **{f"hit {mechanism}": partial(hit, mechanism) for mechanism in OWNERS},
+    **{f"raw hit {mechanism}": partial(raw.hit, mechanism) for mechanism in OWNERS},
+    "for_login": for_login,
+    "refused": refused,
+    "silent": silent,
+    "register": register,
+    "raw register": raw.register,
+    "register in processes": in_processes,
+    "read": partial(managed, services.read),
+    "raw read": partial(raw.managed, "read", "GET"),
+    "update": partial(managed, services.update),
+    "raw update": partial(raw.managed, "update", "GET PUT"),
+    "revoke": partial(managed, services.revoke),
+    "raw revoke": partial(raw.managed, "revoke", "DELETE"),
+    "sign ES256": sign,
+    "raw sign ES256": raw.sign,
+    "document": document,
+    "raw document": raw.document,
+    "unchanged document": unchanged_document,
+    "key set": key_set,
+    "raw key set": raw.keys,
+    "page": partial(page, ""),
+    "status filter": partial(page, "status__exact=gone"),
+    "mechanism filter": partial(page, "mechanism__exact=metadata_document"),
+    "drift filter": partial(page, "has_drift__exact=1"),
+    "expiry filter": partial(page, "expires=soon"),
+    "server filter": partial(page, "server=7"),
+    "owner search": partial(page, "q=owner+414"),
+    "client search": partial(page, "q=client+414"),
+    "list": listing,
+    "renew": renewing,
+    "fleet": partial(fleet, SILENT),
+    "healthy fleet": partial(fleet, 0),
+    "health": health,
+    "reconcile": reconcile,
+    "check": start,
+    "bare check": partial(start, WITHOUT_DCR="1"),
 }
 
 if __name__ == "__main__":
-    fill(int(sys.argv[1]))
-    answer(WORKLOADS)
+    rows, *once = sys.argv[1:]
+    if int(rows):
+        make(int(rows))
+    if once:
+        name, count = once
+        WORKLOADS[name](int(count))()
+    else:
+        answer(WORKLOADS)

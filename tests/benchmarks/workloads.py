@@ -1,4 +1,4 @@
-"""What is measured, of whom, and what of it is aimed at."""
+"""What is measured, beside what, and what of it is aimed at."""
 
 from __future__ import annotations
 
@@ -6,154 +6,226 @@ from dataclasses import dataclass
 
 #: Where our rows are; the peers have SQLite of their own.
 DATABASES = ("sqlite", "postgresql")
-OURS = "django-dcr"
-
-
-@dataclass(frozen=True)
-class Contestant:
-    """Who does a workload: the process, the name it knows the workload by, operations a round."""
-
-    title: str
-    process: str
-    name: str
-    count: int
-    databases: tuple[str, ...] = DATABASES
-
-
-@dataclass(frozen=True)
-class Target:
-    """Ours may take at most so many times what another takes."""
-
-    other: str
-    at_most: float
-    who: str = OURS
 
 
 @dataclass(frozen=True)
 class Workload:
+    """One line of the table: ours may take so many times what something else takes.
+
+    The names are those by which the processes know what to do: ``few`` has a thousand rows,
+    ``many`` as many as the run has. ``plus`` are seconds that ours may take besides, in all.
+    """
+
+    name: str
     title: str
-    contestants: tuple[Contestant, ...]
-    targets: tuple[Target, ...] = ()
-    microseconds: float = 0  # how long ours may take, where that counts
-    memory: float = 0  # how much ours may grow by, in MiB, where that counts
+    ours: str
+    other: str
+    beside: str
+    at_most: float
+    count: int
+    costs: str = ""
+    process: str = "few"
+    other_process: str = "few"
+    plus: float = 0
+    rounds: int = 1000
+    #: Operations under cachegrind, fewer and more; none where it cannot count them.
+    instructions: tuple[int, int] | None = None
 
 
-def _peer(title: str, name: str, count: int) -> Contestant:
-    process = title.removesuffix(" without Argon2")
-    return Contestant(title, process, name, count, ("",))
+_GET = '`select_related("server").get()` and the same decryption'
+_ROWS = "`requests` and the same ORM writes"
+_SMALL = "the same with 1,000 rows"
+
+_HIT_COSTS = "nothing: its SQL is written once, where Django compiles it each time"
 
 
-def _pair(
-    title: str,
-    name: str,
-    count: int,
-    at_most: float,
-    *peers: Contestant,
-    ahead: tuple[Target, ...] = (),
-) -> Workload:
-    """Ours beside the same done by hand, which it may take so many times as long as."""
-    ours = Contestant(OURS, "few", name, count)
-    limit = Contestant(_RAW, "few", f"raw {name}", count)
-    return Workload(title, (ours, limit, *peers), (Target(_RAW, at_most), *ahead))
+def _hit(mechanism: str, title: str) -> Workload:
+    name = f"hit {mechanism}"
+    raw = f"raw {name}"
+    return Workload(name, title, name, raw, _GET, 0.5, 300, _HIT_COSTS, instructions=(10, 40))
 
 
-_FORGE, _FAST_FORGE = "ContextForge", "ContextForge without Argon2"
-_MCP, _NODE, _IDPYOIDC = "MCP Python SDK", "oauth4webapi", "idpyoidc"
-_RAW = "requests and ORM"
-_PROCESSES = f"{OURS}, 2 processes"
+def _managed(name: str, costs: str) -> Workload:
+    raw = f"raw {name}"
+    return Workload(name, f"{name}()", name, raw, _ROWS, 1.5, 200, costs, instructions=(10, 40))
 
-#: What the server can do at most, asked through a bare socket.
-CEILING = Workload(
-    "The server's ceiling", (Contestant("bare socket", "few", "ceiling", 2000, ("sqlite",)),)
-)
+
+def _grown(name: str, title: str, count: int, costs: str = "") -> Workload:
+    """Among very many rows, beside the same work among a thousand."""
+    return Workload(f"grown {name}", title, name, name, _SMALL, 1.3, count, costs, "many", "few")
+
 
 WORKLOADS = (
+    _hit("dynamic", "a hit, the secret revealed"),
+    _hit("pre_registered", "a hit of an adopted client, the secret revealed"),
+    _hit("metadata_document", "a hit of a document, which has no secret"),
     Workload(
-        "hit: get_or_register, and the secret in clear",
-        (
-            Contestant(OURS, "few", "hit", 500),
-            Contestant("bare get() and decrypt", "few", "raw hit", 500),
-            _peer(_FAST_FORGE, "hit without Argon2", 200),
-            _peer(_FORGE, "hit", 2),
-        ),
-        (
-            Target("bare get() and decrypt", 1.2),
-            Target(_FAST_FORGE, 0.5),
-            Target(_FORGE, 0.001),
-        ),
-    ),
-    Workload(
-        "hit among many rows",
-        (Contestant(OURS, "many", "hit", 500), Contestant("among 1,000 rows", "few", "hit", 500)),
-        (Target("among 1,000 rows", 1.2),),
-    ),
-    Workload(
-        "discover, the row being fresh",
-        (Contestant(OURS, "few", "discover", 2000),),
-        microseconds=20,
-    ),
-    _pair(
-        "register, one after the other",
-        "register",
+        "for_login",
+        "for_login() with fresh metadata",
+        "for_login",
+        "hit dynamic",
+        "a hit",
+        1.3,
         300,
-        1.4,
-        _peer(_NODE, "register", 300),
-        _peer(_MCP, "register", 300),
-        _peer(_IDPYOIDC, "register", 300),
-        _peer(_FAST_FORGE, "register without Argon2", 10),
-        _peer(_FORGE, "register", 1),
-        ahead=(Target(_IDPYOIDC, 1), Target(_FAST_FORGE, 1)),
-    ),
-    _pair(
-        "register, 16 at once, of a server that takes 20 ms",
-        "register at once",
-        2000,
-        1 / 0.75,
-        Contestant(_PROCESSES, "few", "register in processes", 2000),
-        _peer(_NODE, "register at once", 2000),
-        _peer(_MCP, "register at once", 2000),
-        _peer(_FAST_FORGE, "register at once without Argon2", 48),
-        ahead=(Target(_MCP, 1, _PROCESSES),),
-    ),
-    _pair("read", "read", 300, 1.4),
-    _pair("update", "update", 300, 1.4),
-    _pair("revoke", "revoke", 300, 1.4),
-    Workload(
-        "dcr_renew, 1,000 rows about to expire",
-        (
-            Contestant(OURS, "many", "renew", 1000),
-            Contestant("of 1,000 rows", "few", "renew", 1000),
-        ),
-        (Target("of 1,000 rows", 1.2),),
-        memory=20,
+        "the addresses that a login uses are checked (promise 4)",
+        instructions=(10, 40),
     ),
     Workload(
-        "dcr_register, a new process",
-        (
-            Contestant(OURS, "few", "cold", 3),
-            Contestant("django.setup(), requests", "few", "raw cold", 3),
-        ),
-        (Target("django.setup(), requests", 1.25),),
+        "refused",
+        "a remembered refusal",
+        "refused",
+        "hit dynamic",
+        "a hit",
+        1.5,
+        300,
+        "whether what was refused has changed since, by a digest of it",
+        instructions=(10, 40),
     ),
     Workload(
+        "silent",
+        "a server that is known to be silent",
+        "silent",
+        "hit dynamic",
+        "a hit",
+        1.5,
+        300,
+        "two queries: there is no row, and the server has one",
+        instructions=(10, 40),
+    ),
+    _managed(
+        "register",
+        "request and answer are judged; new credentials have a transaction of their own "
+        "(promises 1, 2)",
+    ),
+    _managed("read", "the row is leased first (promise 3), the answer judged"),
+    _managed("update", "the row is leased first, two answers are judged"),
+    _managed("revoke", "the row is leased first"),
+    Workload(
+        "in flight",
+        "16 registrations in flight in 2 processes, of a server that takes 20 ms",
+        "register in processes",
+        "MCP Python SDK: register at once",
+        "the MCP Python SDK and an insert",
+        1.2,
+        1000,
+        "an intent is committed before each request (promise 1)",
+        other_process="MCP Python SDK",
+    ),
+    Workload(
+        "assertion",
         "client_authentication() with a key, ES256",
-        (
-            Contestant(OURS, "few", "sign ES256", 500),
-            Contestant("RS256", "few", "sign RS256", 200),
-        ),
-        microseconds=500,
+        "sign ES256",
+        "raw sign ES256",
+        "the bare signature",
+        1.5,
+        300,
+        "header and claims, and which key signs now",
+        instructions=(10, 40),
     ),
     Workload(
-        "check an answer of 300 odd members",
-        (Contestant(OURS, "few", "check", 50),),
-        microseconds=50_000,
+        "document",
+        "the client's document",
+        "document",
+        "raw document",
+        "a bare view of the same JSON",
+        1.5,
+        200,
+        "an ETag, `Cache-Control` and CORS",
+        instructions=(10, 40),
     ),
     Workload(
-        "the admin's list",
-        (
-            Contestant(OURS, "many", "admin", 5),
-            Contestant("a bare ModelAdmin", "many", "raw admin", 5),
-        ),
-        (Target("a bare ModelAdmin", 1.5),),
+        "key set",
+        "the key set",
+        "key set",
+        "raw key set",
+        "a bare view of the same JSON",
+        1.5,
+        200,
+        "an ETag, `Cache-Control` and CORS",
+        instructions=(10, 40),
     ),
+    Workload(
+        "unchanged document",
+        "the client's document, unchanged: 304",
+        "unchanged document",
+        "document",
+        "the whole document",
+        1.1,
+        200,
+    ),
+    Workload(
+        "fleet",
+        "dcr_renew at 100 servers, 5 of them silent, 16 workers",
+        "fleet",
+        "healthy fleet",
+        "the same without those 5",
+        1.3,
+        10_000,
+        "two time-outs of 2 s for each silent server",
+        plus=4,
+        rounds=1,
+    ),
+    _grown("hit dynamic", "a hit", 300),
+    _grown("page", "the admin's first page", 10),
+    _grown("status filter", "its filter by state", 10),
+    _grown("mechanism filter", "its filter by mechanism", 10),
+    _grown("drift filter", "its filter by drift", 10),
+    _grown("expiry filter", "its filter by expiry", 10),
+    _grown("server filter", "its filter by server", 10),
+    _grown("owner search", "its search for an owner", 10),
+    _grown("client search", "its search for a client ID", 10),
+    _grown("list", "dcr_list --expiring 7, of 100 rows", 3),
+    _grown("renew", "dcr_renew, of 100 rows", 100),
+    _grown("reconcile", "dcr_reconcile, with nothing to do", 3),
+    _grown("health", "the health check", 20),
+    Workload(
+        "start",
+        "manage.py check",
+        "check",
+        "bare check",
+        "the same project without the app",
+        1.0,
+        1,
+        "the models, the checks and the admin are imported; requests is not",
+        plus=0.06,
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Peer:
+    """Another client, beside ours: a matter of orientation, without an aim."""
+
+    name: str
+    title: str
+    process: str
+    does: str
+    ours: str
+    count: int
+
+
+_FORGE, _FAST = "ContextForge", "ContextForge without Argon2"
+_REGISTER, _AT_ONCE = "register", "register in processes"
+
+PEERS = (
+    Peer("hit", _FAST, _FORGE, "hit without Argon2", "hit dynamic", 200),
+    Peer("hit", _FORGE, _FORGE, "hit", "hit dynamic", 2),
+    Peer("register", "oauth4webapi", "oauth4webapi", _REGISTER, _REGISTER, 200),
+    Peer("register", "MCP Python SDK", "MCP Python SDK", _REGISTER, _REGISTER, 200),
+    Peer("register", "idpyoidc", "idpyoidc", _REGISTER, _REGISTER, 50),
+    Peer("register", _FAST, _FORGE, "register without Argon2", _REGISTER, 10),
+    Peer("register", _FORGE, _FORGE, _REGISTER, _REGISTER, 1),
+    Peer("in flight", "oauth4webapi", "oauth4webapi", "register at once", _AT_ONCE, 1000),
+)
+
+#: Commands whose peak of memory is measured among the many rows, in MiB.
+MEMORY = 70
+COMMANDS = (
+    "dcr_list",
+    "dcr_list --format json",
+    "dcr_list --expiring 7",
+    "dcr_renew --dry-run",
+    "dcr_read --issuer {issuer} --dry-run",
+    "dcr_reconcile",
+    "dcr_rotate_keys --check",
 )
