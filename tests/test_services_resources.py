@@ -269,10 +269,20 @@ def test_a_remembered_failure_costs_one_query_and_no_network(
     assert len(mocked_responses.calls) == 2
 
 
-def test_a_resource_can_be_discovered_inside_a_transaction(mocked_responses: Stubs) -> None:
-    mocked_responses.get(PLACE, json=document())
+def test_a_known_resource_can_be_discovered_inside_a_transaction(mocked_responses: Stubs) -> None:
+    """Promise 3: nothing is written before the resource has answered."""
+    make_resource(fresh_until=now())
+    mocked_responses.get(PLACE, json=document(OTHER))
     with transaction.atomic():
-        assert services.discover_resource(RESOURCE).has_metadata
+        assert services.discover_resource(RESOURCE).servers == {OTHER: ""}
+
+
+def test_no_row_is_made_inside_a_transaction(mocked_responses: Stubs) -> None:
+    """Promise 3: its lock would be held while the resource is asked."""
+    with transaction.atomic(), pytest.raises(ConflictError, match="outside atomic") as caught:
+        services.get_or_register_for(RESOURCE)
+    assert (caught.value.resource, caught.value.step) == (RESOURCE, "discover")
+    assert not ProtectedResource.objects.exists()
 
 
 # --- challenges --------------------------------------------------------------------------------
@@ -436,8 +446,9 @@ def test_addresses_that_differ_are_different_resources(mocked_responses: Stubs) 
     [f"{RESOURCE}#a", "http://mcp.example/mcp", "https://a:b@mcp.example/mcp", "mcp.example", ""],
 )
 def test_what_is_no_address_of_a_resource_leaves_no_row(resource: str) -> None:
-    with pytest.raises(NotAllowedError):
+    with pytest.raises(NotAllowedError) as caught:
         services.get_or_register_for(resource)
+    assert caught.value.resource == resource
     assert not ProtectedResource.objects.exists()
 
 
@@ -479,11 +490,23 @@ def test_a_resource_leads_to_a_client_at_the_server_it_names(
     assert (again.pk, len(mocked_responses.calls)) == (registration.pk, requests_before)
 
 
-def test_a_hit_works_inside_a_transaction() -> None:
+def test_a_hit_works_inside_a_transaction_and_writes_nothing(
+    django_assert_num_queries: Any,
+) -> None:
+    """Promise 3."""
     registration = make_client()
-    make_resource(known_issuers=[ISSUER])
-    with transaction.atomic():
+    make_resource()
+    with transaction.atomic(), django_assert_num_queries(2):
         assert services.get_or_register_for(RESOURCE, "acme").pk == registration.pk
+
+
+def test_nothing_is_registered_for_a_resource_inside_a_transaction() -> None:
+    """Promise 3."""
+    make_resource(OTHER)
+    with transaction.atomic():
+        assert "outside atomic" in str(refusal())
+    assert ProtectedResource.objects.get().known_issuers == []
+    assert not AuthorizationServer.objects.exists()
 
 
 def test_of_several_servers_none_is_taken_silently(settings: Any) -> None:
@@ -915,3 +938,4 @@ def test_a_site_that_registers_nothing_by_itself_asks_no_server(settings: Any) -
     error = refusal()
     assert isinstance(error, NotAllowedError)
     assert f"dcr_register {OTHER}" in str(error)
+    assert ProtectedResource.objects.get().known_issuers == []

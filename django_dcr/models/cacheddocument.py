@@ -67,10 +67,6 @@ class CachedDocument(RememberingModel):
     def check_place(self, url: str) -> None:
         """Raise UnsupportedError where the document must not be asked for at this URL."""
 
-    def check_allowed(self) -> None:
-        """Raise NotAllowedError unless the site's policy allows to use what the row names."""
-        raise NotImplementedError  # pragma: no cover - each such model has its own
-
     def checked_metadata(self, document: dict[str, Any], url: str = "") -> dict[str, Any]:
         """Return the document, found at ``url`` or entered by a person, as it may be stored.
 

@@ -21,9 +21,21 @@ from django_dcr.text import clean
 #: To how many servers a resource leads the site by itself, one after the other.
 MAX_SERVERS = 5
 _MAX_SHOWN = 3
+# Databases have a limit for the values of one query.
+_MAX_LOOKED_UP = 100
 
 
 class ProtectedResourceQuerySet(models.QuerySet["ProtectedResource"]):
+    def stored(self, resource: str) -> ProtectedResource | None:
+        """Return the row of ``resource``, from where rows are written, or None.
+
+        Raises NotAllowedError where the string is not a resource identifier (RFC 9728 section
+        1.2).
+        """
+        check_resource(resource)
+        rows = self.using(router.db_for_write(self.model))
+        return rows.filter(resource_digest=digest(resource)).first()
+
     def for_resource(self, resource: str) -> ProtectedResource:
         """Find or create the row of ``resource``.
 
@@ -85,7 +97,7 @@ class ProtectedResource(CachedDocument):
             'such as ["https://api.example.com"].'
         ),
     )
-    #: The issuers to which the resource has led this site so far, the first one first.
+    #: The issuers at which the site has registered, or tried to, because of this resource.
     known_issuers = models.JSONField(default=list, editable=False)
 
     objects: ClassVar[ProtectedResourceManager] = ProtectedResourceQuerySet.as_manager()  # type: ignore[assignment]
@@ -94,6 +106,8 @@ class ProtectedResource(CachedDocument):
     challenged_url = ""
     #: The issuers that the resource named before, where the present call found others.
     named_before: list[str] | None = None
+    #: Whether a person chose the server of the present call.
+    is_chosen = False
 
     class Meta:
         verbose_name = _("protected resource")
@@ -130,9 +144,6 @@ class ProtectedResource(CachedDocument):
         if faults:
             raise ValidationError(faults)
         check_origins(self.trusted_origins)
-
-    def check_allowed(self) -> None:
-        check_resource(self.resource)
 
     def _is_named(self, name: object) -> bool:
         return protocol.is_metadata_of(
@@ -181,8 +192,9 @@ class ProtectedResource(CachedDocument):
 
     @property
     def known_servers(self) -> models.QuerySet[AuthorizationServer]:
-        """The rows of the servers to which the resource has led this site so far."""
-        known = [digest(issuer) for issuer in self.known_issuers]
+        """The rows of the servers that the resource names, or has led this site to."""
+        named = protocol.named_servers(self.metadata)[:_MAX_LOOKED_UP]
+        known = [digest(issuer) for issuer in {*self.known_issuers, *named}]
         return AuthorizationServer.objects.filter(issuer_digest__in=known).order_by("pk")
 
     def choose_issuer(self, issuer: str = "") -> str:
@@ -193,6 +205,7 @@ class ProtectedResource(CachedDocument):
         choose or the chosen one is not named.
         """
         chosen = issuer or self.pinned_issuer
+        self.is_chosen = bool(chosen)
         if chosen:
             return self._checked_choice(chosen)
         servers = self.servers
@@ -227,7 +240,7 @@ class ProtectedResource(CachedDocument):
         )
 
     def note_issuer(self, issuer: str) -> None:
-        """Record that the resource has led to this server, before anything is sent there.
+        """Record that the resource leads to this server, before anything is sent there.
 
         Raises ConflictError where that is one too many, and no person has chosen it. Of those who
         read the same list only one adds to it, and the others read again: none forgets a server.
@@ -235,7 +248,7 @@ class ProtectedResource(CachedDocument):
         if issuer not in self.known_issuers:
             self._read_known_issuers()
         while issuer not in self.known_issuers:
-            if self.pinned_issuer != issuer:
+            if not self.is_chosen:
                 self._check_number(issuer)
             if len(self.known_issuers) >= MAX_SERVERS:
                 return

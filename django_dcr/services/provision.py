@@ -202,6 +202,9 @@ def _registered(
             "There is no registration, and DCR_AUTO_REGISTER is off. Register with: "
             f"manage.py dcr_register {issuer}" + (f" --owner {owner}" if owner else "")
         )
+    if resource is not None and issuer not in resource.known_issuers:
+        refuse_inside_atomic()
+        resource.note_issuer(issuer)
     if registration is None:
         refuse_inside_atomic()
         registration = _draft(issuer, owner, metadata)

@@ -6,8 +6,10 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from django_dcr import protocol, signals, uris
+from django_dcr.exceptions import errors_at
 from django_dcr.models import ClientRegistration, ProtectedResource
 from django_dcr.services.fetching import ask_again, ensure_fresh
+from django_dcr.services.operation import refuse_inside_atomic
 from django_dcr.services.provision import usable
 from django_dcr.text import clean
 
@@ -26,12 +28,12 @@ def discover_resource(
     row costs one query, and a failure is remembered, and raised again with ``retry_after``, but
     with ``refresh``. Where the resource names other servers than before, the signal
     ``servers_changed`` is sent.
-    Raises NotAllowedError, NetworkError, InvalidResponseError, RequestRejectedError, or
-    UnsupportedError where no metadata exists.
+    Raises NotAllowedError, NetworkError, InvalidResponseError, RequestRejectedError,
+    UnsupportedError where no metadata exists, or ConflictError inside a transaction, for a
+    resource that has no row yet.
     """
-    row = ProtectedResource.objects.for_resource(url)
+    row = _row(url)
     with row.errors():
-        row.check_allowed()
         row.challenged_url = _challenge(challenge).resource_metadata
         if refresh or _is_news(row):
             ask_again(row, insists=refresh)
@@ -42,6 +44,16 @@ def discover_resource(
             sender=ProtectedResource, resource=row, before=row.named_before
         )
     return row
+
+
+def _row(url: str) -> ProtectedResource:
+    """Find the row, or create it where no transaction would hold it while the resource is asked."""
+    with errors_at(step="discover", resource=url):
+        row = ProtectedResource.objects.stored(url)
+        if row is None:
+            refuse_inside_atomic()
+            row = ProtectedResource.objects.for_resource(url)
+        return row
 
 
 def _challenge(challenge: AnyChallenge) -> protocol.Challenge:
@@ -79,7 +91,4 @@ def get_or_register_for(
     """
     resource = discover_resource(url, challenge=challenge)
     with resource.errors():
-        chosen = resource.choose_issuer(issuer)
-        if not issuer:
-            resource.note_issuer(chosen)
-        return usable(chosen, owner, metadata, resource)
+        return usable(resource.choose_issuer(issuer), owner, metadata, resource)
