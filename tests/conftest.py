@@ -2,15 +2,15 @@ from __future__ import annotations
 
 import os
 import shutil
+import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import responses
 from django.contrib.contenttypes.models import ContentType
-from django.core.management import call_command
 from django.core.wsgi import get_wsgi_application
 from django.db import connections
 from django.dispatch import Signal
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 # A busy machine is slow without being wrong, so no deadline.
 hypothesis.register_profile("local", max_examples=60, deadline=None)
-hypothesis.register_profile("ci", max_examples=20_000, deadline=None)
+hypothesis.register_profile("ci", max_examples=5_000, deadline=None)
 hypothesis.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "local"))
 
 
@@ -43,13 +43,13 @@ TOGETHER = (
 
 
 class Scheduler(LoadScopeScheduling):
-    """Sends each test to the next free worker, but those that belong together to one.
+    """Sends the cases of a test to the next free worker, and what belongs together to one.
 
     So each server is started once. (``--dist loadgroup`` does not group with pytest 9.)
     """
 
     def _split_scope(self, nodeid: str) -> str:
-        return next((part for part in TOGETHER if part in nodeid), nodeid)
+        return next((part for part in TOGETHER if part in nodeid), nodeid.partition("[")[0])
 
 
 @pytest.hookimpl(optionalhook=True)  # without xdist nobody asks
@@ -65,11 +65,16 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def _concerns(item: pytest.Item) -> bool:
-    # Crash tests have a database to themselves: run tests/crash without -n.
-    is_crowded = DATABASE_URL and "PYTEST_XDIST_WORKER" in os.environ
-    lacks_room = is_crowded and "site" in getattr(item, "fixturenames", ())
+    names = {*getattr(item, "fixturenames", ())}
+    if DATABASE_URL:
+        # The others have a database of their own, or none: SQLite has had them.
+        stores = item.get_closest_marker("django_db") or names & {"db", "transactional_db", "site"}
+        # Crash tests have a database to themselves: run tests/crash without -n.
+        is_crowded = "PYTEST_XDIST_WORKER" in os.environ and "site" in names
+        if is_crowded or not stores or "database_file" in names:
+            return False
     kind = DATABASE_URL.partition(":")[0] or "sqlite"
-    return not lacks_room and all(kind in mark.args for mark in item.iter_markers("only_on"))
+    return all(kind in mark.args for mark in item.iter_markers("only_on"))
 
 
 @pytest.fixture(autouse=True)
@@ -140,7 +145,6 @@ def stored_in(file: Path, blocker: DjangoDbBlocker) -> Iterator[None]:
     ContentType.objects.clear_cache()
     try:
         with blocker.unblock():
-            call_command("migrate", verbosity=0)
             yield
             connections["default"].close()
     finally:
@@ -150,11 +154,15 @@ def stored_in(file: Path, blocker: DjangoDbBlocker) -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def migrated(tmp_path_factory: pytest.TempPathFactory, django_db_blocker: DjangoDbBlocker) -> Path:
-    """A database file with tables, to copy."""
+def migrated(
+    tmp_path_factory: pytest.TempPathFactory, django_db_setup: None, django_db_blocker: Any
+) -> Path:
+    """A database file with the tables that the tests' own in SQLite has, to copy."""
     file = tmp_path_factory.mktemp("migrated") / "empty.sqlite3"
-    with stored_in(file, django_db_blocker):
-        return file
+    with django_db_blocker.unblock(), closing(sqlite3.connect(file)) as copy:
+        connections["default"].ensure_connection()
+        connections["default"].connection.backup(copy)
+    return file
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import pytest
@@ -103,12 +104,18 @@ PLACE = "https://mcp.example/.well-known/oauth-protected-resource"
 RESOURCE_METADATA = documents(
     {"resource": RESOURCE, "authorization_servers": [ISSUER], "scopes_supported": ["a", "b"]}
 )
+WISHES = st.just(GRANTED) | st.dictionaries(NAMES, VALUES, max_size=6)
 
 
-def extremes(test: Any) -> Any:
-    for body in (deep(MAX_DEPTH), deep(MAX_DEPTH + 1), wide(300), b"[" * 10**6, b"9" * 10**6):
-        test = example(body)(test)
-    return test
+def extremes(*beside: Any) -> Callable[[Any], Any]:
+    """Have a test try the largest documents, too, with these other arguments."""
+
+    def decorate(test: Any) -> Any:
+        for body in (deep(MAX_DEPTH), deep(MAX_DEPTH + 1), wide(300), b"[" * 10**6, b"9" * 10**6):
+            test = example(body, *beside)(test)
+        return test
+
+    return decorate
 
 
 # --- through protocol alone ---------------------------------------------------------------------
@@ -133,6 +140,7 @@ def work(check: Callable[[bytes], None], body: bytes) -> int:
 
 def check_metadata(body: bytes) -> None:
     document = protocol.parse_object(body)
+    assert protocol.encode(protocol.storable(document))
     metadata = protocol.check_server_metadata(document, issuer=ISSUER)
     assert protocol.storable(metadata) == metadata
     protocol.warnings(GRANTED, metadata)
@@ -140,11 +148,13 @@ def check_metadata(body: bytes) -> None:
     protocol.endpoint(metadata, "registration_endpoint", issuer=ISSUER)
 
 
-def check_answer(body: bytes) -> None:
+def check_answer(body: bytes, wishes: dict[str, Any] = GRANTED) -> None:
     document = protocol.parse_object(body)
-    for requested in (None, GRANTED):
+    for requested in (None, wishes):
         information = protocol.client_information(document, requested=requested)
+        assert information.client_id is not None or information.faults
         assert protocol.storable(information.metadata) == information.metadata
+        assert protocol.parse_object(protocol.encode(information.metadata)) == information.metadata
         assert all(sentence.isprintable() for sentence in information.deviations)
         protocol.differences(GRANTED, information.metadata)
         protocol.update_request(information.metadata, GRANTED, client_id="c1")
@@ -154,17 +164,18 @@ def check_answer(body: bytes) -> None:
 
 
 @given(METADATA)
-@extremes
+@extremes()
 def test_any_metadata_is_checked_at_once(body: bytes) -> None:
     """Faults 58 to 69 and 71 to 99, step D."""
     assert work(check_metadata, body) < 4000 + 10 * len(body)
 
 
-@given(ANSWERS)
-@extremes
-def test_any_answer_about_a_client_is_read_at_once(body: bytes) -> None:
+@given(ANSWERS, WISHES)
+@extremes(GRANTED)
+def test_any_answer_about_a_client_is_read_at_once(body: bytes, wishes: dict[str, Any]) -> None:
     """Faults 58 to 69, 101 to 122 and 131 to 135, steps R, G and P."""
-    assert work(check_answer, body) < 4000 + 10 * len(body)
+    size = len(body) + len(json.dumps(wishes))
+    assert work(partial(check_answer, wishes=wishes), body) < 4000 + 10 * size
 
 
 @pytest.mark.parametrize("check", [check_metadata, check_answer])
@@ -248,7 +259,7 @@ def succeeds(service: Callable[[Any], Any], row: Any) -> bool:
 
 @in_the_database
 @given(METADATA)
-@extremes
+@extremes()
 def test_any_metadata_is_refused_or_saves(stub: Stub, body: bytes) -> None:
     """Faults 58 to 69, step D."""
     stub.body = body
@@ -266,7 +277,7 @@ def test_any_metadata_is_refused_or_saves(stub: Stub, body: bytes) -> None:
 
 @in_the_database
 @given(RESOURCE_METADATA)
-@extremes
+@extremes()
 def test_any_metadata_of_a_resource_is_refused_or_saves(stub: Stub, body: bytes) -> None:
     """Faults 58 to 69, R-031: and what is stored leads to a server, or to an error."""
     stub.body = body
@@ -284,7 +295,7 @@ def test_any_metadata_of_a_resource_is_refused_or_saves(stub: Stub, body: bytes)
 
 @in_the_database
 @given(ANSWERS)
-@extremes
+@extremes()
 def test_any_answer_to_a_registration_is_refused_or_saves(stub: Stub, body: bytes) -> None:
     """Faults 58 to 69 and 101 to 122, step R."""
     stub.body = body
@@ -297,7 +308,7 @@ def test_any_answer_to_a_registration_is_refused_or_saves(stub: Stub, body: byte
 
 @in_the_database
 @given(ANSWERS)
-@extremes
+@extremes()
 @pytest.mark.parametrize("service", [read, update])
 def test_any_later_answer_is_refused_or_saves(
     service: Callable[..., Any], stub: Stub, body: bytes

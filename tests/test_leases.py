@@ -69,8 +69,9 @@ def test_a_connection_without_autocommit_is_refused() -> None:
         transaction.set_autocommit(True)
 
 
+@pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("kind", [TestCase, TransactionTestCase], ids=["TestCase", "Transaction"])
-def test_a_sites_own_test_cases_are_not_refused(kind: type[TestCase], request: Any) -> None:
+def test_a_sites_own_test_cases_are_not_refused(kind: type[TestCase]) -> None:
     """Promise 3: as with atomic(durable=True), their own transaction does not count."""
     outcomes = []
 
@@ -82,7 +83,6 @@ def test_a_sites_own_test_cases_are_not_refused(kind: type[TestCase], request: A
                 refuse_inside_atomic()
             outcomes.append("inside")
 
-    request.getfixturevalue("transactional_db")
     result = Site("test").run()
     assert result.errors == result.failures == []
     assert outcomes == ["outside", "inside"]

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from django_dcr.protocol import (
     METADATA_MEMBERS,
     ClientInformation,
     client_information,
-    encode,
-    parse_object,
 )
 from django_dcr.protocol.responses import (
     MAX_ACCESS_TOKEN_LENGTH,
@@ -585,19 +581,3 @@ def test_answers_shaped_like_those_of_named_servers_are_adoptable(document):
     information = client_information(document)
     assert information.faults == ()
     assert information.client_id == document["client_id"]
-
-
-JSON_VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**64), 2**64) | st.floats() | st.text(),
-    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
-    max_leaves=10,
-)
-NAMES = st.text() | st.sampled_from([*METADATA_MEMBERS, *GOOD, "error", "scopes", "client_name#ja"])
-DOCUMENTS = st.dictionaries(NAMES, JSON_VALUES)
-
-
-@given(DOCUMENTS, st.none() | DOCUMENTS)
-def test_any_document_is_read_without_raising_and_can_be_stored(document, requested):
-    information = client_information(document, requested=requested)
-    assert parse_object(encode(information.metadata)) == information.metadata
-    assert (information.client_id is None) <= bool(information.faults)

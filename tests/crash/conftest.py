@@ -26,18 +26,23 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-def site(tmp_path: Path, migrated: Path, django_db_blocker: DjangoDbBlocker) -> Iterator[Site]:
+def site(request: pytest.FixtureRequest, django_db_blocker: DjangoDbBlocker) -> Iterator[Site]:
     """An empty site, whose tables this process may look into."""
-    pragmas = "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL"
-    file = shutil.copy(migrated, tmp_path / "site.sqlite3")
-    sqlite = f"sqlite:///{file}?timeout=300&init_command={pragmas}"
-    url = os.environ.get("DATABASE_URL") or sqlite
+    given = os.environ.get("DATABASE_URL")
+    url = given or _copy(*map(request.getfixturevalue, ("migrated", "tmp_path")))
     with connected(url, django_db_blocker), ExitStack() as stack:
-        if url != sqlite:
+        if given:
             call_command("migrate", verbosity=0)
         ClientRegistration.objects.all().delete()
         AuthorizationServer.objects.all().delete()
         yield Site(url, stack, full=os.environ.get("CRASH") == "full")
+
+
+def _copy(migrated: Path, folder: Path) -> str:
+    """Copy the file with the tables; return the URL of the copy."""
+    file = shutil.copy(migrated, folder / "site.sqlite3")
+    pragmas = "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL"
+    return f"sqlite:///{file}?timeout=300&init_command={pragmas}"
 
 
 @contextmanager
