@@ -127,16 +127,22 @@ def revoke(registration: ClientRegistration, token: Token) -> None:
 
 
 def _token(registration: ClientRegistration, form: dict[str, str], *, scope: str) -> Token:
-    issued = _post(registration, registration.server.metadata["token_endpoint"], form).json()
+    response = _post(registration, registration.server.metadata["token_endpoint"], form)
+    try:
+        issued: dict[str, Any] = {**response.json()}
+        lifetime = issued.get("expires_in")
+        token = Token(
+            access_token=str(issued["access_token"]),
+            refresh_token=str(issued.get("refresh_token") or ""),
+            expires_at=time.time() + float(lifetime) if lifetime else None,
+            scope=str(issued.get("scope") or scope),
+        )
+    except (ValueError, LookupError, TypeError):
+        # Without its cause, which may quote the token.
+        raise GrantError("what the server issued is no token response") from None
     if str(issued.get("token_type")).lower() != "bearer":
-        raise GrantError("The server issued a token that is no bearer token.")
-    lifetime = issued.get("expires_in")
-    return Token(
-        access_token=issued["access_token"],
-        refresh_token=issued.get("refresh_token") or "",
-        expires_at=time.time() + float(lifetime) if lifetime else None,
-        scope=issued.get("scope") or scope,
-    )
+        raise GrantError("what the server issued is no bearer token")
+    return token
 
 
 def _post(registration: ClientRegistration, url: str, form: dict[str, str]) -> requests.Response:

@@ -6,6 +6,8 @@ Synchronous, over ``requests``, whose session django-dcr limits: allowed address
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import requests
@@ -53,28 +55,32 @@ class ToolServer:
         return result
 
     def tools(self) -> list[dict[str, Any]]:
-        tools: list[dict[str, Any]] = self.ask("tools/list")["tools"]
-        return tools
+        result = self.ask("tools/list")
+        with _understood():
+            return [tool for tool in result["tools"] if isinstance(tool["name"], str)]
 
     def call(self, tool: str, arguments: dict[str, Any]) -> str:
         """Call a tool; return the text of its answer."""
         result = self.ask("tools/call", {"name": tool, "arguments": arguments})
-        parts = [part["text"] for part in result["content"] if part.get("type") == "text"]
+        with _understood():
+            parts = [part["text"] for part in result["content"] if part.get("type") == "text"]
+            text = "\n".join(parts)
         if result.get("isError"):
-            raise ToolError(" ".join(parts))
-        return "\n".join(parts)
+            raise ToolError(text)
+        return text
 
     def ask(self, method: str, params: dict[str, Any] | None = None) -> dict[str, Any]:
         """Send a request (JSON-RPC 2.0); return its result."""
         self._requests += 1
         message = {"jsonrpc": "2.0", "id": self._requests, "method": method, "params": params or {}}
-        for answer in _messages(self._post(message)):
-            if answer.get("id") == self._requests:
-                if "error" in answer:
-                    raise ToolError(answer["error"].get("message", "unknown error"))
-                result: dict[str, Any] = answer["result"]
-                return result
-        raise ToolError(f"The tool server did not answer {method}.")
+        response = self._post(message)
+        with _understood():
+            answers = [each for each in _messages(response) if each.get("id") == self._requests]
+            answer = answers[0]
+            if "error" in answer:
+                raise ToolError(str(answer["error"]["message"]))
+            result: dict[str, Any] = {**answer["result"]}
+        return result
 
     def _post(self, message: dict[str, Any]) -> requests.Response:
         response = self.session.post(self.url, json=message)
@@ -90,6 +96,15 @@ class ToolServer:
         if session_id := response.headers.get("Mcp-Session-Id"):
             self.session.headers["Mcp-Session-Id"] = session_id
         return response
+
+
+@contextmanager
+def _understood() -> Iterator[None]:
+    """Let what is no answer of this protocol, whatever it is, be an error that says so."""
+    try:
+        yield
+    except (ValueError, LookupError, TypeError, AttributeError) as exc:
+        raise ToolError("What the tool server answered is not MCP. Check the address.") from exc
 
 
 def _messages(response: requests.Response) -> list[dict[str, Any]]:

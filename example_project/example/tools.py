@@ -118,7 +118,7 @@ def shown(
         requested = connection.requested if needed.is_step_up else []
         return authorize(request, connection.url, needed.challenge, requested)
     except FAILURES as failure:
-        return failed(request, failure)
+        return failed(request, failure, "That did not work.")
     if tool:
         connection.requested = connection.requested[-1:]
         connection.save(update_fields=["requested"])
@@ -158,7 +158,9 @@ def fresh_token(connection: Connection) -> str:
     return token.access_token
 
 
-def failed(request: HttpRequest, failure: Exception) -> HttpResponse:
+def failed(
+    request: HttpRequest, failure: Exception, outcome: str = "Not connected."
+) -> HttpResponse:
     reason = _REASONS.get(str(failure)) or clean(failure, 500)
-    messages.error(request, f"Not connected. {reason}")
+    messages.error(request, f"{outcome} {reason}")
     return redirect("tools")
