@@ -44,10 +44,10 @@ class OpenIDServer(LoginServer):
         return {name: value for name, value in document.items() if value is not None}
 
     def token(self, form: dict[str, str], authorization: str) -> tuple[int, dict[str, Any]]:
-        request = self.codes.get(form["code"], {})
+        login = self.codes.get(form["code"])
         status, document = super().token(form, authorization)
-        if status == 200 and self.issues_id_tokens:
-            standing = {"aud": request["client_id"], "nonce": request.get("nonce")}
+        if status == 200 and self.issues_id_tokens and login is not None:
+            standing = {"aud": login.request["client_id"], "nonce": login.request.get("nonce")}
             document["id_token"] = self.signed(**{**standing, **self.claims})
         return status, document
 

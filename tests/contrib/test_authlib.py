@@ -94,6 +94,7 @@ def test_a_clients_resource_is_sent_in_all_three_requests(login_server: LoginSer
 def test_without_a_resource_a_refresh_names_none(login_server: LoginServer) -> None:
     client = OAuth().create_client(login_server.issuer)
     with client._get_oauth_client() as session:
+        login_server.issue("again")
         session.refresh_token(f"{login_server.issuer}/token", refresh_token="again")
     assert "resource" not in login_server.forms[0]
 

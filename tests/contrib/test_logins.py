@@ -355,7 +355,7 @@ def test_an_assertion_is_good_once(login_server: LoginServer, settings: Settings
     settings.DCR_CLIENT_METADATA["token_endpoint_auth_method"] = "private_key_jwt"
     registration = services.for_login(login_server.issuer)
     _headers, form = registration.client_authentication()
-    grant = {"grant_type": "refresh_token"}
+    grant = {"grant_type": "client_credentials"}
     answers = [login_server.token({**grant, **form}, "")[0] for _ in range(2)]
     assert answers == [200, 401]
 

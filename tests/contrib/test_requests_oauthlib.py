@@ -72,6 +72,7 @@ def test_a_token_is_refreshed_with_the_registered_method(login_server: LoginServ
     registration = services.for_login(login_server.issuer)
     token = {"access_token": "old", "refresh_token": "again", "token_type": "Bearer"}
     session = OAuth2Session(registration, token=token)
+    login_server.issue("again")
     fresh = session.refresh_token(f"{login_server.issuer}/token")
     assert fresh["access_token"] in login_server.tokens
 

@@ -89,7 +89,7 @@ def test_no_login_is_refused_while_keys_are_rotated(
     """R-184: neither before, nor while, nor after the next key takes over."""
     settings.DCR_BASE_URL = "https://site.example"
     keeper = KeepingServer()
-    login_server.fetch = keeper.fetch
+    login_server.logins.fetch = keeper.fetch
     rotate()
     first = ClientKey.objects.get()
     assert all_logged_in(login_server)

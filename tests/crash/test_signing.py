@@ -38,7 +38,7 @@ def test_no_token_request_of_many_processes_is_refused_while_keys_are_rotated(
     """R-184: 1,000 by 4 processes, at a server that keeps the keys for an hour."""
     settings.DCR_BASE_URL = "https://site.example"
     keeper = KeepingServer()
-    server.fetch = keeper.fetch
+    server.logins.fetch = keeper.fetch
     crew = site.workers(
         PROCESSES,
         DCR_INTERNAL_ORIGINS=[server.issuer],
