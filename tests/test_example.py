@@ -146,3 +146,35 @@ for place in (name, name + "/", name + "/other", "/o" + name, "/o" + name + "/o"
 def test_the_example_has_metadata_of_no_other_issuer(migrated_example: Path) -> None:
     visit = run(migrated_example, "-c", METADATA_PLACES)
     assert visit.returncode == 0, visit.stderr
+
+
+NOT_MCP = """
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+import django
+django.setup()
+from example.mcp_client import ToolError, ToolServer
+
+class Answer(BaseHTTPRequestHandler):
+    def do_POST(self):
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+server = ThreadingHTTPServer(("127.0.0.1", 0), Answer)
+threading.Thread(target=server.serve_forever, daemon=True).start()
+for body in (b"<html>", b"[]", b"null", b'{"id":1,"result":0}', b'{"id":1,"error":2}', b""):
+    try:
+        ToolServer(f"http://127.0.0.1:{server.server_port}/mcp").connect()
+    except ToolError as exc:
+        print(exc)
+"""
+
+
+@pytest.mark.network
+def test_what_is_not_mcp_is_told_of_a_tool_server(example: Path) -> None:
+    told = run(example, "-c", NOT_MCP)
+    assert told.returncode == 0, told.stderr
+    assert told.stdout.count("What the tool server answered is not MCP.") == 6
