@@ -61,6 +61,8 @@ class Report:
         results.write_text(json.dumps(figures, indent=1) + "\n")
 
     def _keep(self, earlier: dict[str, Any]) -> None:
+        if not any(name.startswith("grown ") for name, _database in self.pairs):
+            self.rows = earlier.get("rows", self.rows)
         self.counts = {**earlier.get("counts", {}), **self.counts}
         self.instructions = {**earlier.get("instructions", {}), **self.instructions}
         for name, mine in (("microseconds", self.pairs), ("mebibytes", self.memory)):
@@ -69,8 +71,9 @@ class Report:
                 mine.setdefault((workload, database), value)
 
     def text(self) -> str:
+        rounds = max(map(len, self.pairs.values()), default=0)
         lines = [
-            f"{self.rounds} rounds; {self.rows:,} rows in the large tables; {_circumstances()}.",
+            f"Up to {rounds} rounds; {self.rows:,} rows in the large tables; {_circumstances()}.",
             *(f"Not measured, since it could not be run: {name}." for name in self.absent),
             "",
             *self._table(),

@@ -216,7 +216,7 @@ def fleet(silent: int, count: int) -> Callable[[], None]:
         server.store(text, url=f"{issuer}/metadata", etag="", lifetime=DAY)
     _due(issuers[0], 0)
     for issuer in issuers:
-        store(issuer, count // FLEET, int(time.time()) + DAY)
+        store(issuer, max(1, count // FLEET), int(time.time()) + DAY)
     return command("dcr_renew --workers 16", 1)
 
 
