@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -119,7 +120,7 @@ def _reconcile() -> None:
 
 QUERIES = {
     "hit": (lambda: services.get_or_register(ISSUER, OWNER), ""),
-    "a page of one state": (_page("status__exact=gone"), "dcr_status"),
+    "a page of one state": (_page("status__exact=gone"), "dcr_status|dcr_expiry"),
     "a page of a mechanism": (_page("mechanism__exact=metadata_document"), ""),
     "a page of what differs": (_page("has_drift__exact=1"), "dcr_drift"),
     "a page of a server": (_page("server=4"), ""),
@@ -144,7 +145,7 @@ def test_rows_are_found_by_an_index(act: Callable[[], object], index: str) -> No
     assert plans
     for plan in plans:
         assert _SCANS[connection.vendor] not in plan, plan
-    assert any(index in plan for plan in plans), plans
+    assert any(re.search(index, plan) for plan in plans), plans
 
 
 @pytest.mark.usefixtures("many")
