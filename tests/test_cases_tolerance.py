@@ -208,11 +208,11 @@ NOT_FOLLOWED = {
     "another port": ("https://as.example:8443/doc", "a redirect to https://as.example:8443,"),
     "without TLS": ("http://as.example/doc", "a redirect to http://as.example,"),
     "another host": ("//evil.example/doc", "a redirect to https://evil.example,"),
-    "a password": ("https://u:p@evil.example/", "a redirect to what is not a URL,"),
-    "a script": ("javascript:alert(1)", "a redirect to what is not a URL,"),
-    "upwards": ("/a/../b", "a redirect to what is not a URL,"),
-    "a backslash": ("/\\evil.example", "a redirect to what is not a URL,"),
-    "nowhere": ("", "a redirect to what is not a URL,"),
+    "a password": ("https://u:p@evil.example/", "a redirect to something that is not a URL,"),
+    "a script": ("javascript:alert(1)", "a redirect to something that is not a URL,"),
+    "upwards": ("/a/../b", "a redirect to something that is not a URL,"),
+    "a backslash": ("/\\evil.example", "a redirect to something that is not a URL,"),
+    "nowhere": ("", "a redirect to something that is not a URL,"),
 }
 
 
@@ -379,7 +379,7 @@ def test_public_clients_that_differ_in_case_are_not_shared() -> None:
 
 def test_a_client_with_a_secret_is_one_owners(mocked_responses: Stubs) -> None:
     """Its secret would be that of the last who asked."""
-    with pytest.raises(InvalidResponseError, match="another registration holds already"):
+    with pytest.raises(InvalidResponseError, match="another registration already holds"):
         two_owners(mocked_responses, **{**A, "token_endpoint_auth_method": "client_secret_basic"})
 
 

@@ -422,7 +422,7 @@ def another_process_registers(request: Any) -> tuple[int, dict[str, str], str]:
 def test_of_two_processes_that_register_one_is_refused(mocked_responses: Stubs) -> None:
     mocked_responses.add_callback("GET", WELL_KNOWN, another_process_registers)
     sentence, _ = fail("dcr_register", ISSUER, "--set", f"redirect_uris={CALLBACK}")
-    assert sentence.startswith("Another process is registering this client already.")
+    assert sentence.startswith("Another process is already registering this client.")
     assert ClientRegistration.objects.get().client_id == "c1"
 
 
@@ -864,7 +864,7 @@ def test_revoke_forgets_only_when_told_to(mocked_responses: Stubs) -> None:
     assert shown[0]["status"] == "active"
     (element,) = run_json("dcr_revoke", registration.pk, "--forget")
     assert (element["status"], element["error"]) == ("revoked", None)
-    assert element["last_error"].startswith("Closed here only, the server may still hold the")
+    assert element["last_error"].startswith("Closed here only; the server may still hold the")
 
 
 Answer = tuple[int, dict[str, str], str]

@@ -74,7 +74,7 @@ def test_a_document_that_servers_would_refuse_fails_the_command(
 
 def test_another_registration_has_no_document() -> None:
     row = make_registration(server=make_server(issuer="https://b.example"))
-    with pytest.raises(CommandError, match="serves no document"):
+    with pytest.raises(CommandError, match="has no published document"):
         call_command("dcr_document", row.pk)
 
 

@@ -140,7 +140,7 @@ def test_what_is_forgotten_needs_no_answer(mocked_responses: Stubs) -> None:
     assert run("dcr_revoke", "--all", "--forget")[1] == "4 of 4 revoked.\n"
     assert asked[BAD] == 2
     assert {stored(row).status for row in rows} == {"revoked"}
-    assert "did not answer 2 times, so no more was sent to it" in stored(rows[3]).last_error
+    assert "failed to answer 2 times, so nothing more was sent to it" in stored(rows[3]).last_error
 
 
 @pytest.mark.django_db
@@ -242,7 +242,9 @@ def test_in_a_run_no_more_is_sent_to_a_server_that_did_not_answer_twice(
             with pytest.raises(NetworkError) as caught:
                 services.read(row)
         assert services.read(rows[3]).status == "active"
-    assert str(caught.value).startswith(f"{BAD} did not answer 2 times, so no more was sent to it.")
+    assert str(caught.value).startswith(
+        f"{BAD} failed to answer 2 times, so nothing more was sent to"
+    )
     assert (caught.value.sent, caught.value.issuer, caught.value.step) == (False, BAD, "read")
     assert asked == {GOOD: 1, BAD: 2}
     with suppress(NetworkError):

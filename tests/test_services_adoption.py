@@ -72,7 +72,7 @@ def test_white_space_around_pasted_values_is_not_stored() -> None:
         ({"client_secret": "a\nb"}, "control characters"),
         ({"client_secret": "a" * 16_385}, "too long"),
         ({"client_id": " "}, "client_id is blank"),
-        ({**MANAGED, "registration_access_token": "two words"}, "no token has"),
+        ({**MANAGED, "registration_access_token": "two words"}, "not allowed in a token"),
         ({"registration_client_uri": URI}, "give both, or neither"),
         ({"registration_access_token": "t1"}, "give both, or neither"),
         ({**MANAGED, "registration_client_uri": "https://other.example/c1"}, "trusted_origins"),
@@ -87,7 +87,7 @@ def test_white_space_around_pasted_values_is_not_stored() -> None:
                 "client_secret": None,
                 "metadata": {"token_endpoint_auth_method": "client_secret_post"},
             },
-            "client_secret_post needs a client_secret",
+            "client_secret_post requires a client_secret",
         ),
         ({"metadata": {"client_secret": "s1"}}, "client_secret is assigned"),
         ({"metadata": {"scope": {1}}}, "one JSON object"),
@@ -189,11 +189,11 @@ def test_a_new_token_outlasts_an_answer_that_is_of_no_use(
 
 def test_what_is_stored_already_is_refused_with_the_way_on() -> None:
     row = adopt("acme")
-    with pytest.raises(ConflictError, match=f"{row.pk} has this client already.*--replace"):
+    with pytest.raises(ConflictError, match=f"{row.pk} already has this client.*--replace"):
         adopt("acme")
     with pytest.raises(ConflictError, match=f"{row.pk} is this owner's.*--replace"):
         adopt("acme", client_id="c2")
-    with pytest.raises(ConflictError, match=f"{row.pk} has this client already.*shared client"):
+    with pytest.raises(ConflictError, match=f"{row.pk} already has this client.*shared client"):
         adopt("other")
     assert ClientRegistration.objects.count() == 1
 
@@ -207,7 +207,7 @@ def test_another_process_may_be_faster() -> None:
         adopt(client_id="faster")
 
     pre_save.connect(overtake, sender=ClientRegistration)
-    with pytest.raises(ConflictError, match="Another process has stored"):
+    with pytest.raises(ConflictError, match="Another process has just stored"):
         adopt()
     assert ClientRegistration.objects.get().client_id == "faster"
 

@@ -451,7 +451,7 @@ def test_a_document_that_other_servers_use_is_served_on(row: ClientRegistration)
     offering(OTHER)
     other = services.get_or_register(OTHER, "acme", metadata=WISHES)
     services.revoke(row)
-    assert f"registrations are this client, too: {other.pk}." in row.last_error
+    assert f"registrations at other servers use this client: {other.pk}." in row.last_error
     assert served(other.client_id)["client_id"] == other.client_id
 
 
@@ -674,7 +674,7 @@ def test_a_changed_base_url_is_told(row: ClientRegistration, settings: Any) -> N
 
 
 def test_only_a_document_is_inspected() -> None:
-    with pytest.raises(ConflictError, match="serves no document"):
+    with pytest.raises(ConflictError, match="has no published document"):
         services.inspect_document(make_registration())
 
 

@@ -186,7 +186,9 @@ def test_a_turn_too_far_away_is_an_error_before_anything_is_sent_or_written(
     make, act = CALLS[name]
     row = make(server=busy)
     before = model_to_dict(stored(row)), events_of(row), stored(row).last_error
-    with pytest.raises(ConflictError, match=r"1 times a minute .* Try again in 1\d\d sec") as info:
+    with pytest.raises(
+        ConflictError, match=r"1 requests a minute .* Try again in 1\d\d sec"
+    ) as info:
         act(row)
     assert 120 < info.value.retry_after <= 180
     assert (info.value.issuer, info.value.status) == (busy.issuer, None)

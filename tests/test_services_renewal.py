@@ -400,7 +400,7 @@ def test_a_client_that_cannot_be_managed_is_replaced_and_the_old_one_told(
     row = expiring(registration_access_token=None)
     assert renew(row).client_id == "c2"
     assert stored(row).status == "revoked"
-    assert stored(row).last_error == "Closed here only, the server may still hold the client."
+    assert stored(row).last_error == "Closed here only; the server may still hold the client."
     assert methods(mocked_responses) == ["POST"]
 
 
@@ -408,8 +408,8 @@ def test_a_client_that_cannot_be_managed_is_replaced_and_the_old_one_told(
 @pytest.mark.parametrize(
     ("status", "note"),
     [
-        (405, "Closed here only, the server may still hold the client: "),
-        (403, "Closed here only, the server may still hold the client: "),
+        (405, "Closed here only; the server may still hold the client: "),
+        (403, "Closed here only; the server may still hold the client: "),
         (401, "Counted as deleted: "),
     ],
 )
@@ -546,7 +546,7 @@ def test_another_registrations_client_is_no_successor(mocked_responses: Stubs) -
     first = make_registration(server=row.server, owner="another", client_id="c2")
     without_updates(mocked_responses)
     mocked_responses.post(ENDPOINT, status=201, json=second())
-    with pytest.raises(InvalidResponseError, match="another registration holds already"):
+    with pytest.raises(InvalidResponseError, match="another registration already holds"):
         renew(row)
     assert methods(mocked_responses) == ["GET", "PUT", "POST"]
     assert stored(first).client_secret.reveal() == "s1"

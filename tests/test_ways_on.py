@@ -78,11 +78,17 @@ def test_no_text_of_the_transport_leaves_one_alone() -> None:
     ("statuses", "advice"),
     [
         ((404, 404, 404), "Check that the issuer is spelt as the server does."),
-        ((500, 500, 500), "The server is in trouble: try again later, or ask its operator."),
-        ((404, 404, 503), "The server is in trouble: try again later, or ask its operator."),
-        ((302, 302, 302), "It redirects elsewhere: ask its operator for the issuer"),
-        ((403, 404, 404), "It does not let this site read that: ask its operator."),
-        ((429, 429, 429), "It was asked too often: try again later."),
+        (
+            (500, 500, 500),
+            "The server has an internal error: try again later, or ask its operator.",
+        ),
+        (
+            (404, 404, 503),
+            "The server has an internal error: try again later, or ask its operator.",
+        ),
+        ((302, 302, 302), "It redirects to another origin: ask its operator for the issuer"),
+        ((403, 404, 404), "It does not let this site read its metadata: ask its operator."),
+        ((429, 429, 429), "It was sent too many requests: try again later."),
         ((400, 404, 404), "Check that the issuer is spelt as the server does."),
     ],
     ids=str,

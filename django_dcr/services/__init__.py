@@ -1,8 +1,8 @@
 """The use cases: each takes one row, asks the server, and stores the checked answer on that row.
 
-Whatever may write at a server commits a lease on the row, speaks to the server with no
-transaction open, and commits the answer. Inside a caller's ``atomic()`` it refuses instead,
-before anything is sent.
+A service that may change something at a server commits a lease on the row, sends its requests
+with no transaction open, and commits the response. Inside a caller's ``atomic()`` it raises
+ConflictError before anything is sent.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Storing a client that a person registered in the server's console, or another tool did."""
+"""Storing a client that was registered in the server's console or by another tool."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ from django_dcr.text import SensitiveText, clean, hides_variables
 
 STEP = "register"
 
-# What consoles show in place of a secret, or of a part of it.
+# What consoles show in place of a secret or part of one.
 _MASKED = re.compile(r"[*\u2022\u25cf\u00b7\u2026]{3}|^[xX]{4,}$|^\.{3,}$")
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
-# The row of a registration that came to nothing gives way to the client that somebody found.
+# A row in one of these statuses has no client, and is replaced by the adopted one.
 _WITHOUT_CLIENT = (Status.DRAFT, Status.REJECTED, Status.UNKNOWN)
 _IN_USE = (Status.ACTIVE, Status.REVOKING)
 _MAX_LENGTH = 16_384
@@ -62,19 +62,21 @@ def adopt(
     metadata: Mapping[str, Any] | None = None,
     replace: bool = False,
 ) -> ClientRegistration:
-    """Store a client that exists at ``issuer`` already, and return its active row.
+    """Store a client that already exists at ``issuer``, and return its active row.
 
-    ``client_secret_expires_at`` is in seconds since 1970, 0 for never. With the two credentials
-    of RFC 7592 the client is read first, and can then be managed like any other. ``metadata`` is
-    what the client was registered with; its ``token_endpoint_auth_method`` is used as stated.
+    ``client_secret_expires_at`` is in seconds since 1970, 0 for never. With
+    ``registration_client_uri`` and ``registration_access_token`` (RFC 7592) the client is read
+    first, and can then be managed like any other. ``metadata`` is what the client was registered
+    with; its ``token_endpoint_auth_method`` is used as stated.
     With ``replace`` the client takes the place of the one that the owner has there, which is
-    then retired; so a new secret of the same client is stored, too, and what is not given again
-    is kept. A registration that came to nothing ("draft", "rejected" or "unknown") gives way
-    in any case.
+    then revoked. A new secret of the same client is stored in this way, too: whatever is not
+    given again is kept. A row without a client ("draft", "rejected" or "unknown") is replaced in
+    any case.
 
     Raises NotAllowedError for what cannot be a credential, such as a masked secret, and for a
-    management URI that is not on an origin of this server; ConflictError where the client, or
-    another of this owner, is stored already; and what ``read()`` raises, with nothing stored.
+    ``registration_client_uri`` that is not on an origin of this server; ConflictError where the
+    client, or another one of this owner, is already stored; and what ``read()`` raises. Nothing
+    is stored then.
     """
     with errors_at(issuer, STEP):
         registration = ClientRegistration(
@@ -84,7 +86,7 @@ def adopt(
             requested_metadata=protocol.as_stored(metadata or {}),
             client_id=_credential("client_id", client_id),
             client_secret=_optional("client_secret", client_secret),
-            client_secret_expires_at=_end(client_secret_expires_at, client_secret),
+            client_secret_expires_at=_expiry(client_secret_expires_at, client_secret),
             registration_client_uri=registration_client_uri.strip(),
             registration_access_token=_optional(
                 "registration_access_token", registration_access_token
@@ -93,7 +95,7 @@ def adopt(
         _check_management(registration)
         predecessor = _predecessor(registration, replace=replace)
         if predecessor is None:
-            _state(registration)
+            _fill_metadata(registration)
             _insert(registration)
             _confirm(registration, reads=registration.is_manageable)
             announce(signals.registered, registration)
@@ -115,7 +117,7 @@ def _optional(name: str, value: str | None) -> str | None:
 
 @sensitive_variables()
 def _credential(name: str, value: str) -> str:
-    """Return a pasted value without the white space around it."""
+    """Return a pasted value without surrounding white space; raise NotAllowedError if malformed."""
     found = SensitiveText(value.strip())
     fault = ""
     if not found:
@@ -125,13 +127,13 @@ def _credential(name: str, value: str) -> str:
     elif _CONTROL.search(found) or len(found) > _MAX_LENGTH:
         fault = "has line breaks or other control characters in it, or is too long"
     elif name == "registration_access_token" and not re.fullmatch("[!-~]+", found):
-        fault = "has blanks or letters that no token has"
+        fault = "has spaces or characters that are not allowed in a token (RFC 6750)"
     if fault:
         raise NotAllowedError(f"The {name} {fault}. Nothing was stored.")
     return found
 
 
-def _end(moment: int | None, secret: str | None) -> int | None:
+def _expiry(moment: int | None, secret: str | None) -> int | None:
     if moment is None:
         return None
     fault = ""
@@ -145,7 +147,7 @@ def _end(moment: int | None, secret: str | None) -> int | None:
 
 
 def _check_management(registration: ClientRegistration) -> None:
-    """RFC 7592 needs both credentials, and a URI that this server's issuer vouches for."""
+    """Check that the URI and token of RFC 7592 are both given, and the URI is this server's."""
     uri, token = registration.registration_client_uri, registration.registration_access_token
     server = registration.server
     if bool(uri) != (token is not None):
@@ -155,7 +157,7 @@ def _check_management(registration: ClientRegistration) -> None:
         )
     if uri:
         _check_origin(uri, server)
-        refuse_inside_atomic()  # the read may issue a new token
+        refuse_inside_atomic()  # the server may issue a new token when read
 
 
 def _check_origin(uri: str, server: AuthorizationServer) -> None:
@@ -164,17 +166,17 @@ def _check_origin(uri: str, server: AuthorizationServer) -> None:
         protocol.check_trusted_origin(uri, issuer=issuer, trusted_origins=trusted)
     except (InvalidResponseError, NotAllowedError) as exc:
         raise NotAllowedError(
-            f"The registration_client_uri {clean(uri, 150)} is not an https URL at {issuer}, and "
-            "so perhaps another server's. If it is this one's, trust its origin: manage.py "
+            f"The registration_client_uri {clean(uri, 150)} is not an https URL at {issuer}, so it "
+            "may be another server's. If it is this server's, trust its origin: manage.py "
             f"dcr_server {issuer} --set trusted_origins=ORIGINS"
         ) from exc
 
 
-def _state(registration: ClientRegistration) -> None:
-    """Fill in the metadata that the client has by what a person says of it.
+def _fill_metadata(registration: ClientRegistration) -> None:
+    """Set the client's metadata to what was stated, with its authentication method.
 
-    Only a method that is not stated is derived: without a secret it is "none", and with one what
-    the server offers, as for a registration (RFC 7591 section 2).
+    A method that is not stated is derived: "none" without a secret, and otherwise one that the
+    server offers, as for a registration (RFC 7591 section 2).
     """
     requested = registration.requested
     protocol.check_client_metadata(requested, complete=False)
@@ -183,7 +185,7 @@ def _state(registration: ClientRegistration) -> None:
     )
     if method in protocol.SECRET_METHODS and registration.client_secret is None:
         raise NotAllowedError(
-            f"The method {clean(method, 60)} needs a client_secret, and none was given."
+            f"The method {clean(method, 60)} requires a client_secret, and none was given."
         )
     registration.metadata = {**requested, "token_endpoint_auth_method": method}
     registration.has_drift = bool(registration.drift)
@@ -196,14 +198,14 @@ def _predecessor(registration: ClientRegistration, *, replace: bool) -> ClientRe
     if twin is not None and twin != held_by:
         raise conflict(
             twin,
-            "has this client already; one row is enough, and where it may serve every owner, "
+            "already has this client, and one row is enough; where it may serve every owner, "
             "check “shared client” on the server's page",
         )
     if held_by is None or replace or held_by.status in _WITHOUT_CLIENT:
         return held_by
     same = held_by.client_id == registration.client_id
     what = (
-        "has this client already; to store new credentials of it, adopt it with --replace"
+        "already has this client; to store new credentials for it, adopt it with --replace"
         if same
         else "is this owner's at the server; adopt with --replace to put another in its place"
     )
@@ -211,7 +213,7 @@ def _predecessor(registration: ClientRegistration, *, replace: bool) -> ClientRe
 
 
 def _inherit(registration: ClientRegistration, predecessor: ClientRegistration) -> None:
-    """Keep of the same client what was not given again: a new secret may be all there is."""
+    """Keep what was not given again for the same client: only its secret may be new."""
     groups = (
         ("client_secret", "client_secret_expires_at"),
         ("registration_access_token", "registration_client_uri"),
@@ -234,17 +236,17 @@ def _insert(registration: ClientRegistration, **values: Any) -> None:
         registration.insert(task="adopt", status=Status.ACTIVE, **values)
     except IntegrityError as exc:
         raise ConflictError(
-            "Another process has stored a registration of this owner, or this client, just now. "
+            "Another process has just stored this client or a registration of this owner. "
             "See it with: manage.py dcr_list"
         ) from exc
 
 
 def _confirm(registration: ClientRegistration, *, reads: bool) -> None:
-    """Read the client where it can be, and release the row; or take it back.
+    """Read the client where that is possible, and release the row; delete it if that fails.
 
-    It is stored before, so that a token which the answer issues is not lost with this process.
+    The row is stored before, so that a token issued in the response is not lost with this process.
     """
-    pasted = registration.registration_access_token
+    pasted_token = registration.registration_access_token
     if not reads:
         registration.confirm()
         return
@@ -253,18 +255,18 @@ def _confirm(registration: ClientRegistration, *, reads: bool) -> None:
         with work.errors():
             fetch(work, release=True)
     except NotStoredError:
-        raise  # the row is marked, and reconcile() reads the client
+        raise  # the row is marked as interrupted, and reconcile() reads the client
     except DCRError as exc:
-        if registration.registration_access_token is pasted:
+        if registration.registration_access_token is pasted_token:
             registration.withdraw()
-            exc.args = (f"Nothing was stored, for the client could not be read: {exc}",)
+            exc.args = (f"Nothing was stored, because the client could not be read: {exc}",)
         else:
             registration.fail(exc)
         raise
 
 
 def _take_the_place(registration: ClientRegistration, predecessor: ClientRegistration) -> None:
-    """Become the live row in place of another, whose client is then retired, if it has one."""
+    """Become the live row in place of another, whose client, if it has one, is then revoked."""
     had_client, reads = predecessor.status in _IN_USE, registration.is_manageable
     with (
         operation(predecessor, STEP) as work,
@@ -272,11 +274,11 @@ def _take_the_place(registration: ClientRegistration, predecessor: ClientRegistr
     ):
         if predecessor.client_id == registration.client_id:
             _inherit(registration, predecessor)
-        _state(registration)
+        _fill_metadata(registration)
         _insert(registration, live=None)
         _confirm(registration, reads=reads)
         put_in_place(registration, predecessor)
-        # Unless it had the very client, and is closed already.
+        # Where it had the same client, it is closed already.
         was_empty = not had_client and predecessor.status == Status.REVOKING
         if was_empty and not predecessor.is_manageable:
             predecessor.clear(f"Registration {registration.pk} took its place.")
@@ -284,5 +286,5 @@ def _take_the_place(registration: ClientRegistration, predecessor: ClientRegistr
         finish(registration, predecessor)
         return
     announce(signals.registered, registration)
-    if predecessor.status == Status.REVOKING:  # a client that could not be used is there
+    if predecessor.status == Status.REVOKING:  # it had a client that could not be used
         revoke_replaced(predecessor)

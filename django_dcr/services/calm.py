@@ -1,6 +1,6 @@
-"""Holding back requests that failed a short while ago: the row has the error, which is raised.
+"""Backing off: what failed a short while ago is not sent again; the stored error is raised.
 
-This concerns work that nobody asked for by name: a user opened a page, or a queue had a job.
+This concerns work that nobody requested by name: a user opened a page, or a queue ran a job.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from django_dcr.services.operation import refuse_inside_atomic
 def admitted(registration: ClientRegistration, task: str) -> Iterator[None]:
     """Raise the remembered error of ``task``, or of the server, until its pause is over.
 
-    After the pause the block is run by one caller, and the others still raise the error until
-    the outcome is known. A caller in the block that waits for another process accepts its
-    failure. Raises ConflictError inside a transaction, where nothing may be tried.
+    After the pause one caller runs the block, and for the others the error is still raised until
+    the outcome is known. A caller in the block that waits for another process raises that
+    process's error. Raises ConflictError inside a transaction, where nothing may be sent.
     """
     server = registration.server
     rows: list[AuthorizationServer | ClientRegistration] = []
@@ -35,7 +35,7 @@ def admitted(registration: ClientRegistration, task: str) -> Iterator[None]:
 
 
 def admit_at(server: AuthorizationServer) -> None:
-    """The same where there is no registration yet."""
+    """Raise the remembered error of the server, where there is no registration yet."""
     _admit([server] if server.is_held_back else [], server.issuer)
 
 

@@ -1,4 +1,4 @@
-"""Which mechanism a new client comes about by: the first that server and site both can."""
+"""Choosing a new client's mechanism: the first that both the server and the site support."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ def register_by_choice(
 ) -> ClientRegistration:
     """Register a row that has no client yet, by the first mechanism that is possible.
 
-    That is the server row's ``mechanisms``, else DCR_MECHANISMS; why one was passed over is in
-    the log and in the row's history. Raises UnsupportedError where none is left, with what to
-    enter in the server's console, and what ``register()`` raises.
+    The mechanisms are the server row's, else DCR_MECHANISMS; why one was skipped is in the log
+    and in the row's history. Raises UnsupportedError where none is left, with what to enter in
+    the server's console, and what ``register()`` raises.
     """
     with operation(registration, STEP, at_any_server=True):
         check_possible(registration, "register")
@@ -35,19 +35,19 @@ def register_by_choice(
 def register_by_first(
     registration: ClientRegistration, *, initial_access_token: str | None = None
 ) -> ClientRegistration:
-    """As ``register_by_choice()``, of a row that is known to be without a client."""
+    """As ``register_by_choice()``, for a row that is known to have no client."""
     server = registration.server
-    passed_over: list[str] = []
+    skipped: list[str] = []
     for mechanism in server.mechanisms or conf.DCR_MECHANISMS:
         reason = _obstacle(registration, mechanism)
         if reason:
-            passed_over += _worth_telling(server, mechanism, reason)
+            skipped += _reported(server, mechanism, reason)
             continue
-        _choose(registration, mechanism, passed_over)
+        _choose(registration, mechanism, skipped)
         try:
             return register(registration, initial_access_token=initial_access_token)
         except InvalidResponseError as exc:
-            # A document that servers would refuse leaves a draft, and nothing at any server.
+            # A document that servers would refuse leaves a draft and no client at any server.
             if mechanism == Mechanism.DYNAMIC or registration.status != Status.DRAFT:
                 raise
             passed_over.append(f"{mechanism}: {exc}")
@@ -58,7 +58,7 @@ def _obstacle(registration: ClientRegistration, mechanism: str) -> str:
     if mechanism == Mechanism.METADATA_DOCUMENT:
         return documents.obstacle(registration)
     server = registration.server
-    if not server.is_fresh:  # what cannot be sent is no reason to ask the server
+    if not server.is_fresh:  # reject what cannot be sent before requesting metadata
         requested = registration.requested
         protocol.check_client_metadata(requested)
         protocol.check_own_keys(requested, own_keys(registration))
@@ -66,23 +66,23 @@ def _obstacle(registration: ClientRegistration, mechanism: str) -> str:
     return "" if offered else "the server has no registration_endpoint"
 
 
-def _worth_telling(server: AuthorizationServer, mechanism: str, reason: str) -> list[str]:
-    """Return what to tell: nothing of documents where neither site nor server knows of any."""
-    unheard_of = not conf.DCR_BASE_URL and not server.takes_documents
-    if mechanism == Mechanism.METADATA_DOCUMENT and unheard_of:
+def _reported(server: AuthorizationServer, mechanism: str, reason: str) -> list[str]:
+    """Return what to report: nothing of documents where neither site nor server uses any."""
+    unused = not conf.DCR_BASE_URL and not server.takes_documents
+    if mechanism == Mechanism.METADATA_DOCUMENT and unused:
         return []
     return [f"{mechanism}: {reason}"]
 
 
-def _choose(registration: ClientRegistration, mechanism: str, passed_over: list[str]) -> None:
+def _choose(registration: ClientRegistration, mechanism: str, skipped: list[str]) -> None:
     registration.mechanism = mechanism
-    if mechanism != Mechanism.METADATA_DOCUMENT:  # also where one was just tried in vain
+    if mechanism != Mechanism.METADATA_DOCUMENT:  # and clear what a failed attempt at one left
         registration.document_slug, registration.client_id, registration.metadata = "", "", {}
-    reason = "; ".join(passed_over)
+    reason = "; ".join(skipped)
     if reason:
         log(
             "advised",
-            "A client at %s comes about by %s. Not by %s",
+            "The client at %s is registered by %s. Skipped %s",
             registration.server.issuer,
             mechanism,
             reason,

@@ -37,19 +37,19 @@ from django_dcr.services.operation import (
 from django_dcr.services.outages import note_outcome
 from django_dcr.services.registration import warn
 
-# Statuses that may come with new credentials; which are right is judged once those are safe.
+# Statuses that may come with new credentials; they are checked once those are committed.
 _SUCCESS = range(200, 300)
 
 
 def read(registration: ClientRegistration) -> ClientRegistration:
-    """Store what the server says of the client now (RFC 7592 section 2.1).
+    """Store the client's present metadata and credentials (RFC 7592 section 2.1).
 
-    A live row whose deletion was never answered is settled by it, and a "gone" one that nothing
-    has replaced is active again where the server knows it after all. Raises
+    This settles a live row whose deletion was never answered, and makes a "gone" one that nothing
+    has replaced active again where the server knows the client after all. Raises
     RegistrationGoneError where the server refuses the token or forgot the client (the row is
     then "gone"), and any other DCRError with the row's credentials unchanged.
     """
-    # One that was replaced must not come back to life beside its successor.
+    # A replaced client must not become active again beside its successor.
     if registration.live:
         doubtful = [Status.REVOKING]
     else:
@@ -62,24 +62,24 @@ def read(registration: ClientRegistration) -> ClientRegistration:
 
 
 def recover(registration: ClientRegistration) -> ClientRegistration:
-    """Read an active client whose row is marked: the server may have issued other credentials.
+    """Read an active client whose row is marked ``interrupted``.
 
-    A process that ended before it stored an answer, or a database that did not store it, leaves
-    the mark; see ``ClientRegistration.interrupted``. It stays where the server cannot be asked.
-    Raises what ``read()`` raises.
+    A process that ended before it stored a response, or a database that failed to store one,
+    leaves the mark: the server may have issued other credentials. It stays where the server
+    cannot be reached. Raises what ``read()`` raises.
     """
     with operation(registration, "read") as work, work.lease(Status.ACTIVE, task="reconcile"):
         if registration.interrupted and registration.is_manageable:
             fetch(work, release=True)
-        registration.interrupted = False  # or there is nothing that could be asked
+        registration.interrupted = False  # read, or not manageable, so nothing could be issued
     return registration
 
 
 def update(registration: ClientRegistration) -> ClientRegistration:
-    """Ask the server for ``requested_metadata`` (RFC 7592 section 2.2): read, merge, put, store.
+    """Request ``requested_metadata`` of the server (RFC 7592 section 2.2): read, merge, PUT, store.
 
-    A member requested as null is taken away. What the server grants instead is the row's
-    ``drift``. Raises UnsupportedError where the server offers no updates, and any DCRError.
+    A member requested as null is removed. Where the server grants something else, that is the
+    row's ``drift``. Raises UnsupportedError where the server offers no updates, and any DCRError.
     """
     with operation(registration, "update") as work:
         check_possible(registration, "update")
@@ -90,14 +90,14 @@ def update(registration: ClientRegistration) -> ClientRegistration:
         request = protocol.registration_request(requested, server.metadata, own_keys(registration))
         warn(server, request)
         own = registration.requested_metadata
-        # Which keys a client signs with is always said, and in one way (RFC 7591 section 2).
+        # A client's keys are always sent, as jwks or jwks_uri, not both (RFC 7591 section 2).
         keys = [name for name in protocol.KEY_MEMBERS if name in request]
         replaced = [name for name in protocol.KEY_MEMBERS if keys and name not in keys]
         with work.lease(Status.ACTIVE):
             replace_metadata(
                 work,
                 requested={k: v for k, v in request.items() if k in requested or k in keys},
-                # What this app chose gives way to what the server has granted.
+                # What the server has granted overrides what this app chose.
                 defaults=request,
                 removed=[k for k, v in own.items() if v in (None, "", [], {})] + replaced,
             )
@@ -108,15 +108,15 @@ def update(registration: ClientRegistration) -> ClientRegistration:
 def revoke(registration: ClientRegistration, *, forget: bool = False) -> ClientRegistration:
     """Delete the client at the server and wipe its credentials (RFC 7592 section 2.3).
 
-    With ``forget`` the row is closed even where the server cannot be asked or refuses, and
-    ``last_error`` says that the client may live on there. Works for servers that are no longer
-    allowed, too. Raises RegistrationGoneError where the server refuses the token (nobody can
-    tell whether the client still exists), UnsupportedError where it deletes no clients,
+    With ``forget`` the row is closed even where the server cannot be reached or refuses, and
+    ``last_error`` says that the client may still exist there. Works for servers that are no
+    longer allowed, too. Raises RegistrationGoneError where the server refuses the token (whether
+    the client still exists is then unknown), UnsupportedError where it does not delete clients,
     ConflictError, and NetworkError, after which the deletion may be repeated.
     """
     with operation(registration, "delete", at_any_server=True) as work:
         if not ACTIONS["revoke"].allows(registration):
-            registration.reload()  # closing by what was so a while ago could lose a client
+            registration.reload()  # to close the row by a stale status could lose a client
         note = ""
         if registration.mechanism == Mechanism.METADATA_DOCUMENT:
             check_state(registration, *ACTIONS["forget"].statuses)
@@ -131,10 +131,10 @@ def revoke(registration: ClientRegistration, *, forget: bool = False) -> ClientR
             except DCRError as exc:
                 if not forget:
                     raise
-                note = f"Closed here only, the server may still hold the client: {exc}"
+                note = f"Closed here only; the server may still hold the client: {exc}"
         elif registration.status not in ACTIONS["register"].statuses:
             _check_forgettable(registration, forget)
-            note = "Closed here only, the server may still hold the client."
+            note = "Closed here only; the server may still hold the client."
         _close(work, note)
     return registration
 
@@ -142,14 +142,14 @@ def revoke(registration: ClientRegistration, *, forget: bool = False) -> ClientR
 def revoke_replaced(registration: ClientRegistration) -> None:
     """Delete a client that was replaced, and close its row where the server refuses that.
 
-    A row that stays "revoking", for lack of an answer, is left to ``reconcile()``.
+    Without an answer the row stays "revoking", and ``reconcile()`` settles it.
     """
     try:
         revoke(registration, forget=not registration.is_manageable)
     except (ConflictError, InvalidResponseError, NetworkError):
         return
     except DCRError as exc:
-        if exc.status not in (429, 503):  # which say to come back later
+        if exc.status not in (429, 503):  # which ask to be retried later
             revoke(registration, forget=True)
 
 
@@ -157,7 +157,7 @@ def revoke_replaced(registration: ClientRegistration) -> None:
 
 
 def fetch(work: Operation, *, release: bool = False) -> None:
-    """GET the client and store the answer (section 2.1), and be done with the row or not."""
+    """GET the client and store the response (section 2.1); with ``release`` release the row."""
     registration = work.registration
     superseded = registration.registration_access_token
     reply = _send(work, "GET", accepted=_SUCCESS)
@@ -176,7 +176,7 @@ def replace_metadata(
 ) -> None:
     """PUT the granted metadata with the ``requested`` changes (section 2.2).
 
-    A PUT replaces everything, so what the server holds is read first, where it can be.
+    A PUT replaces everything, so the present metadata is read first where that is possible.
     """
     known = _fetch_where_offered(work)
     try:
@@ -185,8 +185,9 @@ def replace_metadata(
         if not known or exc.status == 401:
             raise
         raise UnsupportedError(
-            "The server knows this client, and offers no updates of it. Revoke it and register "
-            "again with the metadata that you need.",
+            "The server knows this client but does not offer updates. Put a new client with the "
+            "metadata that you need in its place: manage.py dcr_replace "
+            f"{work.registration.pk}",
             status=exc.status,
         ) from exc
 
@@ -239,16 +240,16 @@ def _send(
 ) -> transport.Reply:
     """Send one request to the configuration endpoint, with the registration access token.
 
-    The URL is used as given, and only where the server's issuer or an operator vouches for its
-    origin (RFC 7592 section 3 and appendix B).
+    The URL is used as given, and only on an origin of the issuer or one that an operator trusts
+    (RFC 7592 section 3 and appendix B).
     """
     registration, server = work.registration, work.server
     uri, token = registration.registration_client_uri, registration.registration_access_token
     if not uri or token is None:
         raise UnsupportedError(
-            f"The server gave registration {registration.pk} no means to be read, updated or "
-            "deleted (RFC 7592). For other metadata or another secret put a new client in its "
-            f"place: manage.py dcr_replace {registration.pk}"
+            f"The server issued no credentials with which to read, update or delete registration "
+            f"{registration.pk} (RFC 7592). For other metadata or another secret put a new client "
+            f"in its place: manage.py dcr_replace {registration.pk}"
         )
     registration.check_attached()
     bearer = token.reveal()
@@ -269,19 +270,19 @@ def _store(
     *,
     release: bool,
 ) -> None:
-    """Commit what an answer issues, and then judge the rest of it."""
+    """Commit the credentials in a response, and only then check the rest of it."""
     registration = work.registration
-    # No variable here has the document, whose secrets a traceback would show.
+    # No variable holds the document: its secrets would be shown in tracebacks.
     information = protocol.client_information(
         protocol.parse_object(reply.body), headers=reply.headers
     )
     if information.client_id != registration.client_id:
         raise InvalidResponseError(
-            "The server answered about another client. Nothing was changed; report this to the "
-            "server's operator."
+            "The server's answer describes another client. Nothing was changed; report this to "
+            "the server's operator."
         )
-    secret = registration.client_secret  # stays this very object unless there is a new one
-    # Members that an answer leaves out are as they were asked (RFC 7591 section 3.2.1).
+    secret = registration.client_secret  # the same object after store(), unless it is replaced
+    # Members that a response leaves out were granted as requested (RFC 7591 section 3.2.1).
     adoptable = reply.status == 200 and not information.faults
     metadata = protocol.merge_metadata(known, information.metadata) if adoptable else None
     try:
@@ -308,8 +309,8 @@ def _check_forgettable(registration: ClientRegistration, forget: bool) -> None:
     if not forget:
         check_possible(registration, "revoke")
         raise UnsupportedError(
-            f"The server gave registration {registration.pk} no means to be deleted. Delete the "
-            "client there by hand, then close it with: "
+            f"The server issued no credentials with which to delete registration "
+            f"{registration.pk}. Delete the client there by hand, then close it with: "
             f"manage.py dcr_revoke {registration.pk} --forget"
         )
 
@@ -338,22 +339,22 @@ def _delete(work: Operation) -> ClientRegistration:
 
 
 def _check_deleted(reply: transport.Reply) -> None:
-    """A login page with status 200 has deleted nothing; an empty 200 or a document has."""
+    """Raise where a 200 is a login page or an error; an empty body or a document is a success."""
     if reply.status == 200 and reply.body.strip():
         document = protocol.parse_object(reply.body)
         if document.get("error"):
             raise InvalidResponseError(
-                "The server answered the deletion with status 200 and an error. Try again.",
+                "The server answered the deletion request with status 200 and an error. Try again.",
                 status=200,
             )
 
 
 def _still_known(work: Operation, exc: RegistrationGoneError) -> bool:
-    """Whether the refusal of a first DELETE leaves a client, or a doubt, at the server.
+    """Whether the client does, or may, still exist after the refusal of a first DELETE.
 
-    401 says that the token is invalid or the client gone, and nobody can tell which (RFC 7592
-    section 2.3). 404 usually says gone, but also comes from servers without DELETE, which
-    still answer a read.
+    401 means that the token is invalid or the client is gone, without saying which (RFC 7592
+    section 2.3). 404 usually means gone, but servers without DELETE send it too, and still
+    answer a read.
     """
     registration = work.registration
     if exc.status == 401:
@@ -363,13 +364,13 @@ def _still_known(work: Operation, exc: RegistrationGoneError) -> bool:
         fetch(work)  # which may rotate the token
     except DCRError as second:
         if _passes(second):
-            registration.fail(second, registration.claimed_as)  # to be asked again
+            registration.fail(second, registration.claimed_as)  # to be tried again later
             raise
         answered = isinstance(second, InvalidResponseError) and second.status is None
         if not answered:
             return False
     error = UnsupportedError(
-        f"The server knows registration {registration.pk} and deletes no clients. Delete it "
+        f"The server knows registration {registration.pk} but does not delete clients. Delete it "
         f"there by hand, then close it with: manage.py dcr_revoke {registration.pk} --forget",
         status=exc.status,
     )
@@ -378,17 +379,17 @@ def _still_known(work: Operation, exc: RegistrationGoneError) -> bool:
 
 
 def _passes(exc: DCRError) -> bool:
-    """Whether an error says nothing of the client, and may not come another time."""
+    """Whether an error is transient and says nothing about the client."""
     busy = exc.status is not None and (exc.status == 429 or exc.status >= 500)
     return busy or isinstance(exc, (NetworkError, ConflictError))
 
 
 def _status_after(exc: DCRError, server: AuthorizationServer, before: Status) -> Status:
-    """The state of an intent to delete whose request ended in ``exc``."""
+    """Return the status of a row whose deletion request ended in ``exc``."""
     sent = exc.sent if isinstance(exc, NetworkError) else exc.status is not None
     if sent and not server.refused(exc):
         return Status.REVOKING
-    # A server without DELETE has not done an earlier one either; all else leaves that open.
+    # A server without DELETE did not perform an earlier one either; any other error leaves it open.
     is_undone = before == Status.REVOKING and isinstance(exc, UnsupportedError)
     return Status.ACTIVE if is_undone else before
 

@@ -10,13 +10,13 @@ from django_dcr.services.fetching import ask_again, ensure_fresh, was_refreshed
 def discover(server: AuthorizationServer, *, refresh: bool = False) -> AuthorizationServer:
     """Make sure that the row holds fresh metadata (RFC 8414 section 3, OpenID Discovery 4).
 
-    A fresh row costs nothing. When the server cannot be asked, the last good document is
-    served on, and so it is while another process refreshes it, unless ``refresh`` insists on a
-    new one. After a failure the server is not asked again until a pause has passed, except with
-    ``refresh``: its error is raised again, with ``retry_after``.
+    A fresh row costs neither query nor request. While the server cannot be reached, or another
+    process is refreshing the row, the last good document remains in use, unless ``refresh``
+    insists on a new one. After a failure no request is sent until a pause has passed, except
+    with ``refresh``: the error is raised again, with ``retry_after`` in seconds.
     Raises NotAllowedError, NetworkError, InvalidResponseError, RequestRejectedError,
     UnsupportedError where no document exists, or ConflictError where ``requests_per_minute``
-    does not allow to ask.
+    allows no further request.
     """
     with server.errors():
         server.check_allowed()
@@ -30,9 +30,9 @@ def discover(server: AuthorizationServer, *, refresh: bool = False) -> Authoriza
 
 
 def discover_for(registration: ClientRegistration) -> AuthorizationServer:
-    """As ``discover()`` of the registration's server, whatever failed a short while ago.
+    """As ``discover()`` for the registration's server, even after a recent failure.
 
-    Work that somebody asked for by name is not held back; other work ``is_calm``.
+    Work that somebody requested by name does not back off; other work ``is_calm`` and does.
     """
     server = registration.server
     if registration.is_calm or server.metadata_by_hand:
@@ -44,7 +44,7 @@ def discover_for(registration: ClientRegistration) -> AuthorizationServer:
 
 
 def _check_entered(server: AuthorizationServer) -> None:
-    """Check that there is the metadata of a server that is never asked for it."""
+    """Check that metadata is stored for a server whose metadata is entered by hand."""
     if not (server.has_metadata or was_refreshed(server)):
         raise UnsupportedError(
             "The metadata of this server is entered by hand, and none is stored. Store it with: "

@@ -1,7 +1,7 @@
-"""Client ID Metadata Documents: publishing, changing, checking and taking down this site's own.
+"""Client ID Metadata Documents: publishing, changing, checking and withdrawing this site's own.
 
-A document belongs to an owner. Its URL says nothing about whose it is, stays when the document
-changes, and is the same at every server whose registration asks for the same.
+A document belongs to an owner. Its URL does not reveal which, stays the same when the document
+changes, and is shared by the owner's registrations that request the same metadata.
 """
 
 from __future__ import annotations
@@ -33,18 +33,18 @@ from django_dcr.services.operation import Operation, announce, conflict
 STEP = "register"
 
 _SERVED = [Status.REGISTERING, Status.ACTIVE]
-# So many different documents an owner may have at once.
+# How many different documents an owner may have at once.
 _MAX_DOCUMENTS = 16
 
 
 def published(slug: str) -> bytes | None:
-    """Return the document that is served under ``slug``, None where there is none. One query."""
+    """Return the document that is served at ``slug``, or None, with one query."""
     row = _serving(slug).order_by("pk").values_list("client_id", "metadata").first()
     return None if row is None else protocol.document_body(row[1], url=row[0])
 
 
 def site_obstacle() -> str:
-    """Return why this site can serve no document, whatever the server; "" where it can."""
+    """Return why this site cannot serve documents to any server, "" where it can."""
     if not conf.DCR_BASE_URL:
         return "DCR_BASE_URL is not set"
     try:
@@ -56,7 +56,10 @@ def site_obstacle() -> str:
 
 
 def obstacle(registration: ClientRegistration) -> str:
-    """Return why a document cannot be this row's client, "" where it can. May ask the server."""
+    """Return why a document cannot be this row's client, "" where it can.
+
+    Requests the server's metadata where that is stale.
+    """
     found = site_obstacle()
     if found:
         return found
@@ -71,9 +74,9 @@ def obstacle(registration: ClientRegistration) -> str:
 
 
 def prepare(registration: ClientRegistration) -> bytes:
-    """Fill in what the row will serve, and return it; nothing is stored or sent.
+    """Fill in the row's document and its URL, and return the document; store and send nothing.
 
-    Raises UnsupportedError where a document cannot be its client.
+    Raises UnsupportedError where a document cannot be the row's client.
     """
     reason = obstacle(registration)
     if reason:
@@ -90,9 +93,9 @@ def prepare(registration: ClientRegistration) -> bytes:
 def publish(registration: ClientRegistration, body: bytes) -> ClientRegistration:
     """Make a prepared row, whose intent is committed, an active client.
 
-    Where no other registration has used the document, it is fetched first as servers will.
-    What they would refuse is an InvalidResponseError; a document that cannot be fetched from
-    here may still be there for others, and is published with a warning.
+    A document that no other registration uses is fetched first, as servers will fetch it.
+    Raises InvalidResponseError where they would refuse it; one that cannot be fetched from here
+    may still be reachable for servers, and is published with a warning.
     """
     warnings = protocol.document_warnings(registration.metadata, url=registration.client_id)
     try:
@@ -110,10 +113,10 @@ def publish(registration: ClientRegistration, body: bytes) -> ClientRegistration
 
 
 def change(work: Operation) -> ClientRegistration:
-    """Serve what the row asks for now, to every server that uses the document.
+    """Serve what the row now requests to every server that uses the document.
 
-    Raises ConflictError where another server's registration shares the document and has
-    defaults that want something else in it.
+    Raises ConflictError where a registration at another server shares the document and that
+    server's defaults require different contents.
     """
     registration = work.registration
     discover_for(registration)
@@ -140,12 +143,12 @@ def change(work: Operation) -> ClientRegistration:
 
 
 def closing_note(registration: ClientRegistration) -> str:
-    """Return what is left of a document whose registration is closed, "" where nothing is."""
+    """Return why the document of a closed registration is still served, "" where it is not."""
     others = [str(other.pk) for other in _others(registration)[:5]]
     if not others:
         return ""
     return (
-        "The document is served on, for other servers' registrations are this client, too: "
+        "The document is still served, because registrations at other servers use this client: "
         f"{', '.join(others)}."
     )
 
@@ -154,23 +157,23 @@ def closing_note(registration: ClientRegistration) -> str:
 class Inspection:
     """What a server finds at a document's URL."""
 
-    #: What is served, by this site's own tables.
+    #: What this site's database says is served.
     document: dict[str, Any]
     #: Why servers would refuse it.
     faults: list[str]
-    #: What some servers would not like, or this site could not find out.
+    #: What some servers may refuse, or could not be checked from here.
     warnings: list[str]
 
 
 def inspect_document(registration: ClientRegistration) -> Inspection:
-    """Fetch a published document as a server does, and say what is wrong with it.
+    """Fetch a published document as a server does, and return what is wrong with it.
 
     Raises ConflictError for a registration that has no published document.
     """
     body = published(registration.document_slug) if registration.document_slug else None
     if body is None:
         raise ConflictError(
-            f"Registration {registration.pk} serves no document. See what it is with: "
+            f"Registration {registration.pk} has no published document. See its state with: "
             f"manage.py dcr_show {registration.pk}"
         )
     faults, warnings = _fetched(registration, body)
@@ -192,7 +195,7 @@ def _serving(slug: str) -> Any:
 
 
 def _others(registration: ClientRegistration) -> Any:
-    """The other rows of this client, at other servers."""
+    """Return this client's rows at other servers."""
     rows = ClientRegistration.objects.primary().filter(document_slug=registration.document_slug)
     return rows.filter(status=Status.ACTIVE, live=True).exclude(pk=registration.pk)
 
@@ -211,7 +214,7 @@ def _is_internal(url: str) -> bool:
 def _members(registration: ClientRegistration) -> dict[str, Any]:
     requested, server = _requested(registration), registration.server
     method = protocol.document_method(requested, server.metadata)
-    if method == "none":  # which leaves nothing but PKCE to protect a code
+    if method == "none":  # then only PKCE protects a code
         try:
             protocol.code_challenge_method(server.metadata, method)
         except UnsupportedError as exc:
@@ -220,21 +223,19 @@ def _members(registration: ClientRegistration) -> dict[str, Any]:
 
 
 def _requested(registration: ClientRegistration) -> dict[str, Any]:
-    """Return what the row requests, with the site's keys where its client is to sign with them."""
+    """Return what the row requests, with the site's keys where the client signs with them."""
     requested = registration.requested
-    method, algorithm = (requested.get(f"token_endpoint_auth_{name}") for name in _HOW)
+    method = requested.get("token_endpoint_auth_method")
+    algorithm = requested.get("token_endpoint_auth_signing_alg")
     if method not in (None, "private_key_jwt") or protocol.brings_keys(requested):
         return requested
     keys = own_keys(registration)
     if not keys.algorithms or algorithm not in (None, *keys.algorithms):
         return requested
-    prefers = keys.preferred and not method  # else the server takes no other method
+    prefers = keys.preferred and not method  # else the server accepts no other method
     if prefers and not protocol.prefers_to_sign(keys, registration.server.metadata):
         return requested
     return {**requested, "token_endpoint_auth_method": "private_key_jwt", **keys.published}
-
-
-_HOW = ("method", "signing_alg")
 
 
 def _members_of(registration: ClientRegistration) -> dict[str, Any] | None:
@@ -245,10 +246,10 @@ def _members_of(registration: ClientRegistration) -> dict[str, Any] | None:
 
 
 def _place(registration: ClientRegistration) -> tuple[str, str]:
-    """Return a slug and its URL: that of the same document, or one that is free.
+    """Return the slug and URL of an identical document, or of a free place.
 
-    The slugs of an owner are a keyed digest and a number: two processes find the same, and
-    nobody else can tell whose they are.
+    An owner's slugs are keyed digests of the owner and a number: every process finds the same
+    ones, and nobody else can tell whose they are.
     """
     slugs = [_slug(registration.owner, number) for number in range(_MAX_DOCUMENTS)]
     rows = ClientRegistration.objects.primary().filter(document_slug__in=slugs)
@@ -261,7 +262,7 @@ def _place(registration: ClientRegistration) -> tuple[str, str]:
         url = _url(slug)
         if all(
             (metadata, client_id) == (registration.metadata, url)
-            # At the same server it is being replaced, and so has to be another.
+            # At the same server that client is being replaced, so the new one needs another URL.
             and server_id != registration.server_id
             for metadata, client_id, server_id in used.get(slug, ())
         ):
@@ -291,7 +292,7 @@ def _fetched(registration: ClientRegistration, body: bytes) -> tuple[list[str], 
     try:
         reply = transport.send("GET", url)
     except (NetworkError, NotAllowedError) as exc:
-        return [], [f"it could not be fetched from here, so what servers get is not known: {exc}"]
+        return [], [f"it could not be fetched from here, so it is unknown what servers get: {exc}"]
     faults = protocol.document_faults(reply, url=url, body=body)
     return faults, [] if faults else protocol.age_warnings(reply.headers)
 
@@ -299,7 +300,7 @@ def _fetched(registration: ClientRegistration, body: bytes) -> tuple[list[str], 
 def _shared(registration: ClientRegistration, other: ClientRegistration) -> ConflictError:
     return conflict(
         registration,
-        f"shares its document with registration {other.pk}, whose server's defaults want "
-        "something else in it; give this one a document of its own with: "
+        f"shares its document with registration {other.pk}, whose server's defaults require "
+        "different contents; give this one a document of its own with: "
         "manage.py dcr_replace {pk}",
     )

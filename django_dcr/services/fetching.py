@@ -1,7 +1,7 @@
-"""Asking for a document that somebody publishes about themselves, and keeping the last good copy.
+"""Fetching metadata documents, and keeping the last good copy of each.
 
-Servers' metadata and protected resources' come through here. What each of them is, and where it
-may be, its model says.
+This serves authorization servers and protected resources alike: their models say what a document
+must contain and where it may be.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from django_dcr.models import AuthorizationServer, CachedDocument
 from django_dcr.services.operation import Exchanges, is_inside_atomic
 from django_dcr.services.outages import is_silence
 
-# Who has no document at a well-known place answers this there, if not with a page.
+# What servers answer at a well-known URL where they have no document, if not with an HTML page.
 _ABSENT = {404, 405, 410}
 _REDIRECTS = {301, 302, 303, 307, 308}
 _CHECK = {
@@ -37,10 +37,10 @@ _CHECK = {
 
 
 def ensure_fresh(row: CachedDocument) -> None:
-    """Make sure that the row holds a fresh document, or one that may serve on.
+    """Make sure that the row holds a fresh document, or a stale one that may still be used.
 
-    After a failure nothing is asked until a pause has passed: its error is raised again, with
-    ``retry_after``.
+    After a failure no request is sent until a pause has passed: the error is raised again, with
+    ``retry_after`` in seconds.
     """
     if row.is_fresh or (not row.seconds_until_retry and was_refreshed(row)):
         return
@@ -51,7 +51,7 @@ def ensure_fresh(row: CachedDocument) -> None:
 
 
 def was_refreshed(row: CachedDocument) -> bool:
-    """Load the row again, since another process may have asked; return whether it is fresh."""
+    """Reload the row, as another process may have refreshed it; return whether it is fresh."""
     if not row.pk:
         return False
     row.refresh_from_db(using=router.db_for_write(type(row)))
@@ -59,28 +59,28 @@ def was_refreshed(row: CachedDocument) -> bool:
 
 
 def _may_ask(row: CachedDocument) -> bool:
-    """Whether no other caller is asking now, and none has failed to a short while ago."""
+    """Whether no other caller is fetching now, and none has failed to a short while ago."""
     if row.may_retry:
         return True
     if not (row.failed_at("discover") or row.serves_on):
-        return True  # nothing could be raised or served in place of an answer
+        return True  # there is no error to raise and no document to use instead
     if row.seconds_until_retry and (row.failure is None or row.failed_at()):
         return False
-    # Inside a transaction, to reserve it would lock the row while its owner is asked.
+    # Inside a transaction, claiming would lock the row for as long as the request takes.
     return is_inside_atomic() or row.claim_retry()
 
 
 def ask_again(row: CachedDocument, *, insists: bool = False) -> None:
-    """Ask, whatever the row holds; with ``insists`` the old document does not serve instead.
+    """Fetch the document, whatever the row holds, and store the outcome on the row.
 
-    The outcome is stored on the row.
+    Where that fails, the stored document remains in use, unless ``insists``.
     """
     where = row.errors()
     try:
         with where:
             outage = _fetch(row)
     except InvalidResponseError as exc:
-        row.fail(exc, silent=False, distrusted=True)  # an impostor is no outage
+        row.fail(exc, silent=False, distrusted=True)  # a wrong issuer is not an outage
         raise
     if outage is not None:
         where.locate(outage)
@@ -91,14 +91,14 @@ def ask_again(row: CachedDocument, *, insists: bool = False) -> None:
 
 
 def _fetch(row: CachedDocument) -> DCRError | None:
-    """Ask each place in turn, store one document, or return why there is none."""
+    """Try each URL in turn and store one document, or return why there is none."""
     tried: list[tuple[str, DCRError]] = []
     found: tuple[dict[str, Any], str, transport.Reply] | None = None
     for url in row.metadata_places:
         try:
             document, reply = _ask(row, url)
         except ConflictError:
-            raise  # nobody is asked now, which says nothing of them
+            raise  # nothing was sent, so it is no evidence of an absent document
         except DCRError as exc:
             tried.append((uris.without_query(url), exc))
             if exc.status is None and not isinstance(exc, UnsupportedError):
@@ -111,7 +111,7 @@ def _fetch(row: CachedDocument) -> DCRError | None:
                 exc.attempts = _attempts([*tried, (uris.without_query(url), exc)])
                 raise
             continue
-        # A document that suffices is worth looking on for; none is ever mixed.
+        # Look further for a document that suffices; two documents are never merged.
         suffices = row.suffices(metadata)
         if found is None or suffices:
             found = metadata, url, reply
@@ -129,7 +129,7 @@ def _fetch(row: CachedDocument) -> DCRError | None:
 
 
 def _ask(row: CachedDocument, url: str) -> tuple[dict[str, Any], transport.Reply]:
-    """Return the JSON object at one place, whoever wrote it."""
+    """Return the JSON object at one URL; whose it is remains to be checked."""
     row.check_place(url)
     etag = row.etag if row.has_metadata and url == row.metadata_url else ""
     headers = {"If-None-Match": etag} if etag else {}
@@ -144,7 +144,7 @@ def _ask(row: CachedDocument, url: str) -> tuple[dict[str, Any], transport.Reply
     try:
         document = protocol.parse_object(reply.body)
     except InvalidResponseError as exc:
-        # Single-page applications answer any path with a page for people.
+        # Single-page applications answer every path with an HTML page.
         raise UnsupportedError(str(exc), status=reply.status) from exc
     if document.get(row.IDENTITY) in (None, ""):
         error = UnsupportedError(status=reply.status)
@@ -154,20 +154,20 @@ def _ask(row: CachedDocument, url: str) -> tuple[dict[str, Any], transport.Reply
 
 
 def _get(row: CachedDocument, url: str, headers: dict[str, str]) -> transport.Reply:
-    if isinstance(row, AuthorizationServer):  # whose rate counts
+    if isinstance(row, AuthorizationServer):  # these have a rate limit
         return Exchanges(row).send("GET", url, headers=headers)
     return transport.send("GET", url, headers=headers)
 
 
 def _target(reply: transport.Reply, url: str) -> str:
-    """Return where a document has moved to on the same server, the one redirect to follow.
+    """Return where a document has moved to on the same origin, the only redirect that is followed.
 
-    A public document is asked for without credentials, and its issuer is checked wherever it is.
+    The request carries no credentials, and the document's issuer is checked wherever it is.
     """
     try:
         target = protocol.redirect_target(url, reply.headers.get("Location", ""))
     except ValueError:
-        raise _redirects(url, reply, "to what is not a URL") from None
+        raise _redirects(url, reply, "to something that is not a URL") from None
     if uris.origin(target) != uris.origin(url):
         raise _redirects(url, reply, f"to {uris.origin(target)}")
     return target
@@ -192,21 +192,21 @@ def _no_document(row: CachedDocument, tried: list[tuple[str, DCRError]]) -> DCRE
 
 
 def _advice(row: CachedDocument, worst: DCRError | None) -> str:
-    """What to do where no place has a document, by the answer that says most about why."""
+    """Return what to do where no URL has a document, judged by the most telling answer."""
     status = 404 if worst is None or worst.status is None else worst.status
     if status >= 500:
-        return "The server is in trouble: try again later, or ask its operator."
+        return "The server has an internal error: try again later, or ask its operator."
     if 300 <= status < 400:
-        return "It redirects elsewhere: ask its operator for the issuer that answers itself."
+        return "It redirects to another origin: ask its operator for the issuer to use."
     if status in (401, 403):
-        return "It does not let this site read that: ask its operator."
+        return "It does not let this site read its metadata: ask its operator."
     if status == 429:
-        return "It was asked too often: try again later."
+        return "It was sent too many requests: try again later."
     return _CHECK[row.IDENTITY]
 
 
 def _is_absence(exc: DCRError) -> bool:
-    # An answer of status 200 that broke off may have been the document.
+    # A truncated 200 response may have been the document.
     return exc.status in _ABSENT or (exc.status == 200 and isinstance(exc, UnsupportedError))
 
 

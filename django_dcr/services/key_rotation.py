@@ -1,4 +1,4 @@
-"""The keys with which clients sign: made in time, published, and told to servers."""
+"""The keys that clients sign with: creating, rotating and publishing them, and updating servers."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ _ATTEMPTS = 3
 def rotate_client_key(
     owner: str = "", *, algorithm: str = "ES256", force: bool = False
 ) -> ClientKey:
-    """Return the newest key of ``owner`` for ``algorithm``, making the next where one is due.
+    """Return the newest key of ``owner`` for ``algorithm``, creating the next where it is due.
 
-    The first key signs at once. Another one is due a week before the last stops signing, is
-    published from now on and takes over then, a day from now at the earliest; ``force`` has it
-    made before it is due. Of any number of processes one makes it. Raises NotAllowedError for
-    an algorithm that this app has no keys for, and ConflictError where another process rotates
-    the key and its result cannot be seen.
+    The first key signs at once. The next one is due a week before the last one stops signing; it
+    is published immediately and signs once that one stops, a day from now at the earliest. With
+    ``force`` it is created before it is due. However many processes call this, one creates the
+    key. Raises NotAllowedError for an algorithm that this app does not sign with, and
+    ConflictError where another process is rotating the key and its result is not visible here.
     """
     check_owner(owner)
     if algorithm not in protocol.KEY_TYPES:
         raise NotAllowedError(
-            f"No keys are made for that algorithm. Choose one of {', '.join(protocol.KEY_TYPES)}."
+            f"That algorithm is not supported. Choose one of {', '.join(protocol.KEY_TYPES)}."
         )
     keys = ClientKey.objects.primary()
     for _ in range(_ATTEMPTS):
@@ -41,16 +41,16 @@ def rotate_client_key(
             return last
         try:
             return ClientKey.follow(last, owner=owner, algorithm=algorithm)
-        except IntegrityError:  # another process was first, and its key is as good
+        except IntegrityError:  # another process was first, and its key will do
             force = False
-    # As in a caller's transaction that does not see what others have committed since it began.
+    # For instance in a transaction that does not see what others committed since it began.
     raise ConflictError(
         "Another process is rotating this key. Try again in a moment.", retry_after=1
     )
 
 
 def own_keys(registration: ClientRegistration) -> protocol.OwnKeys:
-    """Return the keys that a registration may be sent with; none where it will not sign."""
+    """Return the keys to send with a registration; none where its client will not sign."""
     if not _may_sign(registration):
         return protocol.OwnKeys()
     owners = {digest(registration.owner), digest("")}
@@ -58,9 +58,9 @@ def own_keys(registration: ClientRegistration) -> protocol.OwnKeys:
 
 
 def published(owner: str) -> bytes | None:
-    """Return the key set that is served for the owner of this digest, "" for the site; one query.
+    """Return the JWK Set to serve for the owner with this digest ("" for the site), as JSON bytes.
 
-    None for an owner without keys.
+    None for an owner without keys. One query.
     """
     rows = ClientKey.objects.published().filter(owner_digest=owner or digest(""))
     keys = list(rows.values_list("public_key", flat=True))
@@ -78,15 +78,15 @@ def jwks_url(owner: str = "") -> str:
         )
     except (ValueError, NoReverseMatch):
         return ""
-    # Servers refuse to take keys from where anybody on the way could replace them.
+    # Servers do not fetch keys over plain HTTP, where anybody in between could replace them.
     return f"{base.origin}{path}" if base.scheme == "https" else ""
 
 
 def outdated() -> list[ClientRegistration]:
-    """Return the clients that sign and were registered with other keys than the site has now.
+    """Return the signing clients that were registered with other keys than the site has now.
 
-    Such a one goes on signing with a key that it was registered with; ``update()`` tells its
-    server of the present ones. A client of which only a person can tell is not among them.
+    They keep signing with a key that they were registered with; ``update()`` sends the present
+    ones to the server. Clients that can only be changed in the server's console are left out.
     """
     keys = _by_owner()
     rows: ClientRegistrationQuerySet = ClientRegistration.objects.primary().live().active()
@@ -105,14 +105,14 @@ def _may_sign(registration: ClientRegistration) -> bool:
     try:
         return protocol.may_sign(registration.requested, metadata, prefers_keys=prefers)
     except NotAllowedError:
-        return False  # what is asked is refused with reasons of its own
+        return False  # registering or updating it raises the same error, with its reason
 
 
 _Keys = dict[str, list[ClientKey]]
 
 
 def _by_owner(**which: Any) -> _Keys:
-    """The published keys, by the digest of their owner."""
+    """Return the published keys, by the digest of their owner."""
     keys: _Keys = {}
     for key in ClientKey.objects.primary().published().filter(**which):
         keys.setdefault(key.owner_digest, []).append(key)
@@ -134,11 +134,11 @@ def _own_keys(registration: ClientRegistration, by_owner: _Keys) -> protocol.Own
 
 
 def _knows(registration: ClientRegistration, published: Mapping[str, Any]) -> bool:
-    """Whether the server of a registration has these keys, and none that is to be forgotten."""
-    told = registration.metadata
+    """Whether the server of a registration has exactly these keys."""
+    granted = registration.metadata
     if "jwks_uri" in published:
-        return bool(told.get("jwks_uri") == published["jwks_uri"])
-    held, present = told.get("jwks", {}), published["jwks"]["keys"]
+        return bool(granted.get("jwks_uri") == published["jwks_uri"])
+    held, present = granted.get("jwks", {}), published["jwks"]["keys"]
     if not all(protocol.has_key(held, key) for key in present):
         return False
     listed = held.get("keys")

@@ -1,13 +1,13 @@
-"""One piece of work for one row at its server, and what all of these have in common.
+"""What every service that works on one row at its server has in common.
 
 ::
 
     with operation(registration, "read") as work, work.lease(Status.ACTIVE):
         reply = work.send("GET", url, token=token)
 
-``operation()`` refuses inside a transaction and checks that the site still allows the server,
-``lease()`` holds the row and records on it how the block failed, ``send()`` keeps to the server's
-rate. Every error that leaves the block says at which issuer and in which step it was raised.
+``operation()`` refuses to run inside a transaction and checks that the site still allows the
+server, ``lease()`` holds the row and records a failure of the block on it, ``send()`` observes the
+server's rate limit. Every error that leaves the block carries its issuer and step.
 """
 
 from __future__ import annotations
@@ -42,25 +42,25 @@ from django_dcr.models import AuthorizationServer, ClientRegistration
 from django_dcr.services.outages import note_outcome
 from django_dcr.services.runs import current_run
 
-# How much longer than one exchange to wait for the process that has the row, in seconds.
+# Seconds to wait, beyond the time of one exchange, for the process that holds the row.
 _MARGIN = 2.0
 
 
 class Exchanges:
-    """The requests of one piece of work, sent no faster than their server allows."""
+    """The requests of one operation, sent no faster than ``requests_per_minute`` allows."""
 
     def __init__(self, server: AuthorizationServer) -> None:
         self.server = server
-        #: Whether something was sent already, and would be in vain without what is to follow.
+        #: Whether a request was sent already, which would be wasted without those that follow.
         self.has_begun = False
         self._has_slot = False
 
     def wait_for_slot(self) -> None:
-        """Wait until ``requests_per_minute`` allows one more request, and keep it for ``send()``.
+        """Wait until ``requests_per_minute`` allows another request, and reserve it for ``send()``.
 
-        At most for DCR_TIMEOUT seconds, and in the middle of the work for half of DCR_LEASE.
-        Raises ConflictError with ``retry_after`` where that would be longer, and inside a
-        transaction, which would keep every other process waiting.
+        Waits up to DCR_TIMEOUT seconds, or half of DCR_LEASE once a request has been sent.
+        Raises ConflictError with ``retry_after`` where the wait would be longer, and inside a
+        transaction, which would make every other process wait.
         """
         if self.server.requests_per_minute:
             self._wait()
@@ -72,8 +72,9 @@ class Exchanges:
         wait = self.server.reserve(patience)
         if wait > patience:
             raise ConflictError(
-                f"{self.server.issuer} is asked {self.server.requests_per_minute} times a minute "
-                f"already, and no more is allowed. Try again in {math.ceil(wait)} seconds.",
+                f"{self.server.issuer} has already been sent the "
+                f"{self.server.requests_per_minute} requests a minute that its row allows. "
+                f"Try again in {math.ceil(wait)} seconds.",
                 retry_after=math.ceil(wait),
             )
         time.sleep(wait)
@@ -88,10 +89,10 @@ class Exchanges:
         body: bytes | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> transport.Reply:
-        """Wait for a slot, and send one request; see ``transport.send``.
+        """Wait for a slot, then send one request; see ``transport.send``.
 
-        Raises ConflictError, with nothing sent, where the slot is too far away, and NetworkError
-        where the server has not answered twice in one run.
+        Raises ConflictError, with nothing sent, where the next slot is too far off, and
+        NetworkError where the server has failed to answer twice in this run.
         """
         run = current_run()
         if run is not None:
@@ -111,7 +112,7 @@ class Exchanges:
 
 
 class Operation(Exchanges):
-    """Work for one registration; ``step`` is what its errors call it."""
+    """Work on one registration; ``step`` names it in errors."""
 
     def __init__(self, registration: ClientRegistration, step: str) -> None:
         super().__init__(registration.server)
@@ -119,12 +120,12 @@ class Operation(Exchanges):
         self.step = step
 
     def acquire(self, *statuses: Status, task: str = "", **values: Any) -> None:
-        """Claim the row while it is in one of ``statuses``, waiting for another process to finish.
+        """Claim the row in one of ``statuses``, waiting for another process to finish with it.
 
-        ``task`` is what its history calls this, where that is not the step; ``values`` are
-        written with the lease. Raises ConflictError where the row is, or comes to be, in another
-        state, or stays claimed for longer than one exchange may last; and the error of the
-        process that was waited for, where the caller ``is_calm``.
+        ``task`` names the work in the row's history, if not ``step``; ``values`` are written
+        with the lease. Raises ConflictError where the row is in another state, now or after the
+        wait, or stays claimed for longer than one exchange may last; and, where the caller
+        ``is_calm``, the error of the process it waited for.
         """
         registration, task = self.registration, task or self.step
         seen = registration.failure
@@ -142,18 +143,18 @@ class Operation(Exchanges):
         )
 
     def _raise_new_failure(self, task: str) -> None:
-        """Raise what another process has just failed with, instead of trying the same once more."""
+        """Raise the error that another process has just recorded, instead of trying again."""
         if self.registration.failed_at(task):
             self.registration.release()
             raise self.registration.remembered(self.server.issuer)
 
     def errors(self) -> errors_at:
-        """Let the errors of a block say where they were raised, before they are recorded."""
+        """Add issuer, step and row to the errors of a block before they are recorded."""
         return errors_at(self.server.issuer, self.step, self.registration.pk)
 
     @contextmanager
     def lease(self, *statuses: Status, task: str = "") -> Iterator[None]:
-        """Hold the row for the block, and record on it how the block failed.
+        """Hold the row for the block, and record on it the error that the block raises.
 
         Raises what ``acquire()`` raises.
         """
@@ -167,11 +168,11 @@ class Operation(Exchanges):
             raise
         except NotStoredError as exc:
             log("not_stored", "%s", exc)
-            with suppress(Error):  # the database may still be out of reach
+            with suppress(Error):  # the database may still be unreachable
                 registration.fail(exc)
             raise
         except DCRError as exc:
-            if not (isinstance(exc, ConflictError) and exc.retry_after):  # which passes
+            if not (isinstance(exc, ConflictError) and exc.retry_after):  # that one is transient
                 registration.fail(exc)
             note_outcome(self.server, exc)
             raise
@@ -185,10 +186,10 @@ class Operation(Exchanges):
 def operation(
     registration: ClientRegistration, step: str, *, at_any_server: bool = False
 ) -> Iterator[Operation]:
-    """Begin work for a row that may write at its server.
+    """Begin work on a row that may change something at its server.
 
-    Raises ConflictError inside a transaction, and NotAllowedError where the site does not allow
-    the server any more, unless ``at_any_server``.
+    Raises ConflictError inside a transaction, and, unless ``at_any_server``, NotAllowedError
+    where the site no longer allows the server.
     """
     with errors_at(registration.server.issuer, step, registration.pk):
         refuse_inside_atomic()
@@ -198,9 +199,9 @@ def operation(
 
 
 def is_inside_atomic() -> bool:
-    """Whether this is inside a caller's transaction, or nothing is committed by itself.
+    """Whether a caller's transaction is open, or autocommit is off.
 
-    The test is Django's own for ``atomic(durable=True)``, so test cases still work.
+    The test is Django's own for ``atomic(durable=True)``, so Django's test cases still work.
     """
     alias = router.db_for_write(ClientRegistration)
     connection = transaction.get_connection(alias)
@@ -208,7 +209,7 @@ def is_inside_atomic() -> bool:
         with suppress(RuntimeError), transaction.atomic(using=alias, durable=True):
             return False
         return True
-    return not connection.get_autocommit()  # where it is off, no intent would be committed either
+    return not connection.get_autocommit()  # without it, no intent would be committed either
 
 
 def refuse_inside_atomic() -> None:
@@ -216,14 +217,14 @@ def refuse_inside_atomic() -> None:
     if not is_inside_atomic():
         return
     raise ConflictError(
-        "This speaks to the server and cannot run inside a transaction, whose rollback "
+        "This sends requests to the server and cannot run inside a transaction, whose rollback "
         "would lose what the server issued. Call it outside atomic(); with ATOMIC_REQUESTS "
         "decorate the view with transaction.non_atomic_requests."
     )
 
 
 def mark_gone(registration: ClientRegistration, refusal: RegistrationGoneError) -> None:
-    """Record that the server refuses the row's token or forgot the client, and tell of it."""
+    """Record that the server refuses the row's token or forgot the client; send ``gone``."""
     if registration.fail(refusal, Status.GONE):
         announce(signals.gone, registration)
 
@@ -235,7 +236,7 @@ def check_state(registration: ClientRegistration, *statuses: Status) -> None:
 
 
 def check_possible(registration: ClientRegistration, action: str) -> None:
-    """Raise UnsupportedError, in the mechanism's own terms, where the action cannot be done."""
+    """Raise UnsupportedError, saying why, where the row's mechanism does not allow the action."""
     refused = refusal(registration, action)
     if refused:
         raise UnsupportedError(f"Registration {registration.pk} {refused}.")
@@ -261,14 +262,14 @@ def unusable(information: protocol.ClientInformation) -> InvalidResponseError:
 
 
 def attempts() -> Iterator[None]:
-    """Come back again and again, for as long as to wait for the process that has a row.
+    """Yield at intervals, for as long as it is worth waiting for the process that holds a row.
 
-    More and more often: who has waited longest must not starve among those who came later.
+    The intervals shrink, so that the process that has waited longest is not starved by newcomers.
     """
     started, waited = time.monotonic(), 0.0
     while waited < conf.DCR_TIMEOUT + _MARGIN:
         yield
-        # At random, for waiters that woke in step would collide again.
+        # With jitter: waiters that woke together would collide again.
         time.sleep(random.uniform(0.1, 1) * 0.1 / (1 + waited))  # noqa: S311
         waited = time.monotonic() - started
 
@@ -292,7 +293,7 @@ def in_place_of(replaced: ClientRegistration | None) -> str:
     return f", in place of registration {replaced.pk}." if replaced else ""
 
 
-# A secret that has changed is a part of one of these, and a client that is gone has failed.
+# Not here: a secret changes only as part of one of these, and "gone" is logged as a failure.
 _EVENTS = {
     signals.registered: "registered",
     signals.updated: "updated",

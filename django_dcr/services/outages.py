@@ -1,4 +1,4 @@
-"""Servers that do not answer, or ask to come back later: remembered on their rows."""
+"""Remembering, on their rows, which servers do not answer or ask to be retried later."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from django_dcr.exceptions import DCRError, InvalidResponseError
 from django_dcr.logs import log
 from django_dcr.models import AuthorizationServer
 
-# With these a server asks to come back later, whatever was requested.
-_COME_BACK_LATER = (429, 503)
+# With these a server asks to be retried later, whatever was requested.
+_RETRY_LATER = (429, 503)
 
 
 def is_silence(exc: DCRError) -> bool:
-    """Whether nothing else can be expected of the server now either."""
-    return transport.is_silence(exc) or exc.status in _COME_BACK_LATER
+    """Whether any other request to this server would fail in the same way now."""
+    return transport.is_silence(exc) or exc.status in _RETRY_LATER
 
 
 def note_outcome(server: AuthorizationServer, exc: DCRError | None = None) -> None:
-    """Remember on the server's row that it does not answer, or forget that it did not.
+    """Record on the server's row that it does not answer, or clear that record.
 
-    ``exc`` is what an exchange ended in, None for a success. Raises nothing: the exchange is
-    what the caller has to hear of.
+    ``exc`` is the error that an exchange ended in, None for a success. Raises nothing: the
+    outcome of the exchange is what the caller needs to see.
     """
     try:
         if exc is not None and is_silence(exc):

@@ -1,4 +1,4 @@
-"""Registering a client, and leaving nothing at the server that no row knows."""
+"""Registering a client, with a row on record for every client that the server may hold."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ STEP = "register"
 _NEVER_SENT = [Status.DRAFT, Status.REJECTED]
 
 COLLISION = (
-    "The server answered with a client that another registration holds already. Nothing was "
+    "The server issued a client that another registration already holds. Nothing was "
     "changed; report this to the server's operator."
 )
 
@@ -53,10 +53,11 @@ def register(
     """Register the client of a draft or rejected row (RFC 7591 section 3), or publish its document.
 
     The intent is committed before the request. ``initial_access_token`` is sent in place of
-    the server row's and is not stored. Raises RequestRejectedError where the server says no
-    (the row is "rejected" and may be tried again); NetworkError or InvalidResponseError where
-    nobody can tell what the server did (the row is "unknown", for a person to decide); and,
-    before anything is sent, NotAllowedError, UnsupportedError, ConflictError, DecryptionError.
+    the server row's and is not stored. Raises RequestRejectedError where the server refuses
+    (the row is then "rejected" and may be registered again); NetworkError or
+    InvalidResponseError where it is uncertain what the server did (the row is "unknown", to be
+    settled by ``retry()`` or ``revoke(forget=True)``); and, before anything is sent,
+    NotAllowedError, UnsupportedError, ConflictError, DecryptionError.
     """
     if initial_access_token is not None:
         initial_access_token = SensitiveText(initial_access_token)
@@ -67,10 +68,10 @@ def register(
             body = documents.prepare(registration)
             _commit_intent(work)
             return documents.publish(registration, body)
-        # A successor, which is not live yet, is registered in the middle of a renewal.
+        # A row that is not live yet is a successor, registered in the middle of a renewal.
         work.has_begun = not registration.live
         requested = registration.requested
-        if not registration.server.is_fresh:  # what cannot be sent is no reason to ask the server
+        if not registration.server.is_fresh:  # reject what cannot be sent before any request
             protocol.check_client_metadata(requested)
             protocol.check_own_keys(requested, own_keys(registration))
         server = discover_for(registration)
@@ -88,7 +89,7 @@ def register(
 def _issued(
     work: Operation, requested: Mapping[str, Any], token: str | None
 ) -> protocol.ClientInformation:
-    """Commit the intent, send the request, and return the client that the answer describes."""
+    """Commit the intent, send the request, and return the client that the response describes."""
     registration, server = work.registration, work.server
     endpoint = protocol.endpoint(
         server.metadata,
@@ -105,7 +106,7 @@ def _issued(
             reply = work.send("POST", endpoint, token=token, body=protocol.encode(requested))
             secrets = [token] if token else []
             protocol.check_status(reply, {200, 201}, step=STEP, secrets=secrets)
-            # No variable here has the document, whose secrets a traceback would show.
+            # No variable holds the document: its secrets would be shown in tracebacks.
             issued = protocol.client_information(
                 protocol.parse_object(reply.body),
                 requested=requested,
@@ -124,7 +125,7 @@ def _issued(
 
 
 def warn(server: AuthorizationServer, requested: Mapping[str, Any]) -> None:
-    """Log what may be asked of the server, and yet is better changed."""
+    """Log what is allowed in a request, but better changed."""
     for sentence in protocol.warnings(requested, server.metadata):
         log("advised", "Before sending to %s: %s", server.issuer, sentence)
 
@@ -135,22 +136,22 @@ def _commit_intent(work: Operation) -> None:
         intent: dict[str, Any] = {"status": Status.REGISTERING, "client_digest": None}
         for name in ("requested_metadata", "mechanism", "document_slug", "client_id", "metadata"):
             intent[name] = getattr(registration, name)
-        # A calm caller does not try once more after another one was refused.
+        # A calm caller does not retry right after another one was refused.
         seen = registration.status
         statuses = (each for each in _NEVER_SENT if not registration.is_calm or each == seen)
         work.acquire(*statuses, **intent)
         return
-    registration.server = registration.server  # which may have got its key only now
+    registration.server = registration.server  # copies its primary key, which may be new
     try:
         registration.insert(task=STEP, status=Status.REGISTERING)
     except IntegrityError as exc:
         raise ConflictError(
-            "Another process is registering this client already. Use the row that is stored."
+            "Another process is already registering this client. Use the row that it stored."
         ) from exc
 
 
 def _status_after(exc: DCRError, server: AuthorizationServer) -> Status:
-    """The state of an intent to register whose request ended in ``exc``."""
+    """Return the status of a row whose registration request ended in ``exc``."""
     if isinstance(exc, NotAllowedError) or (isinstance(exc, NetworkError) and not exc.sent):
         return Status.DRAFT
     return Status.REJECTED if server.refused(exc) else Status.UNKNOWN
@@ -179,7 +180,7 @@ def _adopt(work: Operation, issued: protocol.ClientInformation) -> None:
 def _collided(
     work: Operation, issued: protocol.ClientInformation, cause: IntegrityError
 ) -> NoReturn:
-    """Undo the registration, unless the server gave us a client that another row holds."""
+    """Undo the registration, unless the server issued a client that another row holds."""
     registration = work.registration
     if registration.has_twin(issued.client_id):
         error = InvalidResponseError(COLLISION)
@@ -192,9 +193,9 @@ def _collided(
 def _not_stored(
     work: Operation, issued: protocol.ClientInformation, cause: BaseException | None
 ) -> NotStoredError:
-    """Delete a client that the database did not store, and return what to say of it."""
+    """Delete a client that the database did not store, and return the error to raise."""
     registration = work.registration
-    # One in doubt is not deleted: if the row was committed, a dead client would be handed out.
+    # If the commit may have succeeded, the client is kept: the row may be in use already.
     status = None if isinstance(cause, InDoubtError) else _delete_orphan(work, issued)
     error = NotStoredError(
         f"The server registered a client for registration {registration.pk}, and the database "
@@ -209,18 +210,19 @@ def _not_stored(
 
 
 _FATES = {
-    None: "Or it did, and its reply was lost.",
-    Status.REJECTED: "The client was deleted again at the server.",
-    Status.UNKNOWN: "The client could not be deleted again, so the server holds it without a row.",
+    None: "It may have, with its confirmation lost.",
+    Status.REJECTED: "The client was deleted at the server.",
+    Status.UNKNOWN: "The client could not be deleted either, so the server holds it without a row.",
 }
 
 
 @sensitive_variables()
 def _overtaken(work: Operation, issued: protocol.ClientInformation) -> None:
-    """This process slept beyond its lease, and the row is no longer its own."""
+    """Delete the issued client and raise ConflictError: this process outlived its lease."""
     registration = work.registration
     registration.reload()
-    is_orphan = registration.client_id != issued.client_id  # a public client may be everyone's
+    # Some servers issue the same public client to everyone.
+    is_orphan = registration.client_id != issued.client_id
     if is_orphan and _delete_orphan(work, issued) == Status.UNKNOWN:
         registration.record_orphan(issued)
     raise conflict(registration, "was taken over while this process waited for the server")
@@ -228,9 +230,9 @@ def _overtaken(work: Operation, issued: protocol.ClientInformation) -> None:
 
 @sensitive_variables()
 def _delete_orphan(work: Operation, issued: protocol.ClientInformation) -> Status:
-    """Delete a client that will not be used; return the state this leaves its row in."""
+    """Delete a client that will not be used; return the status that its row gets."""
     if work.registration.has_twin(issued.client_id):
-        return Status.REJECTED  # it is in use, and the answer is all there is to forget
+        return Status.REJECTED  # another row uses the client, so it is not deleted
     token, uri = issued.registration_access_token, issued.registration_client_uri
     if token is None or uri is None:
         return Status.UNKNOWN
