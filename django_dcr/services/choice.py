@@ -50,8 +50,8 @@ def register_by_first(
             # A document that servers would refuse leaves a draft and no client at any server.
             if mechanism == Mechanism.DYNAMIC or registration.status != Status.DRAFT:
                 raise
-            passed_over.append(f"{mechanism}: {exc}")
-    raise _by_hand(registration, passed_over)
+            skipped.append(f"{mechanism}: {exc}")
+    raise _register_by_hand(registration, skipped)
 
 
 def _obstacle(registration: ClientRegistration, mechanism: str) -> str:
@@ -90,10 +90,10 @@ def _choose(registration: ClientRegistration, mechanism: str, skipped: list[str]
     registration.reason = clean(reason, 200)
 
 
-def _by_hand(registration: ClientRegistration, passed_over: list[str]) -> UnsupportedError:
-    """Return what to enter in the server's console, and how to store what comes of it."""
+def _register_by_hand(registration: ClientRegistration, skipped: list[str]) -> UnsupportedError:
+    """Return an error with what to enter in the server's console and how to store the client."""
     document = f"{Mechanism.METADATA_DOCUMENT}: "
-    reasons = [text.removeprefix(document) for text in passed_over if text.startswith(document)]
+    reasons = [text.removeprefix(document) for text in skipped if text.startswith(document)]
     requested, server = registration.requested, registration.server
     members = ["redirect_uris", "post_logout_redirect_uris", "scope", "token_endpoint_auth_method"]
     entries = [f"{name} {_text(requested[name])}" for name in members if requested.get(name)]
