@@ -41,10 +41,9 @@ test: $(TEST) ## the tests, with the coverage of every branch; 2.5 min
 	@$(BIN)/python -m pytest -n auto --cov --cov-report=term
 
 test-all: test $(DATABASES) ## the same in full size, also on PostgreSQL and MariaDB, which must be installed; 25 min
-	@CASES=all $(BIN)/python -m pytest -n auto tests/test_hostile_servers.py tests/test_forbidden_addresses.py
-	@HYPOTHESIS_PROFILE=ci $(BIN)/python -m pytest -n auto \
-	  tests/test_any_answer.py tests/test_protocol_responses.py tests/test_protocol_json.py \
-	  -k "at_once or any_document or any_bytes"
+	@CASES=all $(BIN)/python -m pytest -n auto \
+	  tests/test_hostile_servers.py tests/test_forbidden_addresses.py tests/test_admin_addresses.py
+	@HYPOTHESIS_PROFILE=ci $(BIN)/python -m pytest -n auto tests/test_any_answer.py -k at_once
 	@CRASH=full $(BIN)/python -m pytest -s tests/crash
 	@for database in postgresql mariadb; do \
 	  echo "The tests on $$database"; \

@@ -3,15 +3,15 @@ from __future__ import annotations
 import gc
 import os
 import shutil
-import sqlite3
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import responses
 from django.contrib.contenttypes.models import ContentType
+from django.core.management import call_command
 from django.core.wsgi import get_wsgi_application
 from django.db import connections
 from django.dispatch import Signal
@@ -164,15 +164,12 @@ def stored_in(file: Path, blocker: DjangoDbBlocker) -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def migrated(
-    tmp_path_factory: pytest.TempPathFactory, django_db_setup: None, django_db_blocker: Any
-) -> Path:
-    """A database file with the tables that the tests' own in SQLite has, to copy."""
+def migrated(tmp_path_factory: pytest.TempPathFactory, django_db_blocker: DjangoDbBlocker) -> Path:
+    """A database file with tables, to copy."""
     file = tmp_path_factory.mktemp("migrated") / "empty.sqlite3"
-    with django_db_blocker.unblock(), closing(sqlite3.connect(file)) as copy:
-        connections["default"].ensure_connection()
-        connections["default"].connection.backup(copy)
-    return file
+    with stored_in(file, django_db_blocker):
+        call_command("migrate", verbosity=0)
+        return file
 
 
 @pytest.fixture

@@ -100,9 +100,11 @@ def test_processes_that_meet_at_one_key_make_one_client(site: Site) -> None:
         ]
         assert "value" in outcomes[0], outcomes
         longest = max(longest, *(outcome["took"] for outcome in outcomes))
+        # Once one has the client, each other finds it when it next looks, at the latest.
+        found = min(outcome["ended"] for outcome in outcomes)
+        late = [sum(look > found for look in outcome["looks"]) for outcome in outcomes]
+        assert max(late) <= 1, late
     assert set(site.server.inspect("posts").values()) == {1}
-    # The short test shares the machine with others, and sees only whether someone hangs.
-    assert longest < latency + 2 or not site.full
     print(f"longest wait {longest:.2f} s")
 
 

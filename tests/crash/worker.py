@@ -41,7 +41,10 @@ from django_dcr import services  # noqa: E402
 from django_dcr.exceptions import DCRError  # noqa: E402
 from django_dcr.models import AuthorizationServer, ClientRegistration, Status  # noqa: E402
 from django_dcr.models.clientkey import forget_keys  # noqa: E402
+from django_dcr.services import operation  # noqa: E402
 
+#: When, by the monotonic clock, this process looked again at what it waits for.
+LOOKS: list[float] = []
 #: How many seconds to wait for what somebody else is going to do.
 PATIENCE = 600
 # Set by main().
@@ -369,9 +372,21 @@ JOBS = {
 }
 
 
+class NotedPauses:
+    """Stands in for the module ``time`` where this app waits, and notes when a pause is over."""
+
+    monotonic = staticmethod(time.monotonic)
+
+    @staticmethod
+    def sleep(seconds: float) -> None:
+        time.sleep(seconds)
+        LOOKS.append(time.monotonic())
+
+
 def main(pipe: Connection, database: str, issuer: str, changes: dict[str, Any]) -> None:
     """Do jobs until the pipe is closed."""
     globals().update(ISSUER=issuer, PIPE=pipe)
+    operation.time = NotedPauses  # type: ignore[attr-defined]
     use_database(database)
     for name, value in changes.items():
         setattr(settings, name, value)
@@ -394,9 +409,11 @@ def use_database(url: str) -> None:
 def _done(job: str, at: float, **arguments: Any) -> dict[str, Any]:
     close_old_connections()  # as before each request
     time.sleep(max(0, at - time.monotonic()))
+    LOOKS.clear()
     started = time.monotonic()
     try:
         outcome = {"value": JOBS[job](**arguments)}
     except (DCRError, DatabaseError, CommandError) as exc:
         outcome = {"error": type(exc).__name__, "text": str(exc)}
-    return {**outcome, "took": time.monotonic() - started}
+    ended = time.monotonic()
+    return {**outcome, "took": ended - started, "ended": ended, "looks": LOOKS[-2:]}
