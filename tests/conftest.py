@@ -76,7 +76,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 def _concerns(item: pytest.Item) -> bool:
     names = {*getattr(item, "fixturenames", ())}
-    if DATABASE_URL:
+    if DATABASE_URL:  # pragma: no cover - coverage is measured on SQLite
         # The others have a database of their own, or none: SQLite has had them.
         stores = item.get_closest_marker("django_db") or names & {"db", "transactional_db", "site"}
         # Crash tests have a database to themselves: run tests/crash without -n.

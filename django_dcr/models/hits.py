@@ -15,7 +15,7 @@ from django_dcr.fields import SecretField, digest
 from django_dcr.models.authorizationserver import AuthorizationServer
 from django_dcr.models.clientregistration import ClientRegistration
 
-# What nobody logs in with is loaded when it is asked for.
+# No login needs these columns; they are loaded on access.
 _DEFERRED = {"deviations"}
 _FIELDS: list[models.Field[Any, Any]] = list(AuthorizationServer._meta.concrete_fields)
 _NAMES = [field.attname for field in _FIELDS]

@@ -114,7 +114,7 @@ class LeasedModel(models.Model):
         return True
 
     def _take(self, values: dict[str, Any]) -> bool:
-        """Take the row if it is still as it was loaded, which which these columns show."""
+        """Acquire the lease if these columns show that the row is still as it was loaded."""
         ends = time.monotonic() + conf.DCR_LEASE
         unchanged = {"status": self.status, "updated_at": self.updated_at}
         values = {**values, **_new_lease(), "updated_at": self._next_moment()}

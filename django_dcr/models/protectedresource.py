@@ -245,8 +245,7 @@ class ProtectedResource(CachedDocument):
         Raises ConflictError where that is one too many, and no person has chosen it. Of those who
         read the same list only one adds to it, and the others read again: none forgets a server.
         """
-        if issuer not in self.known_issuers:
-            self._read_known_issuers()
+        self._read_known_issuers()
         while issuer not in self.known_issuers:
             if not self.is_chosen:
                 self._check_number(issuer)
