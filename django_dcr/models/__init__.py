@@ -1,4 +1,4 @@
-"""The tables: servers, registrations there, keys to sign with, and protected resources."""
+"""The tables: servers, registrations and their events, keys, and protected resources."""
 
 from __future__ import annotations
 

@@ -215,7 +215,7 @@ class AuthorizationServer(CachedDocument):
         return (self.issuer,)
 
     def clean(self) -> None:
-        # A stored issuer that is no longer allowed must not bar the way to its other columns.
+        # The other columns stay editable when a stored issuer is no longer allowed.
         if self.issuer_digest != digest(self.issuer):
             self._check_new_issuer()
         try:

@@ -123,7 +123,7 @@ class CachedDocument(RememberingModel):
         return fingerprint(columns, [getattr(conf, name) for name in _SETTINGS])
 
     def fail(self, error: DCRError, *, silent: bool, distrusted: bool = False) -> None:
-        """Record that the document could not be had.
+        """Record that the document was not obtained.
 
         ``silent`` says that nothing is answered there at present, ``distrusted`` that the stored
         document must not serve on either.

@@ -163,7 +163,7 @@ class ClientKey(models.Model):
         return retry_on_db_error(store, alias)
 
     def hand_over(self, at: datetime) -> None:
-        """Stop signing at that moment, if it is not the planned one."""
+        """Let the next key sign from that moment, if it is not the planned one."""
         if at != self.signs_until:
             self.signs_until, self.published_until = at, at + PUBLISHED_AFTER
             alias = router.db_for_write(type(self), instance=self)
@@ -181,7 +181,7 @@ def _moments(begins: datetime) -> dict[str, Any]:
     return {"signs_from": begins, "signs_until": ends, "published_until": ends + PUBLISHED_AFTER}
 
 
-# To read an RSA key takes longer than to sign a hundred times.
+# Parsing an RSA key takes longer than signing a hundred times.
 @lru_cache(maxsize=128)
 @sensitive_variables()
 def _opened(private_key: Secret, algorithm: str, encryption_keys: tuple[str, ...]) -> Any:

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 STEP = "login"
 
 _NEEDED = ("authorization_endpoint", "token_endpoint")
-# While a client is refused at every login its server is asked why this often, at most.
+# How often, at most, to ask the server why it refuses a client at every login.
 _ASK_AGAIN = timedelta(minutes=5)
 
 
@@ -54,7 +54,7 @@ def for_login(
 
     It is usable (see ``get_or_register``, which makes it where there is none), the metadata in
     ``.server.metadata`` is fresh, and every address in it that a login uses is on an origin
-    that the issuer or the operator vouches for: another server's there is the first half of a
+    that the issuer or the operator trusts: another server's there is the first half of a
     mix-up (RFC 9700 section 4.4). An optional endpoint that is malformed or elsewhere is left out
     of it; ``login_endpoint`` says why. Call it again for each request and keep nothing of it.
     Raises any DCRError.
@@ -88,7 +88,7 @@ def login_endpoint(registration: ClientRegistration, name: str) -> str:
     """Return the URL of an endpoint that not every login uses, such as "end_session_endpoint".
 
     Raises UnsupportedError where the server has none, InvalidResponseError where its URL is
-    malformed, and NotAllowedError where it is on an origin that nobody vouches for.
+    malformed, and NotAllowedError where it is on an origin that is not trusted.
     """
     server = registration.server
     if not server.metadata.get(name):  # or it was left out, and the stored document says why
@@ -148,7 +148,7 @@ def _check_plain_requests(registration: ClientRegistration) -> None:
 
 
 def login_scope(registration: ClientRegistration) -> str:
-    """Return the scope to ask for at a login, in one text: what was asked for and granted.
+    """Return the scope to request at a login, space-separated: what was requested and granted.
 
     A server may grant more than that, such as offline_access. "" where nothing is known.
     """

@@ -46,7 +46,7 @@ def probe(registration: ClientRegistration) -> Probe:
     here, comes back to the redirect URI where the client is known. No user sees any of it, and
     the row is left as it is. Raises ConflictError for a registration that is neither active nor
     gone, UnsupportedError and DecryptionError where it cannot authenticate, NotAllowedError for
-    endpoints that nobody vouches for, and NetworkError.
+    endpoints on origins that are not trusted, and NetworkError.
     """
     with operation(registration, STEP) as work:
         check_state(registration, Status.ACTIVE, Status.GONE)
