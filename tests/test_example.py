@@ -165,7 +165,8 @@ class Answer(BaseHTTPRequestHandler):
 
 server = ThreadingHTTPServer(("127.0.0.1", 0), Answer)
 threading.Thread(target=server.serve_forever, daemon=True).start()
-for body in (b"<html>", b"[]", b"null", b'{"id":1,"result":0}', b'{"id":1,"error":2}', b""):
+deep = b"[" * 99999
+for body in (b"<html>", b"[]", b"null", b'{"id":1,"result":0}', b'{"id":1,"error":2}', b"", deep):
     try:
         ToolServer(f"http://127.0.0.1:{server.server_port}/mcp").connect()
     except ToolError as exc:
@@ -177,4 +178,4 @@ for body in (b"<html>", b"[]", b"null", b'{"id":1,"result":0}', b'{"id":1,"error
 def test_what_is_not_mcp_is_told_of_a_tool_server(example: Path) -> None:
     told = run(example, "-c", NOT_MCP)
     assert told.returncode == 0, told.stderr
-    assert told.stdout.count("What the tool server answered is not MCP.") == 6
+    assert told.stdout.count("What the tool server answered is not MCP.") == 7

@@ -20,6 +20,10 @@ import requests
 from django_dcr import services
 from django_dcr.models import ClientRegistration
 
+_LONGEST_LIFETIME = 100 * 365 * 24 * 3600  # seconds
+# What a JSON document may raise, whatever is in it.
+_NOT_UNDERSTOOD = (ValueError, LookupError, TypeError, OverflowError, RecursionError)
+
 
 class GrantError(Exception):
     """The server gave no token; its error code is the text (RFC 6749 sections 4.1.2.1, 5.2)."""
@@ -81,7 +85,8 @@ def begin(
         **({"scope": scope} if scope else {}),
         **({"prompt": "consent"} if "offline_access" in scope.split() else {}),
     }
-    endpoint = registration.server.metadata["authorization_endpoint"]
+    # At another server's endpoint the user would get a code there for this server to redeem.
+    endpoint = services.login_endpoint(registration, "authorization_endpoint")
     separator = "&" if "?" in endpoint else "?"
     return f"{endpoint}{separator}{urlencode(question)}", attempt
 
@@ -127,22 +132,27 @@ def revoke(registration: ClientRegistration, token: Token) -> None:
 
 
 def _token(registration: ClientRegistration, form: dict[str, str], *, scope: str) -> Token:
-    response = _post(registration, registration.server.metadata["token_endpoint"], form)
+    endpoint = services.login_endpoint(registration, "token_endpoint")
+    response = _post(registration, endpoint, form)
     try:
         issued: dict[str, Any] = {**response.json()}
-        lifetime = issued.get("expires_in")
         token = Token(
             access_token=str(issued["access_token"]),
             refresh_token=str(issued.get("refresh_token") or ""),
-            expires_at=time.time() + float(lifetime) if lifetime else None,
+            expires_at=_end(float(issued.get("expires_in") or 0)),
             scope=str(issued.get("scope") or scope),
         )
-    except (ValueError, LookupError, TypeError):
+    except _NOT_UNDERSTOOD:
         # Without its cause, which may quote the token.
         raise GrantError("what the server issued is no token response") from None
     if str(issued.get("token_type")).lower() != "bearer":
         raise GrantError("what the server issued is no bearer token")
     return token
+
+
+def _end(lifetime: float) -> float | None:
+    # No column holds any number, and infinity and NaN are numbers in Python's JSON.
+    return time.time() + lifetime if 0 < lifetime < _LONGEST_LIFETIME else None
 
 
 def _post(registration: ClientRegistration, url: str, form: dict[str, str]) -> requests.Response:
@@ -161,5 +171,5 @@ def _error(response: requests.Response) -> str:
     try:
         answer: Any = response.json()
         return str(answer["error"])
-    except (ValueError, LookupError, TypeError):
+    except _NOT_UNDERSTOOD:
         return f"status {response.status_code}"

@@ -103,7 +103,7 @@ def _understood() -> Iterator[None]:
     """Let what is no answer of this protocol, whatever it is, be an error that says so."""
     try:
         yield
-    except (ValueError, LookupError, TypeError, AttributeError) as exc:
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as exc:
         raise ToolError("What the tool server answered is not MCP. Check the address.") from exc
 
 
