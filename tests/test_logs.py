@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import requests
 from django.db import OperationalError, connection
 from django.dispatch import Signal
 
@@ -218,6 +219,18 @@ def test_each_exchange_is_signalled_with_its_outcome(
     expected = {"issuer": server.issuer, "step": "read", "registration": row.pk, "method": "GET"}
     status = {"failed": 503, "rejected": 429, "success": 200}.get(outcome)
     assert said == {**expected, "sender": None, "status": status, "outcome": outcome}
+
+
+def test_what_an_address_says_in_its_query_is_no_attribute(
+    server: AuthorizationServer, records: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where a session speaks to a resource, which has no issuer, that may be a key."""
+    heard = heard_by(exchanged, monkeypatch)
+    address = f"{server.issuer}/mcp?key=k3y"
+    session = transport.harden_session(requests.Session(), address)
+    session.post(address, json={})
+    assert [each["issuer"] for each in heard] == [f"{server.issuer}/mcp?…"]
+    assert [line.issuer for line in records] == [f"{server.issuer}/mcp?…"]
 
 
 def test_a_receiver_that_raises_changes_nothing(

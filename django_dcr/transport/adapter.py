@@ -10,6 +10,7 @@ from requests.adapters import BaseAdapter
 from requests.structures import CaseInsensitiveDict
 from requests.utils import get_encoding_from_headers
 
+from django_dcr import uris
 from django_dcr.exceptions import DCRError, errors_at
 from django_dcr.text import SensitiveBytes, SensitiveText, hides_variables
 from django_dcr.transport.sending import send
@@ -46,7 +47,7 @@ class Adapter(BaseAdapter):
 
     def __init__(self, issuer: str, registration: int | None) -> None:
         super().__init__()
-        self.issuer = issuer
+        self.issuer = uris.without_query(issuer)  # an address that is none may have a key in it
         self.registration = registration
 
     def send(
