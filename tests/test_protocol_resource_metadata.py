@@ -22,6 +22,7 @@ from django_dcr.protocol import (
     resource_metadata_urls,
     scopes_for,
 )
+from django_dcr.protocol.resource_metadata import MAX_NAMED
 
 HOST = "https://mcp.example"
 RESOURCE = f"{HOST}/mcp"
@@ -245,6 +246,12 @@ def test_signed_metadata_is_not_used_unverified() -> None:
 )
 def test_the_servers_of_a_resource(named: object, issuers: list[str]) -> None:
     assert named_servers({"authorization_servers": named}) == issuers
+
+
+def test_of_endlessly_many_servers_the_first_are_looked_at() -> None:
+    """Else one document keeps every call busy for seconds, and the admin's page is megabytes."""
+    issuers = [f"https://as{number}" for number in range(50_000)]
+    assert named_servers({"authorization_servers": issuers}) == issuers[:MAX_NAMED]
 
 
 def test_no_character_is_left_out_of_a_servers_name() -> None:

@@ -26,6 +26,9 @@ EXAMPLE_RESOURCE = "https://mcp.example.com/mcp"
 #: How often a resource may ask for more scope, one authorization after the other.
 MAX_STEP_UPS = 3
 
+#: So many of the servers that a resource names are looked at: a megabyte would hold 80,000.
+MAX_NAMED = 1000
+
 # RFC 6749 section 3.3.
 _SCOPE_TOKEN = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+")
 # As long as a URL may become with it.
@@ -165,10 +168,13 @@ def may_be_alias(alias: object, resource: str) -> bool:
 
 
 def named_servers(metadata: Mapping[str, Any]) -> list[str]:
-    """Return the issuers in ``authorization_servers`` (RFC 9728 section 2), each of them once."""
+    """Return the issuers in ``authorization_servers`` (RFC 9728 section 2), each of them once.
+
+    Those after the first ``MAX_NAMED`` are left out.
+    """
     named = metadata.get("authorization_servers")
     texts = named if isinstance(named, list) else []
-    return list(dict.fromkeys(text for text in texts if isinstance(text, str)))
+    return list(dict.fromkeys(text for text in texts if isinstance(text, str)))[:MAX_NAMED]
 
 
 def scopes_for(
