@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -1157,7 +1158,7 @@ def test_a_terminal_gets_columns_that_fit(monkeypatch: pytest.MonkeyPatch) -> No
     assert len(heading) == 80
     assert len(first) + wide <= 80
     assert first.count("…") == 3
-    assert "https://as…xxx" in first
+    assert re.search("https://as[^ ]*…xxx", first)  # by how much depends on the numbers
     assert heading.index("status") == second.index("active")
     assert len(first[: first.index("active")]) + wide == heading.index("status")
 

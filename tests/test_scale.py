@@ -43,9 +43,10 @@ TABLE = ClientRegistration._meta.db_table
 LIST = "/admin/django_dcr/clientregistration/"
 ISSUER, OWNER, CLIENT = "https://as34.example", "owner 1034", "client 1034"
 
-#: What the databases call looking at every row, or at every entry of an index.
+#: What the databases call looking at every row, or at every entry of an index. Older versions of
+#: Django write ``WHERE has_drift``, for which SQLite reads the small index of that column.
 _SCANS = {
-    "sqlite": f"SCAN {TABLE}",
+    "sqlite": f"SCAN {TABLE}(?! USING COVERING INDEX dcr_drift)",
     "postgresql": f"Seq Scan on {TABLE}",
     "mysql": f"{TABLE} ALL",
 }
@@ -145,7 +146,7 @@ def test_rows_are_found_by_an_index(act: Callable[[], object], index: str) -> No
     plans = _plans(act)
     assert plans
     for plan in plans:
-        assert _SCANS[connection.vendor] not in plan, plan
+        assert not re.search(_SCANS[connection.vendor], plan), plan
     assert any(re.search(index, plan) for plan in plans), plans
 
 
