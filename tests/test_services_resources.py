@@ -621,6 +621,34 @@ def test_a_resource_may_be_its_own_server(mocked_responses: Stubs) -> None:
     assert len(mocked_responses.calls) == 3
 
 
+def test_a_resource_outside_leads_to_no_server_inside(
+    settings: Any, mocked_responses: Stubs
+) -> None:
+    """Else whoever has an address entered has every port of that host asked."""
+    settings.DCR_INTERNAL_ORIGINS = ["http://127.0.0.1"]
+    inside = "http://127.0.0.1:6379"
+    row = make_resource(inside)
+    error = refusal()
+    assert isinstance(error, NotAllowedError)
+    assert "inside your network" in str(error)
+    assert not AuthorizationServer.objects.exists()
+    assert len(mocked_responses.calls) == 0
+    ProtectedResource.objects.update(pinned_issuer=inside)
+    row.refresh_from_db()
+    assert (row.choose_issuer(), row.servers) == (inside, {inside: ""})
+
+
+@pytest.mark.parametrize("allows", ["the resource is inside", "the server is listed"])
+def test_a_server_inside_is_used_where_the_site_says_so(allows: str, settings: Any) -> None:
+    settings.DCR_INTERNAL_ORIGINS = ["http://127.0.0.1"]
+    inside = "http://127.0.0.1:8000"
+    if allows == "the server is listed":
+        settings.DCR_ALLOWED_ISSUERS = [inside]
+        assert make_resource(inside).choose_issuer() == inside
+    else:
+        assert make_resource(inside, resource="http://127.0.0.1:9000/mcp").choose_issuer() == inside
+
+
 def test_a_thousand_servers_are_counted_and_a_few_are_named(mocked_responses: Stubs) -> None:
     issuers = [f"https://as{number}.example" for number in range(1000)]
     mocked_responses.get(PLACE, json=document(*issuers))

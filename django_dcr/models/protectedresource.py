@@ -11,6 +11,7 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from django_dcr import protocol, uris
+from django_dcr.conf import conf
 from django_dcr.exceptions import ConflictError, NotAllowedError, UnsupportedError
 from django_dcr.fields import DigestField, digest
 from django_dcr.models.authorizationserver import AuthorizationServer, check_issuer
@@ -188,7 +189,21 @@ class ProtectedResource(CachedDocument):
         if len(issuers) > 1:
             rows = AuthorizationServer.objects.filter(enabled=False)
             disabled = set(rows.values_list("issuer", flat=True))
-        return {issuer: _refusal(issuer, disabled) for issuer in issuers}
+        return {
+            issuer: _refusal(issuer, disabled) or self._refusal_of_insider(issuer)
+            for issuer in issuers
+        }
+
+    def _refusal_of_insider(self, issuer: str) -> str:
+        """Keep a resource outside from having each port of an internal host asked."""
+        is_chosen = issuer == self.pinned_issuer or issuer in conf.DCR_ALLOWED_ISSUERS
+        if is_chosen or not may_use_http(issuer) or may_use_http(self.resource):
+            return ""
+        return (
+            f"The server {clean(issuer, 120)} is inside your network, and the resource is not. If "
+            f"that is right, choose it with: manage.py dcr_discover --resource {self._shown} "
+            "--pin ISSUER"
+        )
 
     @property
     def known_servers(self) -> models.QuerySet[AuthorizationServer]:
