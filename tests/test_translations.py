@@ -8,6 +8,7 @@ from gettext import GNUTranslations
 from pathlib import Path
 
 import pytest
+from django.apps import apps
 from django.utils import translation
 
 import django_dcr
@@ -43,6 +44,14 @@ def texts() -> set[str]:
         for plain, block in _IN_TEMPLATE.findall(file.read_text()):
             found.add(plain or re.sub(r"{{ (\w+) }}", r"%(\1)s", block))
     return found
+
+
+def test_german_has_one_word_for_an_owner_and_nouns_begin_a_heading() -> None:
+    entries = catalogue("de")
+    assert [text for text in entries.values() if "Inhaber" in text] == []
+    for model in apps.get_app_config("django_dcr").get_models():
+        with translation.override("de"):
+            assert str(model._meta.verbose_name)[0].isupper()
 
 
 _FUNCTIONS = {"_", "gettext", "gettext_lazy"}
