@@ -72,6 +72,19 @@ def test_what_is_no_resource_is_refused_at_entry(resource: str, reason: str) -> 
     assert "pass" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("end", "meant"), [("", ""), ("/mcp", "/mcp"), ("/mcp/", "/mcp/"), ("/mcp?key=1", "/mcp?…")]
+)
+def test_the_address_of_a_document_is_not_taken_for_a_resource(end: str, meant: str) -> None:
+    with pytest.raises(NotAllowedError) as caught:
+        check_resource(f"{HOST}/.well-known/oauth-protected-resource{end}")
+    assert f'the resource is probably "{HOST}{meant}"' in str(caught.value)
+
+
+def test_an_address_that_only_begins_like_a_documents_is_a_resource() -> None:
+    check_resource(f"{HOST}/.well-known/oauth-protected-resources")
+
+
 def test_a_resource_in_the_sites_own_network_may_be_http() -> None:
     check_resource("http://mcp.internal/mcp", allow_http=True)
 

@@ -29,6 +29,8 @@ MAX_STEP_UPS = 3
 #: So many of the servers that a resource names are looked at: a megabyte would hold 80,000.
 MAX_NAMED = 1000
 
+_PLACE = "/.well-known/oauth-protected-resource"
+
 # RFC 6749 section 3.3.
 _SCOPE_TOKEN = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+")
 # As long as a URL may become with it.
@@ -41,7 +43,7 @@ def check_resource(resource: str, *, allow_http: bool = False) -> None:
     Raises NotAllowedError unless it is https (with ``allow_http``: or http) without fragment and
     userinfo.
     """
-    fault = _fault(resource, allow_http)
+    fault = _fault(resource, allow_http) or _document_fault(resource)
     if fault:
         # The text itself is not repeated: what stands before its @ may be a password.
         raise NotAllowedError(
@@ -62,6 +64,15 @@ def _fault(resource: object, allow_http: bool) -> str:
     if url.scheme == "http" and not allow_http:
         return "is not https; add its origin to DCR_INTERNAL_ORIGINS if it has no TLS"
     return ""
+
+
+def _document_fault(resource: str) -> str:
+    """What is wrong where the address is that of a document: one about a document finds none."""
+    origin, mark, rest = resource.partition(_PLACE)
+    if not mark or rest[:1] not in ("", "/", "?"):
+        return ""
+    meant = clean(uris.without_query(origin + rest))
+    return f'is that of its metadata document; the resource is probably "{meant}"'
 
 
 def resource_metadata_urls(resource: str) -> list[str]:
@@ -96,7 +107,7 @@ def check_metadata_place(url: str, *, resource: str, trusted_origins: Collection
 
 
 def _root_place(origin: str) -> str:
-    return f"{origin}/.well-known/oauth-protected-resource"
+    return f"{origin}{_PLACE}"
 
 
 def is_metadata_of(name: object, resource: str, *, place: str = "", alias: str = "") -> bool:
