@@ -146,6 +146,7 @@ def test_a_secret_that_does_not_expire_stays(
     assert stored(row).client_secret.reveal() == "s1"
     assert (stored(row).status, stored(row).lease) == ("active", "")
     assert stored(row).last_error == str(caught.value)
+    assert str(caught.value).endswith(f" manage.py dcr_replace {row.pk}")
     assert methods(mocked_responses) == ["GET", "PUT"]
     assert heard == []
 

@@ -117,5 +117,8 @@ def _successor(registration: ClientRegistration) -> ClientRegistration:
     """Register a new client in place of one whose secret is about to expire."""
     check_replaceable(registration)
     if not registration.client_secret_expires_at:
-        raise UnsupportedError("The server issued no new secret. The present one has no known end.")
+        raise UnsupportedError(
+            "The server issued no new secret. The present one has no known end. If it must be "
+            f"changed, put a new client in its place with: manage.py dcr_replace {registration.pk}"
+        )
     return successor_of(registration)
