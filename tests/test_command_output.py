@@ -16,7 +16,8 @@ from django.utils import timezone
 from django_dcr.management.databases import explained
 from django_dcr.management.interruptions import interruption
 from django_dcr.management.table import columns_of, cut_in_the_middle, fitted
-from django_dcr.models import ClientRegistration
+from django_dcr.models import ClientRegistration, RegistrationEvent
+from django_dcr.services import rotate_client_key
 from tests.factories import ISSUER, make_draft, make_registration, make_server, stored
 from tests.test_commands import Terminal, fail, fail_json, make_registrations, run, run_json
 
@@ -84,6 +85,40 @@ def test_an_empty_list_says_so_on_a_terminal_only() -> None:
     assert run("dcr_list", out=Terminal())[0] == "No registrations.\n"
     assert run("dcr_list")[0] == ""
     assert run_json("dcr_list") == []
+
+
+def test_what_has_nothing_to_do_does_not_deny_the_registrations() -> None:
+    make_registration()
+    assert run("dcr_reconcile", out=Terminal())[0] == "Nothing to settle.\n"
+    assert run("dcr_client_keys", out=Terminal())[0] == (
+        "No client keys. Make the first with: manage.py dcr_client_keys --rotate\n"
+    )
+
+
+def test_a_narrow_terminal_shows_whole_times(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    row = make_registration()
+    event = RegistrationEvent.objects.create(
+        registration=row,
+        actor="manage.py dcr_replace",
+        action="replace",
+        outcome="revoking",
+        error="UnsupportedError",
+        new_secret=True,
+    )
+    shown = run("dcr_show", str(row.pk), "--history", out=Terminal())[0]
+    assert shown.split("\n")[1].startswith(f"{event.at:%Y-%m-%dT%H:%M:%S} ")
+    key = rotate_client_key()
+    head, line = run("dcr_client_keys", out=Terminal())[0].splitlines()
+    assert head.split() == [
+        "kid",
+        "algorithm",
+        "state",
+        "signs_from",
+        "signs_until",
+        "published_until",
+    ]
+    assert line.endswith(f"{key.signs_until:%Y-%m-%d}   {key.published_until:%Y-%m-%d}")
 
 
 def test_many_values_that_no_key_opens_are_ten_and_a_number(settings: Settings) -> None:

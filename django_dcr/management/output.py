@@ -124,12 +124,12 @@ class DCRCommand(BaseCommand):
             document |= {name: str(value) for name, value in kept.items() if value is not None}
         self.write_document(document, secrets=secrets)
 
-    def write_registrations(self, rows: Iterable[Row]) -> None:
+    def write_registrations(self, rows: Iterable[Row], *, none: str = "No registrations.") -> None:
         """Print registrations as they come, in constant memory."""
         if self.as_json:
             self.write_rows({**described(row), **extra} for row, extra in rows)
         else:
-            self.write_rows({**_cells(row), **extra} for row, extra in rows)
+            self.write_rows(({**_cells(row), **extra} for row, extra in rows), none=none)
 
     def write_rows(
         self, rows: Iterable[Mapping[str, Any]], *, none: str = "No registrations."

@@ -10,9 +10,9 @@ _CHUNK_ROWS = 50  # a terminal's table is aligned by so many rows, so that memor
 _NARROW = 60  # terminals with fewer columns get a line per value
 _GAP = 2
 # To so many columns of the terminal a value may be cut; the others stay whole.
-_LEAST = {"issuer": 22, "owner": 10, "client_id": 12, "error": 24}
+_LEAST = {"issuer": 22, "owner": 10, "client_id": 12, "error": 24, "actor": 12, "kid": 12}
 #: What a line can do without, first that which helps least to tell rows apart or to act on them.
-_DISPENSABLE = ("mechanism", "drift", "client_id", "expires", "owner")
+_DISPENSABLE = ("new_secret", "created", "mechanism", "drift", "client_id", "expires", "owner")
 _SENTENCES = ("error",)
 
 _Row = Mapping[str, str]

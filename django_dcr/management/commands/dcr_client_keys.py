@@ -46,7 +46,10 @@ class Command(DCRCommand):
                 rotate_client_key(whose, algorithm=kind, force=force)
             with one_run():  # a server that does not answer is not waited for at each row
                 failures = self._tell_servers()
-        self.write_rows(self._described(_selected(owner, algorithm)))
+        self.write_rows(
+            self._described(_selected(owner, algorithm)),
+            none="No client keys. Make the first with: manage.py dcr_client_keys --rotate",
+        )
         if failures:
             lines = [f"  {pk}: {error}" for pk, error in failures.items()]
             raise CommandError(
@@ -91,7 +94,10 @@ class Command(DCRCommand):
     def _moment(self, value: datetime) -> str:
         if value.tzinfo:
             value = value.astimezone(timezone.utc)
-        return value.isoformat() if self.as_json else f"{value:%Y-%m-%d %H:%M}"
+        if self.as_json:
+            return value.isoformat()
+        # A terminal has no room for four times of day.
+        return f"{value:%Y-%m-%d}" if self.stdout.isatty() else f"{value:%Y-%m-%d %H:%M}"
 
 
 def _selected(owner: str | None, algorithm: str | None) -> list[ClientKey]:

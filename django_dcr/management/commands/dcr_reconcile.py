@@ -98,7 +98,7 @@ class Command(WorkCommand):
                 yield row, {"error": reason}
 
         with one_run():
-            self.write_registrations(rows())
+            self.write_registrations(rows(), none="Nothing to settle.")
         lines = [line for line in outcomes if line]
         text = f"{len(outcomes) - len(lines)} of {len(outcomes)} settled."
         if lines:

@@ -30,7 +30,7 @@ class Command(DCRCommand):
         registration = rows.get()
         if history:
             events = registration.events.order_by("pk")
-            self.write_rows(map(_told, events), none="No events.")
+            self.write_rows(map(self._told, events), none="No events.")
             return
         secrets = None
         if reveal:
@@ -40,17 +40,19 @@ class Command(DCRCommand):
                 raise CommandError("Another process is at work on this registration. Try again.")
         self.write_registration(registration, secrets=secrets)
 
-
-def _told(event: RegistrationEvent) -> dict[str, Any]:
-    return {
-        "at": moment(event.at),
-        "actor": event.actor,
-        "action": event.action,
-        "outcome": event.outcome,
-        "error": event.error,
-        "new_secret": event.new_secret,
-        "note": event.note,
-    }
+    def _told(self, event: RegistrationEvent) -> dict[str, Any]:
+        at = moment(event.at)
+        if self.stdout.isatty() and not self.as_json:
+            at = at[: len("2027-01-31T12:00:00")]  # no room for the offset
+        return {
+            "at": at,
+            "actor": event.actor,
+            "action": event.action,
+            "outcome": event.outcome,
+            "error": event.error,
+            "new_secret": event.new_secret,
+            "note": event.note,
+        }
 
 
 def _revealed(secret: Secret | None) -> str | None:
