@@ -230,3 +230,11 @@ def test_who_may_only_look_sees_the_row(staff: Client) -> None:
     shown = cells(change_page(browser("view"), row))
     assert OTHER in shown
     assert "<select" not in shown
+
+
+def test_a_pin_stays_a_choice_where_its_server_is_refused(
+    staff: Client, settings: Settings
+) -> None:
+    settings.DCR_ALLOWED_ISSUERS = [ISSUER]
+    row = make_resource(ISSUER, OTHER, pinned_issuer=OTHER)
+    assert choices(change_page(staff, row)) == ["", ISSUER, OTHER]

@@ -33,9 +33,10 @@ class ProtectedResourceForm(OneErrorEach):
 
     def _choices(self) -> Iterator[tuple[str, str]]:
         yield "", gettext("the only one that this site allows")
-        servers = self.instance.servers
-        for issuer in dict.fromkeys([*servers, self.instance.pinned_issuer]):
-            if issuer and not servers.get(issuer):
+        servers, pinned = self.instance.servers, self.instance.pinned_issuer
+        for issuer in dict.fromkeys([*servers, pinned]):
+            # A pin stays a choice where its server is refused, or saving would clear it.
+            if issuer and (issuer == pinned or not servers.get(issuer)):
                 yield issuer, clean(issuer, 200)
 
 
