@@ -93,6 +93,8 @@ def test_what_has_nothing_to_do_does_not_deny_the_registrations() -> None:
     assert run("dcr_client_keys", out=Terminal())[0] == (
         "No client keys. Make the first with: manage.py dcr_client_keys --rotate\n"
     )
+    for option in (["--owner", ""], ["--algorithm", "RS256"]):
+        assert run("dcr_client_keys", *option, out=Terminal())[0].startswith("No such client keys.")
 
 
 def test_a_narrow_terminal_shows_whole_times(monkeypatch: pytest.MonkeyPatch) -> None:

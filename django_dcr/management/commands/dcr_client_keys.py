@@ -46,9 +46,12 @@ class Command(DCRCommand):
                 rotate_client_key(whose, algorithm=kind, force=force)
             with one_run():  # a server that does not answer is not waited for at each row
                 failures = self._tell_servers()
+        is_narrowed = owner is not None or algorithm
         self.write_rows(
             self._described(_selected(owner, algorithm)),
-            none="No client keys. Make the first with: manage.py dcr_client_keys --rotate",
+            none="No such client keys. See all with: manage.py dcr_client_keys"
+            if is_narrowed
+            else "No client keys. Make the first with: manage.py dcr_client_keys --rotate",
         )
         if failures:
             lines = [f"  {pk}: {error}" for pk, error in failures.items()]
