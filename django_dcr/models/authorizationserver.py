@@ -313,6 +313,16 @@ class AuthorizationServer(CachedDocument):
                 "the operators of both."
             )
 
+    def endpoint(self, name: str) -> str:
+        """Return the URL of an endpoint such as "token_endpoint", exactly as it was stated.
+
+        Raises UnsupportedError where the server has none, InvalidResponseError where its URL is
+        malformed, and NotAllowedError where it is on an origin that is not trusted.
+        """
+        return protocol.endpoint(
+            self.metadata, name, issuer=self.issuer, trusted_origins=self.trusted_origins
+        )
+
     def audience(self) -> str:
         """Return whom an assertion for this server's token endpoint addresses.
 
@@ -320,11 +330,8 @@ class AuthorizationServer(CachedDocument):
         """
         if self.assertion_audience == "issuer":
             return self.issuer
-        origins = self.trusted_origins
         with errors_at(self.issuer, "login"):
-            return protocol.endpoint(
-                self.metadata, "token_endpoint", issuer=self.issuer, trusted_origins=origins
-            )
+            return self.endpoint("token_endpoint")
 
     def suffices(self, metadata: dict[str, Any]) -> bool:
         """Whether the document offers registration, for which further places are worth asking."""

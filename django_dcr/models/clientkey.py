@@ -163,7 +163,7 @@ class ClientKey(models.Model):
         return retry_on_db_error(store, alias)
 
     def hand_over(self, at: datetime) -> None:
-        """Let the next key sign from that moment, if it is not the planned one."""
+        """Stop signing at ``at``, in favour of the next key, where another moment was planned."""
         if at != self.signs_until:
             self.signs_until, self.published_until = at, at + PUBLISHED_AFTER
             alias = router.db_for_write(type(self), instance=self)

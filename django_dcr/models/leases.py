@@ -19,6 +19,7 @@ from django_dcr.fields import SecretField
 from django_dcr.logs import log
 from django_dcr.models.persistence import (
     commit_or_in_doubt,
+    moment_after,
     retry_on_db_error,
     savepoint_if_nested,
     update_in_savepoint,
@@ -128,8 +129,7 @@ class LeasedModel(models.Model):
         return True
 
     def _next_moment(self) -> datetime:
-        """Now, but later than the last write, whatever the clocks of several hosts say."""
-        return max(timezone.now(), self.updated_at + timedelta(microseconds=1))
+        return moment_after(self.updated_at)
 
     def insert(self, *, task: str, **values: Any) -> None:
         """Insert the row with ``values``, taken for ``task`` already; or change nothing."""

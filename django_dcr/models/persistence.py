@@ -5,9 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
 from django.db import InterfaceError, OperationalError, connections, transaction
+from django.utils import timezone
 
 _T = TypeVar("_T")
 
@@ -17,6 +19,11 @@ _MIN_ATTEMPTS = 3
 _PATIENCE = 1.0
 _FIRST_PAUSE = 0.01
 _LONGEST_PAUSE = 1.0
+
+
+def moment_after(last: datetime) -> datetime:
+    """Now, but later than the ``last`` write, whatever the clocks of several hosts say."""
+    return max(timezone.now(), last + timedelta(microseconds=1))
 
 
 class InDoubtError(OperationalError):

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from django.core.exceptions import ValidationError
 from django.db import models, router
-from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from django_dcr import protocol, uris
@@ -17,6 +15,7 @@ from django_dcr.fields import DigestField, digest
 from django_dcr.models.authorizationserver import AuthorizationServer, check_issuer
 from django_dcr.models.cacheddocument import CachedDocument
 from django_dcr.models.origins import check_origins, may_use_http
+from django_dcr.models.persistence import moment_after
 from django_dcr.text import clean
 
 #: To how many servers a resource leads the site by itself, one after the other.
@@ -275,8 +274,7 @@ class ProtectedResource(CachedDocument):
     def _add(self, issuer: str) -> None:
         unchanged = self._stored().filter(updated_at=self.updated_at)
         issuers = [*self.known_issuers, issuer]
-        # Later than the last write, whatever the clocks of several hosts say.
-        now = max(timezone.now(), self.updated_at + timedelta(microseconds=1))
+        now = moment_after(self.updated_at)
         if unchanged.update(known_issuers=issuers, updated_at=now):
             self.known_issuers, self.updated_at = issuers, now
         else:

@@ -73,7 +73,7 @@ def _check_endpoints(
 ) -> ClientRegistration:
     """Leave in the server's metadata what a login may use; return the registration."""
     for name in _NEEDED:
-        _endpoint(server, name)
+        server.endpoint(name)
     unusable = protocol.unusable_endpoints(
         server.metadata, issuer=server.issuer, trusted_origins=server.trusted_origins
     )
@@ -95,16 +95,7 @@ def login_endpoint(registration: ClientRegistration, name: str) -> str:
         stored = AuthorizationServer.objects.primary().filter(pk=server.pk)
         server = stored.first() or server
     with errors_at(server.issuer, STEP):
-        return _endpoint(server, name)
-
-
-def _endpoint(server: AuthorizationServer, name: str) -> str:
-    return protocol.endpoint(
-        server.metadata,
-        name,
-        issuer=server.issuer,
-        trusted_origins=server.trusted_origins,
-    )
+        return server.endpoint(name)
 
 
 def resume_login(attempt: Mapping[str, str]) -> ClientRegistration:

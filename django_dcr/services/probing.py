@@ -89,7 +89,9 @@ def _exchange(
         **parameters,
     }
     body = SensitiveBytes(urlencode(form).encode())
-    return work.send("POST", _endpoint(work, "token_endpoint"), body=body, headers=_FORM | headers)
+    return work.send(
+        "POST", work.server.endpoint("token_endpoint"), body=body, headers=_FORM | headers
+    )
 
 
 def _ask_for_authorization(work: Operation) -> tuple[bool | None, str]:
@@ -100,7 +102,7 @@ def _ask_for_authorization(work: Operation) -> tuple[bool | None, str]:
     try:
         protocol.check_plain_requests(work.server.metadata, registration.metadata)
         method = code_challenge_method(registration)
-        endpoint = _endpoint(work, "authorization_endpoint")
+        endpoint = work.server.endpoint("authorization_endpoint")
         question = {
             "response_type": "code",
             "client_id": registration.client_id,
@@ -131,10 +133,3 @@ _TOLD = {
 def _redirect_uri(work: Operation) -> str:
     registered = work.registration.metadata.get("redirect_uris") or [""]
     return str(registered[0])
-
-
-def _endpoint(work: Operation, name: str) -> str:
-    server = work.server
-    return protocol.endpoint(
-        server.metadata, name, issuer=server.issuer, trusted_origins=server.trusted_origins
-    )

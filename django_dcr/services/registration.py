@@ -91,12 +91,7 @@ def _issued(
 ) -> protocol.ClientInformation:
     """Commit the intent, send the request, and return the client that the response describes."""
     registration, server = work.registration, work.server
-    endpoint = protocol.endpoint(
-        server.metadata,
-        "registration_endpoint",
-        issuer=server.issuer,
-        trusted_origins=server.trusted_origins,
-    )
+    endpoint = server.endpoint("registration_endpoint")
     if token is None and server.initial_access_token is not None:
         token = server.initial_access_token.reveal()
     work.wait_for_slot()
