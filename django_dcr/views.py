@@ -13,7 +13,7 @@ from django.views.decorators.http import etag, require_safe
 from django_dcr import protocol
 from django_dcr.services import documents, key_rotation
 
-# In seconds: how long a key set may be kept. A key is published for a day before it signs.
+# In seconds: how long servers may cache a key set. A key is published for a day before it signs.
 _KEYS_MAX_AGE = 3600
 
 
@@ -23,7 +23,7 @@ _KEYS_MAX_AGE = 3600
 def client_document(request: HttpRequest, slug: str) -> HttpResponse:
     """Serve a Client ID Metadata Document (section 4 of the draft): directly, to anyone.
 
-    A slug that never was, is closed, or is another site's is the same 404.
+    Slugs that never existed, were closed, or are another site's all give the same 404.
     """
     body = documents.published(slug)
     if body is None:
@@ -43,7 +43,7 @@ def jwks(request: HttpRequest, owner: str = "") -> HttpResponse:
 
 
 def _public(request: HttpRequest, body: bytes, content_type: str, *, max_age: int) -> HttpResponse:
-    response: HttpResponse = _answer(request, body, content_type)
+    response: HttpResponse = _unless_unchanged(request, body, content_type)
     patch_cache_control(response, public=True, max_age=max_age)
     response["Access-Control-Allow-Origin"] = "*"
     return response
@@ -54,5 +54,5 @@ def _entity_tag(_request: HttpRequest, body: bytes, _content_type: str) -> str:
 
 
 @etag(_entity_tag)
-def _answer(_request: HttpRequest, body: bytes, content_type: str) -> HttpResponse:
+def _unless_unchanged(_request: HttpRequest, body: bytes, content_type: str) -> HttpResponse:
     return HttpResponse(body, content_type=content_type)

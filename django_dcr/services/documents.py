@@ -35,12 +35,18 @@ STEP = "register"
 _SERVED = [Status.REGISTERING, Status.ACTIVE]
 # How many different documents an owner may have at once.
 _MAX_DOCUMENTS = 16
+# Written once: compiling it for each request takes longer than all the rest of the answer.
+_PUBLISHED = (
+    "SELECT id, client_id, metadata "  # noqa: S608
+    f"FROM {ClientRegistration._meta.db_table} "
+    "WHERE document_slug = %s AND mechanism = %s AND status IN (%s, %s) ORDER BY id LIMIT 1"
+)
 
 
 def published(slug: str) -> bytes | None:
     """Return the document that is served at ``slug``, or None, with one query."""
-    row = _serving(slug).order_by("pk").values_list("client_id", "metadata").first()
-    return None if row is None else protocol.document_body(row[1], url=row[0])
+    rows = ClientRegistration.objects.raw(_PUBLISHED, [slug, Mechanism.METADATA_DOCUMENT, *_SERVED])
+    return next((protocol.document_body(row.metadata, url=row.client_id) for row in rows), None)
 
 
 def site_obstacle() -> str:
@@ -187,11 +193,6 @@ def inspect_document(registration: ClientRegistration) -> Inspection:
             f"{registration.client_id}, or replace the client"
         )
     return Inspection(protocol.parse_object(body), faults, warnings)
-
-
-def _serving(slug: str) -> Any:
-    rows = ClientRegistration.objects.filter(mechanism=Mechanism.METADATA_DOCUMENT)
-    return rows.filter(document_slug=slug, status__in=_SERVED)
 
 
 def _others(registration: ClientRegistration) -> Any:
