@@ -1,11 +1,10 @@
-"""The one cleaner for text that a server wrote and a person will read, and what hides secrets."""
+"""Text for people: servers' words are cleaned, secrets are masked."""
 
 from __future__ import annotations
 
 import functools
 import sys
 import traceback
-import unicodedata
 from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar
 
@@ -15,34 +14,27 @@ _Result = TypeVar("_Result")
 #: What is shown in place of a secret.
 MASK = "********"
 
-# Control, format (bidi, zero width), surrogate, private use and unassigned characters can
-# move the cursor, reverse a line or forge a second one; separators become plain blanks.
-_UNSHOWABLE = frozenset({"Cc", "Cf", "Cs", "Co", "Cn"})
-
 
 def clean(text: object, limit: int = 200) -> str:
-    """Return ``text`` on one line, without characters that could deceive, at most ``limit`` long.
+    """Return ``text`` on one line, without deceptive characters, at most ``limit`` long.
 
-    HTML is left as it is: templates escape it.
+    Control, format (bidi, zero width), surrogate, private use and unassigned characters can
+    move the cursor, reverse a line or forge a second one. HTML stays: templates escape it.
     """
-    # Twice the limit is enough to fill it, however many characters are dropped or folded,
-    # in everything but an attack; a megabyte is never walked through.
-    shown = "".join(_shown(character) for character in str(text)[: 2 * limit + 100])
+    # A megabyte is not walked through: twice the limit fills a line, whatever is dropped from it.
+    shown = str(text)[: 2 * limit + 100]
+    if not shown.isprintable():
+        kept = (char for char in shown if char.isspace() or char.isprintable())
+        shown = "".join(kept)
     line = " ".join(shown.split())
     return line if len(line) <= limit else line[: limit - 1] + "…"
 
 
-def _shown(character: str) -> str:
-    if character.isspace():
-        return " "
-    return "" if unicodedata.category(character) in _UNSHOWABLE else character
-
-
 class SensitiveText(str):
-    """A text like any other, but that ``repr()`` masks it.
+    """Text whose ``repr()`` is masked.
 
-    Debuggers, error trackers and Django's page under ``DEBUG`` show the ``repr()`` of the
-    variables of every frame, and no decorator keeps them from it.
+    Debuggers, error trackers and Django's page under ``DEBUG`` show the ``repr()`` of every
+    frame's variables.
     """
 
     __slots__ = ()
@@ -52,7 +44,7 @@ class SensitiveText(str):
 
 
 class SensitiveBytes(bytes):
-    """The same for the body of a request or an answer, masked in ``str()``, too."""
+    """The body of a request or a response, masked in ``str()`` as well."""
 
     __slots__ = ()
 
@@ -63,7 +55,7 @@ class SensitiveBytes(bytes):
 
 
 class SensitiveDict(dict[str, Any]):
-    """The same for the object that such a body was read as."""
+    """The object that such a body was parsed into."""
 
     __slots__ = ()
 
@@ -74,36 +66,35 @@ class SensitiveDict(dict[str, Any]):
 def hides_variables(
     function: Callable[_Parameters, _Result],
 ) -> Callable[_Parameters, _Result]:
-    """Decorate a function that handles credentials: no exception carries them out of it.
+    """Decorate a function that handles credentials, so that no exception shows them.
 
-    What a signal handler raises (a soft time limit, Ctrl+C) or memory that runs out can end any
-    call of any library below, in whose frames the credentials are plain text. Masks do not help
-    there: ``http.client`` joins the headers into bytes, ``json`` and ``urllib`` make new texts.
-    So each frame that the exception has left is emptied. The traceback keeps every line and has
-    no variables below this one, whichever page, log or error tracker shows it.
+    Any call of a library below can end in what a signal handler raises (a soft time limit,
+    Ctrl+C) or in a MemoryError, and the credentials are plain text in its frames: ``http.client``
+    joins the headers into bytes, ``json`` and ``urllib`` make new strings, which no mask covers.
+    So the frames that the exception has left are cleared. The traceback keeps every line.
     """
 
     @functools.wraps(function)
     def hiding(*args: _Parameters.args, **kwargs: _Parameters.kwargs) -> _Result:
-        handled = sys.exc_info()[1]  # the caller's own, whose frames are not ours to empty
+        handled = sys.exc_info()[1]  # the caller's, whose frames are not ours to clear
         try:
             return function(*args, **kwargs)
         except BaseException as exc:
             del args, kwargs
-            _empty_frames(exc, handled)
+            _clear_frames(exc, handled)
             raise
 
     return hiding
 
 
-def _empty_frames(exc: BaseException, handled: BaseException | None) -> None:
-    """Empty the frames of an exception and of those it was raised from, or in the middle of."""
-    known = {id(handled)}
+def _clear_frames(exc: BaseException, handled: BaseException | None) -> None:
+    """Clear the frames of an exception, its causes and its contexts."""
+    seen = {id(handled)}
     pending: list[BaseException | None] = [exc]
     while pending:
         link = pending.pop()
-        if link is None or id(link) in known:
+        if link is None or id(link) in seen:
             continue
-        known.add(id(link))
-        traceback.clear_frames(link.__traceback__)  # leaves alone those that still run
+        seen.add(id(link))
+        traceback.clear_frames(link.__traceback__)  # those that still run stay as they are
         pending += [link.__cause__, link.__context__]

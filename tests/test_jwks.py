@@ -18,7 +18,7 @@ from django_dcr.fields import digest
 from django_dcr.models import ClientKey
 from django_dcr.models.clientkey import LIFETIME, PUBLISHED_AFTER
 from django_dcr.protocol import KEY_TYPES
-from django_dcr.protocol.members import PRIVATE_KEY_MEMBERS
+from django_dcr.protocol.client_metadata import PRIVATE_KEY_MEMBERS
 from django_dcr.services import rotate_client_key
 from tests.test_client_keys import age
 

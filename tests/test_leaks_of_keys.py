@@ -28,7 +28,7 @@ from django_dcr import protocol
 from django_dcr.exceptions import DCRError
 from django_dcr.fields import Secret
 from django_dcr.models import ClientKey, ClientRegistration, clientkey
-from django_dcr.protocol.members import PRIVATE_KEY_MEMBERS
+from django_dcr.protocol.client_metadata import PRIVATE_KEY_MEMBERS
 from django_dcr.services import register, rotate_client_key
 from tests.factories import (
     ENDPOINT,

@@ -22,7 +22,7 @@ from django_dcr.protocol import (
     open_key,
     signature,
 )
-from django_dcr.protocol.members import PRIVATE_KEY_MEMBERS
+from django_dcr.protocol.client_metadata import PRIVATE_KEY_MEMBERS
 
 AUDIENCE = "https://as.example"
 

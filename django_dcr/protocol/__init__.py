@@ -35,24 +35,24 @@ from django_dcr.protocol.client_documents import (
     document_url_fault,
     document_warnings,
 )
+from django_dcr.protocol.client_metadata import (
+    KEY_MEMBERS,
+    METADATA_MEMBERS,
+    SECRET_METHODS,
+    as_stored,
+    client_metadata,
+    merge_metadata,
+    names_secret,
+)
 from django_dcr.protocol.client_refusals import accepts_client, client_refusal, knows_client
 from django_dcr.protocol.errors import Reply, check_status
 from django_dcr.protocol.json import encode, parse_object, storable
 from django_dcr.protocol.keys import HASHES, KEY_TYPES, has_key, key_set, mac
-from django_dcr.protocol.members import (
-    KEY_MEMBERS,
-    METADATA_MEMBERS,
-    SECRET_METHODS,
-    merge_metadata,
-    names_secret,
-)
 from django_dcr.protocol.policy import check_client_metadata, client_metadata_faults
 from django_dcr.protocol.registration_requests import (
     OwnKeys,
-    as_stored,
     brings_keys,
     check_own_keys,
-    client_metadata,
     differences,
     may_sign,
     prefers_to_sign,

@@ -6,7 +6,7 @@ import base64
 from urllib.parse import quote_plus
 
 from django_dcr.exceptions import UnsupportedError
-from django_dcr.protocol.members import SECRET_METHODS
+from django_dcr.protocol.client_metadata import SECRET_METHODS
 from django_dcr.text import SensitiveText, clean, hides_variables
 
 #: The methods by which a client shows its secret, or nothing: those to choose from for lack of a

@@ -12,9 +12,9 @@ from typing import Any
 
 from django_dcr import uris
 from django_dcr.exceptions import InvalidResponseError, NotAllowedError
+from django_dcr.protocol.client_metadata import SECRET_METHODS, merge_metadata, strings
 from django_dcr.protocol.errors import Reply
 from django_dcr.protocol.json import encode, parse_object
-from django_dcr.protocol.members import SECRET_METHODS, merge_metadata, strings
 from django_dcr.protocol.policy import application_type, check_client_metadata
 from django_dcr.text import clean
 

@@ -15,8 +15,8 @@ from urllib.parse import parse_qsl
 
 from django_dcr.exceptions import NOT_CARRIED_OUT, InvalidResponseError
 from django_dcr.protocol.challenges import parse_challenge
+from django_dcr.protocol.client_metadata import ASSIGNED_MEMBERS, names_secret, type_of
 from django_dcr.protocol.json import parse_object
-from django_dcr.protocol.members import ASSIGNED_MEMBERS, names_secret, type_of
 from django_dcr.text import clean
 
 #: A longer plain text is a page or a log, and no reason.

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from django_dcr.exceptions import UnsupportedError
-from django_dcr.protocol.members import PRIVATE_KEY_MEMBERS
+from django_dcr.protocol.client_metadata import PRIVATE_KEY_MEMBERS
 from django_dcr.text import clean, hides_variables
 
 #: The smallest RSA key that any of these algorithms may be used with (RFC 7518 section 3.3).

@@ -1,6 +1,7 @@
-"""What a site may ask for: the rules on client metadata, checked before anything is sent.
+"""The rules on client metadata, checked before anything is sent.
 
-Each rule is a generator of the sentences that say what is wrong and what to do about it.
+RFC 7591 sections 2 and 5, OpenID Connect Registration section 2, RFC 9700 sections 2.4 and 2.6.
+Each rule yields sentences that say what is wrong and what to do about it.
 """
 
 from __future__ import annotations
@@ -11,10 +12,17 @@ from typing import Any
 
 from django_dcr import uris
 from django_dcr.exceptions import InvalidResponseError, NotAllowedError
+from django_dcr.protocol.client_metadata import (
+    ASSIGNED_MEMBERS,
+    PRIVATE_KEY_MEMBERS,
+    grant_types,
+    is_strings,
+    statement_claims,
+    type_of,
+    with_claims,
+)
 from django_dcr.protocol.json import encode, parse_object, storable
 from django_dcr.protocol.keys import HASHES, KEY_TYPES, MIN_RSA_BITS, is_key_for, is_too_small
-from django_dcr.protocol.members import ASSIGNED_MEMBERS, PRIVATE_KEY_MEMBERS, type_of
-from django_dcr.protocol.statements import claimed, is_opaque
 from django_dcr.text import clean
 
 _WORDS = {
@@ -29,7 +37,7 @@ _LANGUAGE_TAG = re.compile("[A-Za-z]{1,8}(-[A-Za-z0-9]{1,8})*")
 # RFC 6749 section 3.3.
 _SCOPE = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+( [\x21\x23-\x5b\x5d-\x7e]+)*")
 _PRIVATE_USE_URI = re.compile(r"([a-z][a-z0-9+.-]*):[a-z0-9._~!$&'()*+,;=:@%/?\[\]-]+")
-# Schemes that mean something to a browser or a system already, so no app's own.
+# Schemes that already mean something to a browser or an operating system.
 _FOREIGN_SCHEME = re.compile(
     "about|blob|chrome(-extension)?|data|feed|file(system)?|ftps?|gopher|intent|jar|javascript"
     "|ldaps?|mailto|moz-extension|resource|sftp|sms|ssh|tel|telnet|unix|urn|vbscript"
@@ -51,9 +59,8 @@ _LOGOUT_URIS = ("backchannel_logout_uri", "frontchannel_logout_uri")
 def check_client_metadata(metadata: Mapping[str, Any], *, complete: bool = True) -> None:
     """Raise NotAllowedError for metadata that must not be sent to any server, naming the member.
 
-    Defaults that others complete are not ``complete``: there each member is judged by itself.
-    What a software statement claims counts as stated. RFC 7591 sections 2 and 5, OpenID Connect
-    Registration section 2, RFC 9700 sections 2.4, 2.6.
+    Defaults that other metadata completes are not ``complete``: there the members are checked one
+    by one, but not how they go together. What a software statement claims counts as requested.
     """
     for fault in client_metadata_faults(metadata, complete=complete):
         raise NotAllowedError(fault)
@@ -62,10 +69,11 @@ def check_client_metadata(metadata: Mapping[str, Any], *, complete: bool = True)
 def client_metadata_faults(metadata: Mapping[str, Any], *, complete: bool = True) -> list[str]:
     """Return a sentence for each reason why metadata must not be sent; see above."""
     faults = _faults(metadata, _RULES)
-    if complete and not faults:
-        whole = {**metadata, **claimed(metadata)}
-        faults = _faults(whole, _RULES) or _faults(whole, _RULES_OF_THE_WHOLE)
-    return faults
+    if faults or not complete:
+        return faults
+    whole = with_claims(metadata)
+    claimed = [] if whole is metadata else _faults(whole, _RULES)
+    return claimed or _faults(whole, _RULES_OF_THE_WHOLE)
 
 
 def _faults(metadata: Mapping[str, Any], rules: _Rules) -> list[str]:
@@ -73,14 +81,14 @@ def _faults(metadata: Mapping[str, Any], rules: _Rules) -> list[str]:
     for rule in rules:
         faults += rule(metadata)
         if faults and rule in (_json, _types):
-            return faults  # on which the later rules rely
+            return faults  # the later rules rely on these
     return faults
 
 
 def application_type(metadata: Mapping[str, Any]) -> str:
     """Return the stated application_type, or the one that the redirect URIs show."""
     redirect_uris = metadata.get("redirect_uris", ())
-    # Only https redirects go to another machine than the user's own (RFC 8252 section 7).
+    # Redirects that are not https stay on the user's own machine (RFC 8252 section 7).
     native = redirect_uris and not any(_scheme(uri) == "https" for uri in redirect_uris)
     return str(metadata.get("application_type") or ("native" if native else "web"))
 
@@ -116,9 +124,9 @@ def _types(metadata: Mapping[str, Any]) -> Iterator[str]:
             yield f"The member {clean(name, 100)} must be {_WORDS[wanted]}."
 
 
-def _has_type(value: object, wanted: type) -> bool:
+def _has_type(value: Any, wanted: type) -> bool:
     if wanted is list:
-        return isinstance(value, (list, tuple)) and all(_has_type(item, str) for item in value)
+        return is_strings(value) and all(value)
     if wanted is int:
         return isinstance(value, int) and not isinstance(value, bool)
     return isinstance(value, wanted) and (wanted is not str or bool(value))
@@ -146,11 +154,6 @@ def _grants(metadata: Mapping[str, Any]) -> Iterator[str]:
         yield "The member grant_types has authorization_code, so add code to response_types."
     if "implicit" in grants and not words & {"token", "id_token"}:
         yield "The member grant_types has implicit, so add token or id_token to response_types."
-
-
-def grant_types(metadata: Mapping[str, Any]) -> list[str]:
-    """Return the grant types with their default (RFC 7591 section 2)."""
-    return list(metadata.get("grant_types", ["authorization_code"]))
 
 
 def _response_types(metadata: Mapping[str, Any]) -> list[str]:
@@ -196,7 +199,10 @@ def _is_web(uri: str) -> bool:
 
 def _redirecting(metadata: Mapping[str, Any]) -> Iterator[str]:
     redirecting = {"authorization_code", "implicit"} & set(grant_types(metadata))
-    if redirecting and not metadata.get("redirect_uris") and not is_opaque(metadata):
+    if not redirecting or metadata.get("redirect_uris"):
+        return
+    # A statement that only the server can read may claim redirect URIs.
+    if not metadata.get("software_statement") or statement_claims(metadata):
         yield f"The grant type {min(redirecting)} needs redirect_uris; state at least one."
 
 

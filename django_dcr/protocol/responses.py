@@ -15,10 +15,15 @@ from typing import Any
 from django_dcr import uris
 from django_dcr.protocol.assertions import ASSERTION_METHODS
 from django_dcr.protocol.authentication import AUTHENTICATION_METHODS
+from django_dcr.protocol.client_metadata import (
+    KEY_MEMBERS,
+    SECRET_METHODS,
+    claimed_metadata,
+    merge_metadata,
+    parse_metadata,
+)
 from django_dcr.protocol.errors import quoted
 from django_dcr.protocol.json import http_date
-from django_dcr.protocol.members import KEY_MEMBERS, SECRET_METHODS, merge_metadata, parse_metadata
-from django_dcr.protocol.statements import claimed
 from django_dcr.text import SensitiveText, clean, hides_variables
 
 MAX_CLIENT_ID_LENGTH = 16_384
@@ -100,7 +105,7 @@ def client_information(
         reader.faults.append("the answer is an error")
     if requested is not None:
         reader.statement(requested.get("software_statement"))
-        wanted = merge_metadata(parse_metadata(requested)[0], claimed(requested))
+        wanted = merge_metadata(parse_metadata(requested)[0], claimed_metadata(requested))
         metadata = merge_metadata(wanted, metadata, reader.public_client(wanted, client_secret))
         reader.compare(wanted, metadata)
         reader.suffices(metadata, wanted, client_secret, uri, token)
