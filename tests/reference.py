@@ -106,7 +106,7 @@ def states() -> str:
         (f"`{status}`", str(state.meaning), _codes(_accepting(status)) or "nothing")
         for status, state in STATES.items()
     ]
-    return _table("state", "meaning", rows, "what can be done")
+    return _table("status", "meaning", rows, "what can be done")
 
 
 def _accepting(status: str) -> list[str]:
