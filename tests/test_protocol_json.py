@@ -12,7 +12,7 @@ import pytest
 
 from django_dcr.exceptions import InvalidResponseError
 from django_dcr.protocol import encode, parse_object, storable
-from django_dcr.protocol.json import MAX_DEPTH, delta_seconds
+from django_dcr.protocol.json import MAX_DEPTH
 
 
 def nested(levels: int, opening: bytes = b"[", closing: bytes = b"]") -> bytes:
@@ -184,25 +184,6 @@ def test_a_request_is_utf_8_and_compact():
 def test_what_is_no_json_is_not_encoded(value):
     with pytest.raises((TypeError, ValueError), match=r"JSON (compliant|serial)|surrogates"):
         encode({"a": value})
-
-
-@pytest.mark.parametrize(
-    ("text", "seconds"),
-    [
-        ("0", 0.0),
-        (" 30\t", 30.0),
-        ("9" * 5_000, float("inf")),
-        ("", None),
-        ("-1", None),
-        ("1.5", None),
-        ("1_0", None),
-        ("٣", None),
-        ("soon", None),
-    ],
-    ids=["0", "blanks", "5000 digits", "none", "-1", "1.5", "1_0", "Arabic digit", "text"],
-)
-def test_delta_seconds_reads_digits_and_nothing_else(text, seconds):
-    assert delta_seconds(text) == seconds
 
 
 @pytest.mark.parametrize("piece", ["[[]]", "{}", "0", "0.5", '""', "null"])

@@ -9,10 +9,11 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from django_dcr.protocol.assertions import ASSERTION_METHODS, client_assertion
 from django_dcr.protocol.authentication import (
+    ASSERTION_METHODS,
     AUTHENTICATION_METHODS,
     check_authentication_method,
+    client_assertion,
     client_authentication,
 )
 from django_dcr.protocol.authorization import (
@@ -24,7 +25,6 @@ from django_dcr.protocol.authorization import (
     code_challenge_method,
     requested_scope,
 )
-from django_dcr.protocol.challenges import Challenge, parse_challenge
 from django_dcr.protocol.client_documents import MAX_AGE as DOCUMENT_MAX_AGE
 from django_dcr.protocol.client_documents import (
     age_warnings,
@@ -44,8 +44,15 @@ from django_dcr.protocol.client_metadata import (
     merge_metadata,
     names_secret,
 )
-from django_dcr.protocol.client_refusals import accepts_client, client_refusal, knows_client
+from django_dcr.protocol.error_responses import accepts_client, client_refusal, knows_client
 from django_dcr.protocol.errors import Reply, check_status
+from django_dcr.protocol.headers import (
+    Challenge,
+    entity_tag,
+    freshness,
+    parse_challenge,
+    redirect_target,
+)
 from django_dcr.protocol.json import encode, parse_object, storable
 from django_dcr.protocol.keys import HASHES, KEY_TYPES, has_key, key_set, mac
 from django_dcr.protocol.policy import check_client_metadata, client_metadata_faults
@@ -82,16 +89,13 @@ from django_dcr.protocol.server_metadata import (
     check_server_metadata,
     check_trusted_origin,
     endpoint,
-    entity_tag,
     foreign_origins,
-    freshness,
-    redirect_target,
     unusable_endpoints,
     well_known_urls,
 )
 
 if TYPE_CHECKING:
-    from django_dcr.protocol.jose import NewKey, make_key, open_key, signature
+    from django_dcr.protocol.jose import make_key, open_key, signature
 
 __all__ = [
     "ASSERTION_METHODS",
@@ -106,7 +110,6 @@ __all__ = [
     "SECRET_METHODS",
     "Challenge",
     "ClientInformation",
-    "NewKey",
     "OwnKeys",
     "Reply",
     "accepts_client",
@@ -178,6 +181,6 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name not in ("NewKey", "make_key", "open_key", "signature"):
+    if name not in ("make_key", "open_key", "signature"):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module("django_dcr.protocol.jose"), name)

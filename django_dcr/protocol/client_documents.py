@@ -93,9 +93,9 @@ def client_document(metadata: Mapping[str, Any], *, method: str) -> dict[str, An
     Raises NotAllowedError for what no document may have, or every one needs (section 4.1).
     """
     members = merge_metadata(metadata, {"token_endpoint_auth_method": method})
+    check_client_metadata(members)
     if application_type(members) == "native":
         members["application_type"] = "native"
-    check_client_metadata(members)
     for name in ("client_name", "redirect_uris"):
         if not members.get(name):
             raise NotAllowedError(f"a document needs {name}; state it")

@@ -146,7 +146,8 @@ def with_claims(metadata: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def claimed_metadata(metadata: Mapping[str, Any]) -> dict[str, Any]:
     """Return the client metadata among the claims of the software statement, in its types."""
-    known, _deviations = parse_metadata(statement_claims(metadata))
+    claims = statement_claims(metadata)
+    known = parse_metadata(claims)[0] if claims else {}
     return {name: value for name, value in known.items() if type_of(name)}
 
 
@@ -264,8 +265,3 @@ def strings(metadata: Mapping[str, Any], name: str) -> list[str]:
 def is_strings(value: object) -> bool:
     """Whether a value is a list or tuple of strings."""
     return isinstance(value, (list, tuple)) and all(isinstance(item, str) for item in value)
-
-
-def grant_types(metadata: Mapping[str, Any]) -> list[str]:
-    """Return the grant types with their default (RFC 7591 section 2)."""
-    return list(metadata.get("grant_types", ["authorization_code"]))

@@ -1,8 +1,8 @@
 """What a server says in an error response, whichever shape it gives to the body.
 
 RFC 6749 section 5.2, RFC 6750 section 3, RFC 9457, and what servers, frameworks and gateways
-send in their place. Everything here is what the server wrote: whoever shows it redacts and cleans
-it first.
+send instead. The texts are as the server wrote them: callers redact and clean them before they
+are shown.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ import codecs
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple, Protocol
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qs, parse_qsl
 
 from django_dcr.exceptions import NOT_CARRIED_OUT, InvalidResponseError
-from django_dcr.protocol.challenges import parse_challenge
 from django_dcr.protocol.client_metadata import ASSIGNED_MEMBERS, names_secret, type_of
+from django_dcr.protocol.headers import parse_challenge
 from django_dcr.protocol.json import parse_object
 from django_dcr.text import clean
 
@@ -84,6 +84,15 @@ _CHARSET = re.compile(r"charset\s*=\s*\"?([a-z0-9-]+)", re.IGNORECASE)
 # The server names the codec, and some of Python's are slow, or are not for text.
 _CHARSETS = frozenset(
     {"utf-8", "us-ascii", "iso-8859-1", "windows-1252", "utf-16", "utf-16le", "utf-16be"}
+)
+
+# RFC 6749 section 5.2 has the first; some servers answer the other.
+_CLIENT_CODES = ("invalid_client", "unauthorized_client")
+_CLIENT_WORDS = re.compile(
+    r"\b(unknown|invalid|unregistered|no such)\W+(oauth\W+)?(client|application)\b"
+    r"|\b(client|application)\b.{0,80}\b(unknown|invalid|not found|not registered|not recognized"
+    r"|does not exist|doesn't exist)\b",
+    re.IGNORECASE | re.DOTALL,
 )
 
 
@@ -300,3 +309,45 @@ def _challenge(headers: Mapping[str, str]) -> Mapping[str, str]:
     """Return the parameters of the Bearer challenge (RFC 6750 section 3)."""
     challenge = parse_challenge(headers.get("WWW-Authenticate", ""))
     return next((said for scheme, said in challenge.parts if scheme == "bearer"), {})
+
+
+def client_refusal(reply: Reply) -> str:
+    """Return how a token endpoint says that it refuses the client, "" where it does not say so.
+
+    That is the code ``invalid_client`` (RFC 6749 section 5.2), or what servers answer in its
+    place: ``unauthorized_client``, 404, or words about an unknown client under another code.
+    """
+    if reply.status not in (400, 401, 403, 404, 422):
+        return ""
+    said = read(reply)
+    if said.code in _CLIENT_CODES:
+        return said.code
+    is_unknown = reply.status == 404 or _CLIENT_WORDS.search(said.words)
+    if said.code == "invalid_grant" or not is_unknown:
+        return ""
+    return said.code or str(reply.status)
+
+
+def accepts_client(reply: Reply) -> bool:
+    """Whether a token endpoint refuses a code only, and so has accepted the client."""
+    return reply.status == 400 and read(reply).code == "invalid_grant"
+
+
+def knows_client(reply: Reply, redirect_uri: str, state: str) -> bool | None:
+    """Return what an authorization endpoint lets on about a client, None where nothing.
+
+    It sends to a redirect URI, also with an error, only where that is a known client's (RFC 6749
+    section 4.1.2.1); an unknown client gets a page that says so.
+    """
+    if 300 <= reply.status < 400:
+        place = _parameters(reply.headers, redirect_uri)
+        return True if state in place.get("state", ()) else None
+    return False if reply.status in (400, 401, 403, 404, 422) else None
+
+
+def _parameters(headers: Mapping[str, str], redirect_uri: str) -> dict[str, list[str]]:
+    location = headers.get("Location", "")
+    begin, added = location[: len(redirect_uri)], location[len(redirect_uri) :]
+    if begin != redirect_uri or added[:1] not in ("?", "&"):
+        return {}
+    return parse_qs(added[1:])

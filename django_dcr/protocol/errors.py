@@ -24,7 +24,7 @@ from django_dcr.exceptions import (
 )
 from django_dcr.protocol import error_responses
 from django_dcr.protocol.error_responses import Reply, Said
-from django_dcr.protocol.json import delta_seconds, http_date
+from django_dcr.protocol.headers import delta_seconds, http_date
 from django_dcr.text import MASK, clean, hides_variables
 
 __all__ = ["Reply", "check_status", "quoted", "rejection"]

@@ -1,4 +1,4 @@
-"""JSON that others wrote, read strictly, and JSON for requests."""
+"""Strict parsing of JSON from servers, and JSON for requests."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from datetime import timezone
-from email.utils import parsedate_to_datetime
 from typing import Any, NoReturn
 
 from django_dcr.exceptions import InvalidResponseError
@@ -20,7 +18,7 @@ MAX_VALUES = 5_000
 MAX_INTEGER_DIGITS = 20
 MAX_FLOAT_LENGTH = 100
 
-# Nothing in it can fail half-way, so what follows a quotation mark is walked through once.
+# Never backtracks: each string is scanned once.
 _TEXT = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"?', re.DOTALL)
 _TOO_MANY = f"it has more than {MAX_VALUES} values"
 
@@ -32,16 +30,16 @@ _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 def parse_object(body: bytes) -> dict[str, Any]:
     """Read ``body`` as one JSON object in UTF-8 (RFC 8259), whatever its media type says.
 
-    Raises InvalidResponseError for anything else, and for duplicate names, numbers that are
-    none or are out of bounds, nesting deeper than ``MAX_DEPTH``, and more than ``MAX_VALUES``
-    values in all: what is stored is read again with every hit, and shown on pages.
+    Raises InvalidResponseError for anything else, and for duplicate names, malformed or very
+    large numbers, nesting deeper than ``MAX_DEPTH``, and more than ``MAX_VALUES`` values in all:
+    each hit reads again what is stored.
     """
     try:
         return _decode(body)
     except (ValueError, RecursionError) as exc:
-        # Which of the two ends a deep document depends on the version of Python.
+        # It depends on the version of Python which of the two a deep document raises.
         reason = "it is nested too deeply" if isinstance(exc, RecursionError) else str(exc)
-    # Raised outside of the handlers: their exceptions carry the whole document, with secrets.
+    # Raised outside of the handler, whose exception holds the whole document, with its secrets.
     raise InvalidResponseError(
         "The answer is not the JSON object it should be. "
         f"Report to the server's operator what is wrong: {reason}.",
@@ -49,7 +47,7 @@ def parse_object(body: bytes) -> dict[str, Any]:
 
 
 def _decode(body: bytes) -> dict[str, Any]:
-    if _values_at_least(body) > MAX_VALUES:  # before they are made, which takes a while
+    if _values_at_least(body) > MAX_VALUES:  # cheaper than creating them
         raise ValueError(_TOO_MANY)
     value = json.loads(
         body.decode("utf-8-sig"),
@@ -65,13 +63,13 @@ def _decode(body: bytes) -> dict[str, Any]:
 
 
 def _values_at_least(body: bytes) -> int:
-    """Return how many values JSON has at least; it may have twice as many, and no more."""
+    """Return a lower bound of the number of values in JSON, at least half of the true number."""
     bare = _TEXT.sub(b"", body)
     return max(bare.count(b",") + 1, bare.count(b"[") + bare.count(b"{"))
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    # Readers differ in which of two they take, so one could be shown and the other used.
+    # Parsers differ in which of two they take, so one could be shown and the other used.
     members = dict(pairs)
     if len(members) != len(pairs):
         raise ValueError("a name occurs twice in one object")
@@ -79,7 +77,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _integer(digits: str) -> int:
-    # int() takes quadratic time, and raises on its own above 4,300 digits.
+    # int() takes quadratic time, and raises another error above 4,300 digits.
     if len(digits) > MAX_INTEGER_DIGITS + digits.startswith("-"):
         raise ValueError(f"a number has more than {MAX_INTEGER_DIGITS} digits")
     return int(digits)
@@ -97,7 +95,7 @@ def _constant(name: str) -> NoReturn:
 
 
 def _check_size(value: object) -> None:
-    """Look at each value once, and at no more of them than are allowed."""
+    """Raise ValueError for more values, or deeper nesting, than is allowed."""
     left, pending = MAX_VALUES, [(value, MAX_DEPTH)]
     while pending:
         container, levels = pending.pop()
@@ -115,9 +113,9 @@ def _check_size(value: object) -> None:
 def storable(value: Any, *, substitute: str = "") -> Any:
     """Return a copy of parsed JSON that PostgreSQL, MariaDB and SQLite all store unchanged.
 
-    Members whose names hold NUL or lone surrogates are dropped; in strings ``substitute`` takes
-    the place of these characters. Numbers beyond 64 bits, and floats beyond 53, become text. Not
-    for credentials, which are kept exactly or refused.
+    Members whose names contain NUL or lone surrogates are dropped; in strings ``substitute``
+    replaces these characters. Integers beyond 64 bits, and floats beyond 53, become text. Not for
+    credentials, which are stored exactly or refused.
     """
     if isinstance(value, Mapping):
         return {
@@ -134,16 +132,25 @@ def storable(value: Any, *, substitute: str = "") -> Any:
     return value
 
 
+def is_storable(value: Any) -> bool:
+    """Whether a Python value is JSON that ``parse_object`` accepts and all databases store."""
+    try:
+        plain = _decode(json.dumps(value, allow_nan=False).encode())
+    except (TypeError, ValueError, RecursionError):
+        return False
+    return bool(storable(plain) == plain)
+
+
 def is_altered(value: object) -> bool:
-    """Whether ``storable`` would take characters out of a text in ``value``."""
+    """Whether ``storable`` would remove characters from a string in ``value``."""
     if isinstance(value, str):
         return bool(_UNSTORABLE.search(value))
     return isinstance(value, (list, tuple)) and any(is_altered(item) for item in value)
 
 
 def _limit(number: float) -> int:
-    # jsonb gives 4.142950536278659e+16 back as an integer, which is another number: beyond 53
-    # bits the shortest text of a float is not its exact value.
+    # jsonb returns 4.142950536278659e+16 as an integer that is another number: beyond 53 bits
+    # the shortest text of a float is not its exact value.
     return 2**53 if isinstance(number, float) else 2**63
 
 
@@ -155,22 +162,3 @@ def encode(body: Mapping[str, Any]) -> bytes:
     """
     text = json.dumps(body, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     return SensitiveBytes(text.encode())
-
-
-def delta_seconds(text: str) -> float | None:
-    """Return the number of seconds in a header (RFC 9110 section 10.2.3), or None.
-
-    However many digits there are, this takes no time and raises nothing: it ends in infinity.
-    """
-    text = text.strip(" \t")
-    return float(text) if re.fullmatch("[0-9]+", text) else None
-
-
-def http_date(text: str) -> float | None:
-    """Return a date in a header (RFC 9110 section 5.6.7) in seconds since 1970, or None."""
-    try:
-        moment = parsedate_to_datetime(text[:64])
-        # "-0000" gives a date without a zone.
-        return moment.replace(tzinfo=moment.tzinfo or timezone.utc).timestamp()
-    except (TypeError, ValueError, OverflowError, IndexError):
-        return None

@@ -11,17 +11,16 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from django_dcr import uris
-from django_dcr.exceptions import InvalidResponseError, NotAllowedError
+from django_dcr.exceptions import NotAllowedError
 from django_dcr.protocol.client_metadata import (
     ASSIGNED_MEMBERS,
     PRIVATE_KEY_MEMBERS,
-    grant_types,
     is_strings,
     statement_claims,
     type_of,
     with_claims,
 )
-from django_dcr.protocol.json import encode, parse_object, storable
+from django_dcr.protocol.json import is_storable
 from django_dcr.protocol.keys import HASHES, KEY_TYPES, MIN_RSA_BITS, is_key_for, is_too_small
 from django_dcr.text import clean
 
@@ -89,7 +88,7 @@ def application_type(metadata: Mapping[str, Any]) -> str:
     """Return the stated application_type, or the one that the redirect URIs show."""
     redirect_uris = metadata.get("redirect_uris", ())
     # Redirects that are not https stay on the user's own machine (RFC 8252 section 7).
-    native = redirect_uris and not any(_scheme(uri) == "https" for uri in redirect_uris)
+    native = redirect_uris and not any(map(_is_https, redirect_uris))
     return str(metadata.get("application_type") or ("native" if native else "web"))
 
 
@@ -98,16 +97,8 @@ def _json(metadata: Mapping[str, Any]) -> Iterator[str]:
         yield f"Client metadata must be a JSON object, not a {type(metadata).__name__}."
     elif not all(isinstance(name, str) and name for name in metadata):
         yield "Client metadata has a member whose name is not text; rename it."
-    elif not _is_storable(metadata):
+    elif not is_storable(metadata):
         yield "Client metadata has a value that is not JSON or that no database can store; drop it."
-
-
-def _is_storable(metadata: Mapping[str, Any]) -> bool:
-    try:
-        plain = parse_object(encode(metadata))
-    except (TypeError, ValueError, RecursionError, InvalidResponseError):
-        return False
-    return bool(storable(plain) == plain)
 
 
 def _assigned(metadata: Mapping[str, Any]) -> Iterator[str]:
@@ -156,6 +147,11 @@ def _grants(metadata: Mapping[str, Any]) -> Iterator[str]:
         yield "The member grant_types has implicit, so add token or id_token to response_types."
 
 
+def grant_types(metadata: Mapping[str, Any]) -> list[str]:
+    """Return the grant types with their default (RFC 7591 section 2)."""
+    return list(metadata.get("grant_types", ["authorization_code"]))
+
+
 def _response_types(metadata: Mapping[str, Any]) -> list[str]:
     default = ["code"] if "authorization_code" in grant_types(metadata) else []
     return list(metadata.get("response_types", default))
@@ -197,6 +193,10 @@ def _is_web(uri: str) -> bool:
     return uri.partition(":")[0].lower() in ("http", "https")
 
 
+def _is_https(uri: str) -> bool:
+    return uri.partition(":")[0].lower() == "https"
+
+
 def _redirecting(metadata: Mapping[str, Any]) -> Iterator[str]:
     redirecting = {"authorization_code", "implicit"} & set(grant_types(metadata))
     if not redirecting or metadata.get("redirect_uris"):
@@ -209,7 +209,7 @@ def _redirecting(metadata: Mapping[str, Any]) -> Iterator[str]:
 def _kind_of_application(metadata: Mapping[str, Any]) -> Iterator[str]:
     redirect_uris = metadata.get("redirect_uris", ())
     kind = application_type(metadata)
-    https = [uri for uri in redirect_uris if _scheme(uri) == "https"]
+    https = [uri for uri in redirect_uris if _is_https(uri)]
     if kind == "native" and https:
         yield (
             'The application_type "native" has https redirect_uris; use "web", or http on loopback.'

@@ -19,7 +19,6 @@ from django_dcr.protocol.client_metadata import (
     NEVER_GRANTED,
     SECRET_METHODS,
     claimed_metadata,
-    grant_types,
     is_strings,
     merge_metadata,
     normalize_name,
@@ -30,7 +29,7 @@ from django_dcr.protocol.client_metadata import (
     with_claims,
 )
 from django_dcr.protocol.keys import HASHES, KEY_TYPES
-from django_dcr.protocol.policy import application_type, check_client_metadata
+from django_dcr.protocol.policy import application_type, check_client_metadata, grant_types
 from django_dcr.text import clean
 
 _METHODS_OFFERED = "token_endpoint_auth_methods_supported"

@@ -17,7 +17,7 @@ from django_dcr.exceptions import (
     RequestRejectedError,
     UnsupportedError,
 )
-from django_dcr.protocol.challenges import Challenge
+from django_dcr.protocol.headers import Challenge
 from django_dcr.protocol.json import storable
 from django_dcr.protocol.server_metadata import check_trusted_origin
 from django_dcr.text import clean

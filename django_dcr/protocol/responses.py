@@ -13,8 +13,7 @@ from types import MappingProxyType
 from typing import Any
 
 from django_dcr import uris
-from django_dcr.protocol.assertions import ASSERTION_METHODS
-from django_dcr.protocol.authentication import AUTHENTICATION_METHODS
+from django_dcr.protocol.authentication import ASSERTION_METHODS, AUTHENTICATION_METHODS
 from django_dcr.protocol.client_metadata import (
     KEY_MEMBERS,
     SECRET_METHODS,
@@ -23,7 +22,7 @@ from django_dcr.protocol.client_metadata import (
     parse_metadata,
 )
 from django_dcr.protocol.errors import quoted
-from django_dcr.protocol.json import http_date
+from django_dcr.protocol.headers import http_date
 from django_dcr.text import SensitiveText, clean, hides_variables
 
 MAX_CLIENT_ID_LENGTH = 16_384

@@ -6,18 +6,14 @@ point (RFC 8414 section 4); nothing here normalises one.
 
 from __future__ import annotations
 
-import re
 import unicodedata
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from django_dcr import uris
 from django_dcr.exceptions import InvalidResponseError, NotAllowedError, UnsupportedError
-from django_dcr.protocol.json import delta_seconds, storable
+from django_dcr.protocol.json import storable
 from django_dcr.text import clean
-
-# RFC 9110 section 8.8.3. What else a server may put there, a request could not give back.
-_ENTITY_TAG = re.compile(r'(?:W/)?"[\x21\x23-\x7e]{0,250}"')
 
 # Of URLs, and of objects of URLs (RFC 8414 section 2, RFC 8705 section 5).
 _URL_MEMBERS = ("_endpoint", "_uri", "_endpoint_aliases")
@@ -216,20 +212,6 @@ def foreign_origins(
     return sorted(each for each in origins if each.startswith("https") or home.scheme == "http")
 
 
-def redirect_target(url: str, location: str) -> str:
-    """Return where a redirect of ``url`` leads (RFC 9110 section 10.2.2).
-
-    Raises ValueError for a target that is neither an absolute URL nor an absolute path.
-    """
-    home = uris.parse(url)
-    if location.startswith("//"):
-        location = f"{home.scheme}:{location}"
-    elif location.startswith("/"):
-        location = home.origin + location
-    uris.parse(location)
-    return location
-
-
 def check_trusted_origin(url: str, *, issuer: str, trusted_origins: Collection[str]) -> None:
     """Check a URL that the server gave, before anything is sent there; do so at each use.
 
@@ -264,29 +246,3 @@ def _origins(entries: Collection[str]) -> set[str]:
         except ValueError:
             continue  # what is no origin vouches for nothing
     return origins
-
-
-def freshness(headers: Mapping[str, str], limit: float) -> float:
-    """Return for how many seconds an answer counts as fresh (RFC 9111 section 4.2).
-
-    At most ``limit`` seconds, which is also the answer where nothing readable is said.
-    """
-    directives = _directives(headers.get("Cache-Control", ""))
-    if "no-store" in directives or "no-cache" in directives:
-        return 0.0
-    lifetime = delta_seconds(directives.get("max-age", ""))
-    if lifetime is None:
-        return limit
-    age = delta_seconds(headers.get("Age", "")) or 0.0
-    return min(lifetime - age, limit) if age < lifetime else 0.0
-
-
-def entity_tag(headers: Mapping[str, str]) -> str:
-    """Return an answer's ETag (RFC 9110 section 8.8.3), "" where it is malformed or very long."""
-    tag = headers.get("ETag", "")
-    return tag if _ENTITY_TAG.fullmatch(tag) else ""
-
-
-def _directives(header: str) -> dict[str, str]:
-    parts = (part.partition("=") for part in header.split(","))
-    return {name.strip().lower(): value.strip().strip('"') for name, _, value in parts}

@@ -1,11 +1,17 @@
-"""What a response says in WWW-Authenticate (RFC 9110 section 11.6.1), whatever the scheme."""
+"""Header fields of responses: dates, caching, redirects (RFC 9110, RFC 9111) and challenges."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import timezone
+from email.utils import parsedate_to_datetime
 
+from django_dcr import uris
+
+# RFC 9110 section 8.8.3. What else a server may put there, a request could not give back.
+_ENTITY_TAG = re.compile(r'(?:W/)?"[\x21\x23-\x7e]{0,250}"')
 #: A longer header is not read at all: half of a URL would be another one.
 MAX_LENGTH = 64 * 1024
 
@@ -20,6 +26,65 @@ _SCHEME = re.compile(rf"({_NAME})(?=[\s,]|$)")
 _TOKEN68 = re.compile(r"[ \t]+([A-Za-z0-9._~+/-]+=*)[ \t]*(?=,|$)")
 _SEPARATORS = re.compile(r"[\s,]*")
 _MALFORMED = re.compile(r'[^\s,"]+')
+
+
+def delta_seconds(text: str) -> float | None:
+    """Return the number of seconds in a header (RFC 9110 section 10.2.3), or None.
+
+    However many digits there are, this takes no time and raises nothing: it ends in infinity.
+    """
+    text = text.strip(" \t")
+    return float(text) if re.fullmatch("[0-9]+", text) else None
+
+
+def http_date(text: str) -> float | None:
+    """Return a date in a header (RFC 9110 section 5.6.7) in seconds since 1970, or None."""
+    try:
+        moment = parsedate_to_datetime(text[:64])
+        # "-0000" gives a date without a zone.
+        return moment.replace(tzinfo=moment.tzinfo or timezone.utc).timestamp()
+    except (TypeError, ValueError, OverflowError, IndexError):
+        return None
+
+
+def freshness(headers: Mapping[str, str], limit: float) -> float:
+    """Return for how many seconds an answer counts as fresh (RFC 9111 section 4.2).
+
+    At most ``limit`` seconds, which is also the answer where nothing readable is said.
+    """
+    directives = _directives(headers.get("Cache-Control", ""))
+    if "no-store" in directives or "no-cache" in directives:
+        return 0.0
+    lifetime = delta_seconds(directives.get("max-age", ""))
+    if lifetime is None:
+        return limit
+    age = delta_seconds(headers.get("Age", "")) or 0.0
+    return min(lifetime - age, limit) if age < lifetime else 0.0
+
+
+def entity_tag(headers: Mapping[str, str]) -> str:
+    """Return an answer's ETag (RFC 9110 section 8.8.3), "" where it is malformed or very long."""
+    tag = headers.get("ETag", "")
+    return tag if _ENTITY_TAG.fullmatch(tag) else ""
+
+
+def _directives(header: str) -> dict[str, str]:
+    parts = (part.partition("=") for part in header.split(","))
+    return {name.strip().lower(): value.strip().strip('"') for name, _, value in parts}
+
+
+def redirect_target(url: str, location: str) -> str:
+    """Return where a redirect of ``url`` leads (RFC 9110 section 10.2.2).
+
+    Raises ValueError for a target that is neither an absolute URL nor an absolute path.
+    """
+    home = uris.parse(url)
+    if location.startswith("//"):
+        location = f"{home.scheme}:{location}"
+    elif location.startswith("/"):
+        location = home.origin + location
+    uris.parse(location)
+    return location
 
 
 @dataclass(frozen=True)
