@@ -85,6 +85,15 @@ def test_the_generated_parts_are_written(tmp_path: Path) -> None:
     assert text.endswith("\n<!-- end -->\nEnd.\n")
 
 
+def test_the_tables_of_servers_stay_while_no_server_is_run(tmp_path: Path) -> None:
+    from tests.interop.report import Table  # whose assertions pytest would rewrite otherwise
+
+    page = tmp_path / "servers.md"
+    page.write_text(DOCUMENTS["docs/servers.md"])
+    Table().write_into(page)
+    assert page.read_text() == DOCUMENTS["docs/servers.md"]
+
+
 def test_settings_checks_states_and_commands_are_generated() -> None:
     parts = [
         name for text in DOCUMENTS.values() for name in re.findall("<!-- generated: (.+) -->", text)

@@ -1,8 +1,11 @@
-"""The table of docs/servers.md."""
+"""The tables of docs/servers.md, one for each server."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 
 from tests.interop.life import STEPS
@@ -10,11 +13,10 @@ from tests.interop.server import Server
 
 BEGIN = "<!-- The text up to the next mark is written by `make interop`. -->\n"
 END = "<!-- From here on by hand. -->\n"
-HEAD = ["server", "variant", *STEPS]
 
 
 class Table:
-    """The outcomes of this run."""
+    """The outcomes of this run: program, variant and the outcome of each step."""
 
     def __init__(self) -> None:
         self.rows: dict[tuple[str, str], list[str]] = {}
@@ -24,18 +26,33 @@ class Table:
         self.rows[_key(row)] = row
 
     def write_into(self, document: Path) -> None:
-        """Write between the marks; a server that could not be run keeps its former rows."""
+        """Write between the marks; a server that could not be run keeps its former outcomes."""
         before, rest = document.read_text().split(BEGIN)
         former, after = rest.split(END)
         rows = {_key(row): row for row in _read(former)} | self.rows
-        lines = [HEAD, ["---"] * len(HEAD), *rows.values()]
-        table = "".join(f"| {' | '.join(line)} |\n" for line in lines)
-        document.write_text(f"{before}{BEGIN}\n{table}\n{END}{after}")
+        document.write_text(f"{before}{BEGIN}\n{_render(rows.values())}\n{END}{after}")
 
 
-def _read(table: str) -> list[list[str]]:
-    lines = [line.split(" | ") for line in re.findall(r"(?m)^\| (.*) \|$", table)]
-    return [line for line in lines[2:] if len(line) == len(HEAD)]
+def _render(rows: Iterable[list[str]]) -> str:
+    """Return a table for each program: a line for each step, a column for each variant."""
+    tables = []
+    for program, group in groupby(sorted(rows, key=itemgetter(0)), key=itemgetter(0)):
+        columns = [[program, *STEPS], *(row[1:] for row in group)]
+        head, *lines = zip(*columns, strict=True)
+        shown = [head, ["---"] * len(head), *lines]
+        tables.append("".join(f"| {' | '.join(line)} |\n" for line in shown))
+    return "\n".join(tables)
+
+
+def _read(text: str) -> list[list[str]]:
+    """Return the rows of tables that were made of the steps of this version."""
+    rows = []
+    for table in re.findall(r"(?m)(?:^\|.*\|\n)+", text):
+        head, _rule, *lines = [line.strip("|\n ").split(" | ") for line in table.splitlines()]
+        steps, *outcomes = zip(head, *lines, strict=True)
+        if list(steps[1:]) == [*STEPS]:
+            rows += [[head[0], *column] for column in outcomes]
+    return rows
 
 
 def _key(row: list[str]) -> tuple[str, str]:
