@@ -21,8 +21,7 @@ from django_dcr.models.clientqueries import (
     is_named,
     may_expire,
 )
-from django_dcr.models.clientregistration import ClientRegistration
-from django_dcr.models.hits import live_registration
+from django_dcr.models.clientregistration import ClientRegistration, live_registration
 from django_dcr.models.persistence import InDoubtError
 from django_dcr.models.protectedresource import (
     MAX_SERVERS,

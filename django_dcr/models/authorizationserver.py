@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from django.core.exceptions import ValidationError
 from django.core.validators import MinValueValidator
-from django.db import models, router
+from django.db import connections, models, router
 from django.utils.translation import gettext_lazy as _
 
 from django_dcr import protocol, uris
@@ -25,6 +25,7 @@ from django_dcr.mechanisms import AUTOMATIC
 from django_dcr.models.cacheddocument import CachedDocument
 from django_dcr.models.failures import FORGOTTEN
 from django_dcr.models.leases import DatabaseNow
+from django_dcr.models.loading import Columns
 from django_dcr.models.origins import check_origins, may_use_http, origin_of
 from django_dcr.text import clean
 
@@ -40,10 +41,14 @@ class AuthorizationServerQuerySet(SecretQuerySet["AuthorizationServer"]):
         or the site's policy excludes it; then nothing is stored.
         """
         check_issuer(issuer)
-        server, _created = self.get_or_create(
-            issuer_digest=digest(issuer), defaults={"issuer": issuer}
-        )
-        return server
+        known = digest(issuer)
+        connection = connections[router.db_for_write(self.model)]
+        with connection.cursor() as cursor:
+            cursor.execute(_SELECT, [known])
+            row = cursor.fetchone()
+        if row:
+            return COLUMNS.load(row, connection)
+        return self.get_or_create(issuer_digest=known, defaults={"issuer": issuer})[0]
 
 
 def check_issuer(issuer: str) -> None:
@@ -401,6 +406,13 @@ class AuthorizationServer(CachedDocument):
         """Forget that the server did not answer, now that it has."""
         if self.failure and self.failure["task"] != "discover":
             self._note(FORGOTTEN)
+
+
+COLUMNS = Columns(AuthorizationServer)
+_SELECT = (
+    f"SELECT {COLUMNS.sql} FROM {AuthorizationServer._meta.db_table} "  # noqa: S608
+    "WHERE issuer_digest = %s"
+)
 
 
 def _check_mechanisms(mechanisms: object) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from django.core.exceptions import ValidationError
-from django.db import models
+from django.db import connections, models, router
 from django.utils.functional import cached_property
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
@@ -15,7 +15,10 @@ from django_dcr.exceptions import NotAllowedError
 from django_dcr.fields import DigestField, digest
 from django_dcr.lifecycle import Status
 from django_dcr.mechanisms import Mechanism
+from django_dcr.models.authorizationserver import COLUMNS as SERVER_COLUMNS
+from django_dcr.models.authorizationserver import AuthorizationServer
 from django_dcr.models.clientqueries import ClientRegistrationQuerySet, check_owner
+from django_dcr.models.loading import Columns
 from django_dcr.models.transitions import ClientTransitionsModel
 
 # What each mechanism may have: one constraint, since MariaDB and SQLite copy the table for each.
@@ -210,3 +213,33 @@ class ClientRegistration(ClientTransitionsModel):
     def is_shared(self) -> bool:
         """Whether another owner's row holds this client, too, as it may hold a public one."""
         return self.is_public and self.has_twin(self.client_id)
+
+
+# No login needs the deviations; they are loaded on access.
+_COLUMNS = Columns(ClientRegistration, deferred=["deviations"])
+_OURS, _THEIRS = ClientRegistration._meta.db_table, AuthorizationServer._meta.db_table
+_SELECT_LIVE = (
+    f"SELECT {_COLUMNS.sql}, {SERVER_COLUMNS.sql} "  # noqa: S608
+    f"FROM {_OURS} JOIN {_THEIRS} ON {_THEIRS}.id = server_id "
+    "WHERE key_digest IN (%s, %s) AND live = %s"
+)
+
+
+def live_registration(issuer: str, owner: str) -> ClientRegistration | None:
+    """Return the live registration of ``owner`` at ``issuer``, its server loaded with it.
+
+    Where the owner has none and the server's row says that the site's own client is shared,
+    that one.
+    """
+    own, site = digest(issuer, owner), digest(issuer, "")
+    connection = connections[router.db_for_write(ClientRegistration)]  # a replica may lag
+    with connection.cursor() as cursor:
+        cursor.execute(_SELECT_LIVE, [own, site, True])
+        rows = cursor.fetchall()
+    found = {}
+    for row in rows:
+        registration = _COLUMNS.load(row[: len(_COLUMNS.names)], connection)
+        registration.server = SERVER_COLUMNS.load(row[len(_COLUMNS.names) :], connection)
+        found[registration.key_digest] = registration
+    shared = found.get(site)
+    return found.get(own, shared if shared is not None and shared.server.shared else None)

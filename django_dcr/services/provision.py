@@ -208,7 +208,7 @@ def _registered(
     if registration is None:
         refuse_inside_atomic()
         registration = _draft(issuer, owner, metadata)
-    elif metadata is not None and registration.owner == owner:
+    elif metadata not in (None, registration.requested_metadata) and registration.owner == owner:
         registration.request_metadata(metadata)
     with admitted(registration, STEP):
         _check_server(registration, resource)
