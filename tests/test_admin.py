@@ -26,7 +26,10 @@ from django.utils import timezone
 from responses import RequestsMock
 
 from django_dcr import services
-from django_dcr.admin import AuthorizationServerAdmin, ClientRegistrationAdmin, display
+from django_dcr.admin import AuthorizationServerAdmin, ClientRegistrationAdmin
+from django_dcr.admin.columns import compare
+from django_dcr.admin.events import EventInline
+from django_dcr.admin.prospects import prospect
 from django_dcr.models import AuthorizationServer, ClientRegistration, Status
 from tests.factories import (
     APPENDED_OPENID,
@@ -55,6 +58,7 @@ DOCUMENTED = (Path(__file__).parent.parent / "docs/admin.md").read_text()
 SERVERS = "/admin/django_dcr/authorizationserver/"
 REGISTRATIONS = "/admin/django_dcr/clientregistration/"
 DAY = 24 * 3600
+PAGES = ClientRegistrationAdmin(ClientRegistration, admin.site)
 #: A page that a browser would run, were it not escaped; and characters that turn lines round.
 HOSTILE = "<script>alert(1)</script>\u202e\r\nEvil"
 OTHER_KEY = "6WgpHc9E8zyBNW6ZDFMUv8NCjx2rO8m3xMLm6NhnHg8="
@@ -509,7 +513,7 @@ def test_asked_and_granted_stand_side_by_side_with_differences_first(staff: Clie
         deviations=["scope came as a list"],
         client_id_issued_at=1_700_000_000,
     )
-    members = {member.name: member for member in display.comparison(row)[0]}
+    members = {member.name: member for member in compare(row)[0]}
     assert [name for name, member in members.items() if member.differs] == ["scope"]
     assert next(iter(members)) == "scope"
     assert members["client_name#ja-jp"].granted == ["店"]
@@ -536,9 +540,9 @@ def test_expiry_is_told_as_people_say_it(values: dict[str, int | None], text: st
     if lifetime and lifetime > 1:
         values["client_secret_expires_at"] = int(time.time()) + lifetime
     row = make_registration(**values)
-    assert cells(display.expiry(row)).lstrip("!✕ ") == text
-    assert cells(display.expiry_date(row)).endswith(text)
-    assert ("." in display.expiry_date(row)) is (row.secret_expiry is not None)
+    assert cells(PAGES.expiry(row)).lstrip("!✕ ") == text
+    assert cells(PAGES.expiry_date(row)).endswith(text)
+    assert ("." in PAGES.expiry_date(row)) is (row.secret_expiry is not None)
 
 
 def in_days(days: int) -> int:
@@ -794,8 +798,8 @@ def test_forgetting_what_the_server_did_delete_says_so(
 )
 def test_the_prospect_depends_on_the_row(values: dict[str, str], revoke: str, forget: str) -> None:
     row = make_registration(**values)
-    assert revoke in display.prospect(row, "revoke")
-    assert forget in display.prospect(row, "forget")
+    assert revoke in prospect(row, "revoke")
+    assert forget in prospect(row, "forget")
 
 
 @pytest.mark.parametrize(
@@ -819,13 +823,17 @@ def test_a_page_offers_what_makes_sense_for_the_state(
     assert re.findall(r'name="action" value="(\w+)"', text) == offered
 
 
+def test_a_small_list_is_sorted_by_any_column(staff: Client) -> None:
+    assert {"issuer", "whose", "expiry"} <= {*staff.get(REGISTRATIONS).context["cl"].sortable_by}
+
+
 def test_every_state_has_its_words_and_buttons() -> None:
     for status in Status:
         row = make_registration(
             server=make_server(issuer=f"https://{status}.example"), status=status
         )
-        assert display.state(row)
-        ClientRegistrationAdmin(ClientRegistration, admin.site).offers(row)
+        assert PAGES.state(row)
+        PAGES.offered_actions(row)
 
 
 def test_the_list_asks_before_it_acts_and_says_what_would_happen(staff: Client) -> None:
@@ -850,7 +858,7 @@ def test_what_would_happen_to_a_draft_or_a_lost_client_is_said(staff: Client) ->
     assert f"A client is registered at {ISSUER}." in asked(staff, "register", draft)
     assert "The server may keep the old client" in asked(staff, "retry", lost)
     same = make_registration(server=draft.server, owner="x", client_id="c2")
-    assert "differ now: none." in display.prospect(same, "update")
+    assert "differ now: none." in prospect(same, "update")
 
 
 def test_trying_again_registers_again_and_leads_to_the_new_row(
@@ -892,11 +900,12 @@ def test_the_history_names_a_new_secret() -> None:
     row.events.create(action="renew", outcome="active", new_secret=False)
     row.events.create(action="renew", outcome="active", new_secret=True)
     newest, oldest = row.events.order_by("-pk")
-    assert (display.step(newest), display.outcome(newest)) == (
+    inline = EventInline(ClientRegistration, admin.site)
+    assert (inline.step(newest), inline.result(newest)) == (
         "Renew the secret",
         "active (new secret)",
     )
-    assert display.outcome(oldest) == "active (no new secret)"
+    assert inline.result(oldest) == "active (no new secret)"
 
 
 def test_the_list_shows_state_expiry_and_drift_as_badges(staff: Client) -> None:
@@ -935,7 +944,7 @@ def test_the_list_shows_state_expiry_and_drift_as_badges(staff: Client) -> None:
 def test_an_active_registration_tells_what_it_wants_next(
     values: dict[str, Any], advice: str
 ) -> None:
-    said = display.next_step(make_registration(**values))
+    said = PAGES.next_step(make_registration(**values))
     assert advice in said
     assert said.count(". ") <= 3
     assert ("renew" in said.lower()) == ("secret" in advice or "expired" in advice)

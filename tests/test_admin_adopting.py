@@ -8,12 +8,14 @@ from urllib.parse import urlsplit
 
 import pytest
 import responses
+from django.contrib import admin
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import Permission, User
 from django.test import Client
 
 from django_dcr import services
-from django_dcr.admin import display
+from django_dcr.admin import AuthorizationServerAdmin, ClientRegistrationAdmin
+from django_dcr.admin.events import EventInline
 from django_dcr.models import AuthorizationServer, ClientRegistration
 from tests.factories import (
     CALLBACK,
@@ -150,7 +152,7 @@ def test_the_page_of_a_document_shows_it(
 
 def test_a_document_that_is_not_published_shows_nothing() -> None:
     row = ClientRegistration(mechanism="metadata_document")
-    assert display.document(row) == display.NOTHING
+    assert ClientRegistrationAdmin(ClientRegistration, admin.site).document(row) == "-"
 
 
 def test_the_history_says_why_a_mechanism_was_passed_over(
@@ -161,7 +163,8 @@ def test_the_history_says_why_a_mechanism_was_passed_over(
     endpoint = server.metadata["registration_endpoint"]
     mocked_responses.post(endpoint, json=client_information(), status=201)
     row = services.get_or_register(ISSUER, metadata=WISHES)
-    assert "only this network knows" in display.outcome(row.events.latest("pk"))
+    history = EventInline(ClientRegistration, admin.site)
+    assert "only this network knows" in history.result(row.events.latest("pk"))
 
 
 @pytest.mark.parametrize(
@@ -180,7 +183,7 @@ def test_a_servers_page_says_how_clients_come_about(
 ) -> None:
     document = {k: v for k, v in server_metadata(**metadata).items() if v is not None}
     server = make_server(metadata=document)
-    assert words in display.registration(server)
+    assert words in AuthorizationServerAdmin(AuthorizationServer, admin.site).registration(server)
     page = staff.get("/admin/django_dcr/authorizationserver/").text
     assert ("icon-yes" in page.partition("field-registers")[2]) is (
         "offers no registration" not in words

@@ -13,7 +13,7 @@ from django.contrib.contenttypes.models import ContentType
 from django.db import models
 from django.test import Client
 
-from django_dcr.admin import display
+from django_dcr.admin.columns import compare
 from django_dcr.models import AuthorizationServer, ClientRegistration, Status
 from tests.factories import CALLBACK, make_registration, make_server, server_metadata
 
@@ -228,7 +228,7 @@ def test_a_page_shows_the_first_hundred_members_and_counts_the_others(admin: Cli
     """A row of an earlier release, which knew no limit."""
     many = {f"member{number}": "x" for number in range(70_000)}
     row = make_registration(metadata={**many, "client_name": "Other"})
-    members, more = display.comparison(row)
+    members, more = compare(row)
     assert (len(members), len(members) + more) == (100, 70_003)
     assert members[0].name == "client_name"
     text = looked_at(admin.get(f"{REGISTRATIONS}{row.pk}/change/"))

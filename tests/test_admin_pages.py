@@ -6,10 +6,11 @@ import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from django.contrib.admin import site
 from django.test import Client
 from responses import RequestsMock
 
-from django_dcr.admin import display
+from django_dcr.admin import ClientRegistrationAdmin
 from django_dcr.admin.actions import Outcome
 from django_dcr.models import AuthorizationServer, ClientRegistration
 from tests.factories import (
@@ -317,7 +318,8 @@ def test_what_the_app_chose_is_shown_as_asked_and_marked(staff: Client) -> None:
     ],
 )
 def test_the_list_has_the_name_of_the_client(values: dict[str, Any], name: str) -> None:
-    assert display.client_name(make_registration(**values)) == name
+    pages = ClientRegistrationAdmin(ClientRegistration, site)
+    assert pages.client_name(make_registration(**values)) == name
 
 
 # -- questions -----------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import requests
 import responses
+from django.contrib.admin import site
 from django.contrib.auth.models import User
 from django.core.management import call_command
 from django.db import DatabaseError, connection, transaction
@@ -19,7 +20,7 @@ from django.test import Client
 from django.utils import timezone
 
 from django_dcr import services
-from django_dcr.admin import display
+from django_dcr.admin import ClientRegistrationAdmin
 from django_dcr.exceptions import (
     ConflictError,
     DCRError,
@@ -866,7 +867,7 @@ def test_the_pages_and_commands_say_when_it_is_tried_again(mocked_responses: Stu
     for page in pages:
         assert "Next attempt" not in staff.get(page).content.decode()
     assert shown(row)["retry_at"] is None
-    assert display.next_attempt(stored(row)) == display.NOTHING
+    assert ClientRegistrationAdmin(ClientRegistration, site).next_attempt(stored(row)) == "-"
 
 
 def shown(row: ClientRegistration) -> Any:

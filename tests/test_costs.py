@@ -187,7 +187,7 @@ def test_renewing_by_a_new_client_costs_a_registration_and_a_revocation_too(
     assert len(statements) == 22
 
 
-def test_a_page_of_the_list_costs_five_queries_and_counts_no_whole_table() -> None:
+def test_a_page_of_the_list_costs_six_queries_and_counts_no_whole_table() -> None:
     for number in range(3):
         server = make_server(issuer=f"https://as{number}.example")
         make_registration(server=server, client_id=f"c-{number}")
@@ -196,8 +196,9 @@ def test_a_page_of_the_list_costs_five_queries_and_counts_no_whole_table() -> No
     path = "/admin/django_dcr/clientregistration/"
     with CaptureQueriesContext(connection) as queries:
         assert staff.get(path).status_code == 200
-    session, user, servers, count, rows = (query["sql"] for query in queries.captured_queries)
+    session, user, size, servers, count, rows = (query["sql"] for query in queries.captured_queries)
     assert ("session" in session, "auth_user" in user, "LIMIT 30" in servers) == (True,) * 3
+    assert f"LIMIT 1 OFFSET {FirstPages.most}" in size
     assert "COUNT(*)" in count
     assert f"LIMIT {FirstPages.most}" in count
     assert "COUNT(*)" not in rows

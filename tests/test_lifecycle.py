@@ -14,7 +14,8 @@ from django.test import RequestFactory
 
 import django_dcr
 from django_dcr import services, tasks
-from django_dcr.admin import display
+from django_dcr.admin import ClientRegistrationAdmin
+from django_dcr.admin.prospects import prospect
 from django_dcr.admin.registrations import ClientRegistrationAdminMixin, add_actions
 from django_dcr.exceptions import ConflictError, NetworkError
 from django_dcr.lifecycle import ACTIONS, DELETABLE, EVENTS, STATES, Action, Status
@@ -40,7 +41,8 @@ def test_errors_and_pages_say_what_the_table_says(status: Status) -> None:
     with pytest.raises(ConflictError) as caught:
         check_state(row, *others)
     assert STATES[status].next_step.format(pk=row.pk) in str(caught.value)
-    assert display.next_step(row).startswith(str(STATES[status].meaning))
+    page = ClientRegistrationAdmin(ClientRegistration, admin.site)
+    assert page.next_step(row).startswith(str(STATES[status].meaning))
 
 
 def test_no_other_module_keeps_a_table_of_statuses() -> None:
@@ -62,7 +64,7 @@ def test_every_action_is_complete(name: str) -> None:
     assert EVENTS[name] == action.label
     assert action.done
     row = make_registration(status=action.statuses[0])
-    assert display.prospect(row, name)
+    assert prospect(row, name)
     commands = [f"management/commands/dcr_{each}.py" for each in (name, action.service)]
     assert any((PACKAGE / command).exists() for command in commands) or (
         name == "retry"  # an option of dcr_reconcile
@@ -112,10 +114,10 @@ def test_a_new_action_is_found_by_every_way_in(monkeypatch: pytest.MonkeyPatch) 
     row = make_registration()
     request = RequestFactory().get("/")
     request.user = User.objects.create_superuser("admin")
-    assert "ping" in site.offers(row)
+    assert "ping" in site.offered_actions(row)
     assert site.label("ping") == "Ping"
     assert "ping" in site.get_actions(request)
-    assert display.prospect(row, "ping") == "?"
+    assert prospect(row, "ping") == "?"
     tasks.perform("ping", row.pk)
     row.status = "gone"
     assert not ping.allows(row)

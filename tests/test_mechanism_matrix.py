@@ -10,12 +10,14 @@ from urllib.parse import urlsplit
 
 import pytest
 import responses
+from django.contrib.admin import site
 from django.core.management import CommandError, call_command
 from django.test import Client
 
 import django_dcr
 from django_dcr import services, tasks
-from django_dcr.admin import display
+from django_dcr.admin import ClientRegistrationAdmin
+from django_dcr.admin.prospects import prospect
 from django_dcr.exceptions import DCRError, UnsupportedError
 from django_dcr.lifecycle import ACTIONS, Status
 from django_dcr.mechanisms import MECHANISMS, Mechanism, refusal
@@ -35,6 +37,7 @@ from tests.factories import (
 pytestmark = pytest.mark.django_db
 
 SLUG = "0123456789abcdef"
+PAGES = ClientRegistrationAdmin(ClientRegistration, site)
 UNMANAGED: dict[str, Any] = {"registration_client_uri": "", "registration_access_token": None}
 #: A row of each mechanism, with and without the credentials of RFC 7592.
 ROWS: dict[str, dict[str, Any]] = {
@@ -123,7 +126,7 @@ def test_an_action_is_done_or_refused_in_the_mechanisms_terms(
         assert isinstance(caught.value, UnsupportedError)
         assert text == f"Registration {row.pk} {refusal(row, action)}."
         assert "7592" not in text
-        assert display.prospect(row, action) == f"{row.pk} {refusal(row, action)}"
+        assert prospect(row, action) == f"{row.pk} {refusal(row, action)}"
     after = ClientRegistration.objects.filter(pk=row.pk).values().get()
     assert after == before  # nothing is recorded as an error of the client
 
@@ -161,17 +164,15 @@ def test_a_hit_is_the_same_call_for_each(kind: str) -> None:
 def test_a_page_speaks_in_the_terms_of_the_mechanism(kind: str, status: str) -> None:
     row = row_of(kind)
     row.status = status
-    texts = [display.next_step(row), display.mechanism(row)]
-    texts += [display.prospect(row, action) for action in ACTIONS]
+    texts = [PAGES.next_step(row), PAGES.how(row)]
+    texts += [prospect(row, action) for action in ACTIONS]
     assert all(texts)
     if row.mechanism != Mechanism.DYNAMIC:
         assert not [text for text in texts if "7592" in text]
-    assert ("signs with a key" in texts[1]) is (
-        "signs with a key" in display.prospect(row, "renew")
-    )
+    assert ("signs with a key" in texts[1]) is ("signs with a key" in prospect(row, "renew"))
     if row.mechanism == Mechanism.METADATA_DOCUMENT and status == Status.ACTIVE:
         assert "is published" in texts[0]
-        assert "document" in display.prospect(row, "revoke")
+        assert "document" in prospect(row, "revoke")
 
 
 def test_a_page_says_what_to_do_about_drift_and_an_end() -> None:
@@ -187,10 +188,10 @@ def test_a_page_says_what_to_do_about_drift_and_an_end() -> None:
             server=make_server(issuer=f"https://as{number}.example"),
             **{**ROWS[kind], "has_drift": True},
         )
-        assert words in display.next_step(row)
+        assert words in PAGES.next_step(row)
         if row.client_secret is not None:
             row.client_secret_expires_at = 1
-            told = display.next_step(row)
+            told = PAGES.next_step(row)
             assert ("get a new secret" in told) is (kind == "pre_registered")
 
 

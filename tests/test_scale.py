@@ -163,6 +163,13 @@ def test_a_large_site_is_searched_for_whole_owners_and_client_ids_and_parts_of_s
     )
 
 
+@pytest.mark.usefixtures("many")
+def test_a_large_list_is_sorted_by_its_primary_key_alone() -> None:
+    staff = Client()
+    staff.force_login(User.objects.get(username="staff"))
+    assert list(staff.get(LIST).context["cl"].sortable_by) == ["number"]
+
+
 def _found(term: str) -> list[int]:
     rows = ClientRegistration.objects.order_by("pk")
     model_admin = admin.site.get_model_admin(ClientRegistration)

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import responses
+from django.contrib.admin import site
 from django.contrib.auth.models import User
 from django.core.exceptions import ValidationError
 from django.core.management import CommandError, call_command
@@ -18,7 +19,7 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
 from django_dcr import services
-from django_dcr.admin import display
+from django_dcr.admin import AuthorizationServerAdmin
 from django_dcr.exceptions import InvalidResponseError, UnsupportedError
 from django_dcr.models import AuthorizationServer, ClientRegistration
 from tests.factories import (
@@ -98,7 +99,8 @@ def test_metadata_that_a_person_entered_is_used_and_never_refreshed() -> None:
     server.enter_metadata(server_metadata())
     assert services.discover(server, refresh=True).metadata == server_metadata()
     assert server.is_fresh
-    assert display.freshness(server) == "Entered by hand; the server is never asked."
+    page = AuthorizationServerAdmin(AuthorizationServer, site)
+    assert page.freshness(server) == "Entered by hand; the server is never asked."
     with pytest.raises(InvalidResponseError):
         server.enter_metadata(server_metadata(issuer="https://other.example"))
 

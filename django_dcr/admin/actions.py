@@ -1,4 +1,4 @@
-"""Actions that speak to servers: bounded, reported row by row, in the list and on each page.
+"""Actions that send requests to servers: limited, and reported row by row.
 
 The buttons on a row's own page post to the list, as the list's actions do, so that there is one
 way in on every Django. The object actions of Django 6.1 run inside the transaction of the change
@@ -8,7 +8,7 @@ view, where the services refuse; the view of the list has none.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from django.contrib import admin, messages
@@ -18,16 +18,16 @@ from django.contrib.admin.utils import quote
 from django.contrib.admin.widgets import AdminTextareaWidget, AdminTextInputWidget
 from django.contrib.auth import get_permission_codename
 from django.core.exceptions import PermissionDenied
-from django.core.paginator import Paginator
 from django.db import models, transaction
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import reverse
-from django.utils.functional import cached_property
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 
+from django_dcr.admin.changelist import FirstPages
+from django_dcr.admin.display import CommonColumnsMixin
 from django_dcr.admin.forms import IndentedJSONField, primary_key
 from django_dcr.exceptions import DCRError
 from django_dcr.models import actor
@@ -36,18 +36,16 @@ from django_dcr.text import clean
 
 if TYPE_CHECKING:
     _ModelAdmin = admin.ModelAdmin[Any]
-    _Paginator = Paginator[Any]
 else:  # sites mix this into whatever admin they have
-    _ModelAdmin, _Paginator = object, Paginator
+    _ModelAdmin = object
 
-#: The form field that says: back to the page of the row.
+#: The form field of the buttons on a row's own page, to which the response then returns.
 FROM_PAGE = "_from_page"
-#: The form field of the page that asks whether to do it.
+#: The form field of the page that asks for confirmation.
 CONFIRMED = "_confirmed"
-# More messages, or longer ones in all, would not fit a cookie.
+# More messages, or longer ones in total, would not fit a cookie.
 _MAX_MESSAGES = 10
 _MAX_LENGTH = 1200
-
 
 _WIDGETS: dict[Any, Any] = {
     models.TextField: {"widget": AdminTextInputWidget(attrs={"class": "vTextField dcr-wide"})},
@@ -60,12 +58,14 @@ _WIDGETS: dict[Any, Any] = {
 
 
 class Outcome(NamedTuple):
+    """The outcome of an action on one row."""
+
     row: Any
     level: int
     text: str
-    #: Where a server was looked for, and its outcome.
+    #: Where a document was looked for, and what was found there.
     attempts: Sequence[tuple[str, str]] = ()
-    #: A button that mends it, or "".
+    #: A button that fixes it, or "".
     remedy: SafeString = SafeString()
 
     def render(self, limit: int) -> str | SafeString:
@@ -80,33 +80,35 @@ class Outcome(NamedTuple):
     def _outcome(self, outcome: str) -> str:
         kind, _colon, reason = outcome.partition(": ")
         if reason == self.text:
-            return kind  # the reason stands above
+            return kind  # the reason is in the text above
         shown = clean(outcome, 150)
         return shown if shown == outcome else f"{shown.rpartition(' ')[0]} …"
 
 
-class FirstPages(_Paginator):
-    """Pages of the first rows: to count all of a large table takes longer than to show a page."""
+def permission_method(name: str) -> Any:
+    """Return a ``has_NAME_permission()``, by which Django decides who may run an action.
 
-    #: Rows that are counted at most.
-    most = 10_000
+    It holds for users who may see the row and have the permission ``name`` for its model.
+    """
 
-    @cached_property
-    def count(self) -> int:
-        rows: Any = self.object_list
-        # Of what is shown beside the rows nothing is to be computed for each that is counted.
-        counted: int = rows.order_by().values("pk")[: self.most].count()
-        return counted
+    def has_permission(self: ServiceAdminMixin, request: HttpRequest, obj: Any = None) -> bool:
+        codename = get_permission_codename(name, self.opts)
+        permitted = request.user.has_perm(f"{self.opts.app_label}.{codename}")
+        return permitted and self.has_view_or_change_permission(request, obj)
+
+    return has_permission
 
 
-class ServiceAdminMixin(_ModelAdmin):
+class ServiceAdminMixin(CommonColumnsMixin, _ModelAdmin):
     """The admin of rows that services work on."""
 
-    #: What one request may take on: rows, and seconds after which no further row is begun.
+    #: How many rows one request may act on, and after how many seconds it starts no further one.
     action_max_rows = 50
     action_max_seconds = 20.0
 
     actions: Sequence[str] = ()
+    #: The actions that cannot be undone, whose buttons look like it.
+    final_actions: Collection[str] = ()
     ordering = ["-pk"]
     paginator = FirstPages
     show_full_result_count = False
@@ -124,7 +126,7 @@ class ServiceAdminMixin(_ModelAdmin):
     def changelist_view(
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
-        # Django would ask the database for whatever was selected.
+        # Django would query the database for whatever was posted as a primary key.
         selected = request.POST.getlist(helpers.ACTION_CHECKBOX_NAME)
         if not all(map(primary_key, selected)):
             posted = request.POST.copy()
@@ -133,70 +135,50 @@ class ServiceAdminMixin(_ModelAdmin):
             request.POST = posted  # type: ignore[assignment]
         return super().changelist_view(request, extra_context)
 
-    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
-        """Write what was edited and nothing else: a process may store an answer meanwhile."""
-        obj.save(update_fields=[*self.edited_columns(form), "updated_at"] if change else None)
-
-    def edited_columns(self, form: Any) -> set[str]:
-        """Return the names of the columns that the form has changed."""
-        columns = {field.name for field in self.opts.concrete_fields}
-        return columns.intersection(form.changed_data)
-
-    def response_post_save_add(self, request: HttpRequest, obj: Any) -> HttpResponseRedirect:
-        """Go to the page of the new row, where the next step is."""
-        if self.has_view_or_change_permission(request, obj):
-            return self.to_page(obj)
-        return super().response_post_save_add(request, obj)
+    # -- the page of a row ---------------------------------------------------------------------
 
     def render_change_form(
         self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any
     ) -> HttpResponse:
         row, permitted = context["original"], self.get_actions(request)
-        offered = self.offers(row) if row else ()
+        offered = list(self.offered_actions(row)) if row else []
         context["service_actions"] = [
             (name, self.label(name)) for name in offered if name in permitted
         ]
-        lacking = [name for name in offered if name not in permitted]
-        context["service_lacks"] = self._lacks(lacking)
-        context["service_dangers"] = [name for name in offered if self.is_final(name)]
+        context["service_lacks"] = self._lacks(name for name in offered if name not in permitted)
+        context["service_dangers"] = self.final_actions
         context["service_links"] = self.links(request, row) if row else []
         context["action_checkbox_name"] = helpers.ACTION_CHECKBOX_NAME
         context["from_page"] = FROM_PAGE
         return super().render_change_form(request, context, *args, **kwargs)
 
-    def may(self, request: HttpRequest, obj: Any, name: str) -> bool:
-        """Whether the user may see the row, and has the permission ``name`` for its model."""
-        codename = get_permission_codename(name, self.opts)
-        permitted = request.user.has_perm(f"{self.opts.app_label}.{codename}")
-        return permitted and self.has_view_or_change_permission(request, obj)
-
-    def offers(self, row: Any) -> Iterable[str]:
+    def offered_actions(self, row: Any) -> Iterable[str]:
         """Return the names of the actions that make sense for the row as it is."""
         return self.actions
 
     def links(self, request: HttpRequest, row: Any) -> list[tuple[str, str]]:
-        """Return where else to go from the row: URLs with their labels."""
+        """Return links to pages related to the row: URLs with their labels."""
         return []
 
+    def label(self, name: str) -> str:
+        """Return what the action ``name`` is called on the pages."""
+        return str(getattr(self, name).short_description)
+
+    def permission(self, name: str) -> str:
+        """Return the name of the permission for an action, as on Django's own pages."""
+        [permission] = getattr(self, name).allowed_permissions
+        return str(dict(self.opts.permissions)[get_permission_codename(permission, self.opts)])
+
     def _lacks(self, names: Iterable[str]) -> str:
-        """Return the labels of actions, each group with the permission for it."""
+        """Return the labels of actions, grouped by the permission that they need."""
         labels: dict[str, list[str]] = {}
         for name in names:
             labels.setdefault(self.permission(name), []).append(self.label(name))
         groups = (f"{', '.join(group)} ({_('“%s”') % name})" for name, group in labels.items())
         return "; ".join(groups)
 
-    def permission(self, name: str) -> str:
-        """Return what the permission for an action is called where permissions are given."""
-        [permission] = getattr(self, name).allowed_permissions
-        return str(dict(self.opts.permissions)[get_permission_codename(permission, self.opts)])
-
-    def is_final(self, name: str) -> bool:
-        """Whether the action cannot be undone, so that its button looks so."""
-        return False
-
     def hint_at(self, request: HttpRequest, name: str, why: str) -> None:
-        """Say which action comes next, and who may do it where that is somebody else."""
+        """Say which action comes next, and who may do it where the user may not."""
         if name in self.get_actions(request):
             advice = _("Press “%(action)s” for that.") % {"action": self.label(name)}
         else:
@@ -206,9 +188,24 @@ class ServiceAdminMixin(_ModelAdmin):
             ) % {"action": self.label(name), "permission": self.permission(name)}
         self.message_user(request, f"{why} {advice}", messages.INFO)
 
-    def label(self, name: str) -> str:
-        """Return what the action ``name`` is called on the pages."""
-        return str(getattr(self, name).short_description)
+    # -- saving a row --------------------------------------------------------------------------
+
+    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
+        """Write only what was edited: another process may be storing a response meanwhile."""
+        obj.save(update_fields=[*self.edited_columns(form), "updated_at"] if change else None)
+
+    def edited_columns(self, form: Any) -> set[str]:
+        """Return the names of the columns that the form has changed."""
+        columns = {field.name for field in self.opts.concrete_fields}
+        return columns.intersection(form.changed_data)
+
+    def response_post_save_add(self, request: HttpRequest, obj: Any) -> HttpResponseRedirect:
+        """Redirect to the page of the new row, where the next step is."""
+        if self.has_view_or_change_permission(request, obj):
+            return self.to_page(obj)
+        return super().response_post_save_add(request, obj)
+
+    # -- running an action ---------------------------------------------------------------------
 
     def perform(
         self,
@@ -222,19 +219,19 @@ class ServiceAdminMixin(_ModelAdmin):
         rows = self.selected(request, queryset, name)
         deadline = time.monotonic() + self.action_max_seconds
         outcomes: list[Outcome] = []
-        left: list[Any] = []
+        skipped: list[Any] = []
         with one_run() as run:
             for row in rows:
                 if outcomes and time.monotonic() > deadline:
                     break
-                if self.leaves(run, row, name):
-                    left.append(row)
+                if self.is_skipped(run, row, name):
+                    skipped.append(row)
                 else:
                     outcomes.append(self.attempt(request, row, name, service, done))
-        self._report(request, outcomes, left, rows[len(outcomes) + len(left) :])
+        self._report(request, outcomes, skipped, rows[len(outcomes) + len(skipped) :])
         if outcomes and FROM_PAGE in request.POST:
             return self.to_page(outcomes[0].row)
-        return None  # Django goes back to the list, with its filters
+        return None  # Django redirects to the list, with its filters
 
     def selected(
         self, request: HttpRequest, queryset: models.QuerySet[Any], name: str
@@ -258,13 +255,13 @@ class ServiceAdminMixin(_ModelAdmin):
                 raise PermissionDenied
         return rows
 
-    def leaves(self, run: Run, row: Any, name: str) -> bool:
-        """Whether to leave a row for later because its server has not answered in this run."""
-        return False
-
     def limit(self, request: HttpRequest) -> int:
-        """Return the number of rows that the action of this request may take on."""
+        """Return how many rows the action of this request may act on."""
         return self.action_max_rows
+
+    def is_skipped(self, run: Run, row: Any, name: str) -> bool:
+        """Whether to skip a row because its server has not answered in this run."""
+        return False
 
     def attempt(
         self,
@@ -274,7 +271,7 @@ class ServiceAdminMixin(_ModelAdmin):
         service: Callable[[Any], Any],
         done: str,
     ) -> Outcome:
-        """Run the service on one row and write it into the history."""
+        """Run the service on one row and log it in Django's history."""
         label = self.label(name)
         try:
             with actor(request.user.get_username()):
@@ -285,25 +282,25 @@ class ServiceAdminMixin(_ModelAdmin):
             return Outcome(row, messages.ERROR, str(exc), exc.attempts, remedy)
         for touched in {row.pk: row, result.pk: result}.values():
             self.log_change(request, touched, _("%(action)s: done.") % {"action": label})
-        # What was done and leaves something to say has said it on the row.
-        left = getattr(result, "last_error", "")
-        if left:
-            return Outcome(result, messages.WARNING, left)
+        # What succeeded only in part has stored the rest as the row's last error.
+        problem = getattr(result, "last_error", "")
+        if problem:
+            return Outcome(result, messages.WARNING, problem)
         remark = self.remark(result)
         if remark:
             return Outcome(result, messages.WARNING, f"{done} {remark}")
         return Outcome(result, messages.SUCCESS, done)
 
     def remark(self, row: Any) -> str:
-        """Return what to know of a row for which an action has succeeded, or ""."""
+        """Return a warning about a row for which an action has succeeded, or ""."""
         return ""
 
     def remedy(self, request: HttpRequest, row: Any, error: DCRError) -> SafeString:
-        """Return a button that mends what an action failed for, or ""."""
+        """Return a button that fixes what an action failed for, or ""."""
         return SafeString()
 
     def log_failure(self, request: HttpRequest, row: Any, label: str, error: DCRError) -> None:
-        # The history is no place for a server's words.
+        # Without the message: what a server wrote stays out of Django's history.
         values = {"action": label, "error": type(error).__name__}
         self.log_change(request, row, _("%(action)s: failed (%(error)s).") % values)
 
@@ -311,39 +308,38 @@ class ServiceAdminMixin(_ModelAdmin):
         self,
         request: HttpRequest,
         outcomes: Sequence[Outcome],
-        left: Sequence[models.Model],
-        unbegun: Sequence[models.Model],
+        skipped: Sequence[models.Model],
+        not_started: Sequence[models.Model],
     ) -> None:
-        """Tell the worst first: one message a row for some, and the rest by their numbers."""
+        """Show a message for each of the first rows, the worst first, and list the others."""
         outcomes = sorted(outcomes, key=lambda outcome: -outcome.level)
         shown, more = outcomes[:_MAX_MESSAGES], outcomes[_MAX_MESSAGES:]
         for outcome in shown:
-            # The list of attempts has no room among other messages.
-            told = outcome if len(shown) == 1 else outcome._replace(attempts=())
-            text = told.render(min(500, _MAX_LENGTH // len(shown)))
-            name = clean(outcome.row, 80)
-            # Escaped only where it must be: a cookie has little room.
-            quoted = _("“%s”") % name
-            message = format_html("{}: {}", quoted, text) if told.attempts else f"{quoted}: {text}"
+            # The list of attempts is too long beside other messages.
+            short = outcome if len(shown) == 1 else outcome._replace(attempts=())
+            text = short.render(min(500, _MAX_LENGTH // len(shown)))
+            quoted = _("“%s”") % clean(outcome.row, 80)
+            # Escaped only where necessary: a cookie has little room.
+            message = format_html("{}: {}", quoted, text) if short.attempts else f"{quoted}: {text}"
             self.message_user(request, message, outcome.level)
         failed = [outcome.row for outcome in more if outcome.level == messages.ERROR]
         done = [outcome.row for outcome in more if outcome.level != messages.ERROR]
         silent = _("Left for later, since their server did not answer: %(ids)s.")
         late = _("The time was up before these were begun; select them again: %(ids)s.")
-        self._list(request, _("Failed as well: %(ids)s."), failed, messages.ERROR)
-        self._list(request, _("Done as well: %(ids)s."), done, messages.SUCCESS)
-        self._list(request, silent, left, messages.WARNING)
-        self._list(request, late, unbegun, messages.WARNING)
+        for text, rows, level in (
+            (_("Failed as well: %(ids)s."), failed, messages.ERROR),
+            (_("Done as well: %(ids)s."), done, messages.SUCCESS),
+            (silent, skipped, messages.WARNING),
+            (late, not_started, messages.WARNING),
+        ):
+            if rows:
+                ids = ", ".join(str(row.pk) for row in rows)
+                self.message_user(request, text % {"ids": ids}, level)
 
-    def _list(
-        self, request: HttpRequest, text: str, rows: Sequence[models.Model], level: int
-    ) -> None:
-        if rows:
-            ids = ", ".join(str(row.pk) for row in rows)
-            self.message_user(request, text % {"ids": ids}, level)
+    # -- other pages ---------------------------------------------------------------------------
 
     def page(self, request: HttpRequest, template: str, **context: Any) -> TemplateResponse:
-        """Return a page of the admin's own, from one of the model's templates."""
+        """Return a page in the look of the admin, from one of the model's templates."""
         request.current_app = self.admin_site.name
         site = self.admin_site.each_context(request)
         context = {**site, "opts": self.opts, "media": self.media, **context}
@@ -353,14 +349,15 @@ class ServiceAdminMixin(_ModelAdmin):
     def to_page(self, row: models.Model) -> HttpResponseRedirect:
         return HttpResponseRedirect(self.url("change", quote(row.pk)))
 
+    def url(self, view: str, *args: Any, model: type[models.Model] | None = None) -> str:
+        """Return the path of one of the views of this admin, or of another model's."""
+        opts = (model or self.model)._meta
+        name = f"admin:{opts.app_label}_{opts.model_name}_{view}"
+        return reverse(name, args=args, current_app=self.admin_site.name)
+
     def other_admin(self, model: type[models.Model]) -> Any:
         """Return the site's admin of another model, or None where the site has none."""
         try:
             return self.admin_site.get_model_admin(model)
         except NotRegistered:
             return None
-
-    def url(self, view: str, *args: Any) -> str:
-        """Return the path of one of this admin's views."""
-        name = f"admin:{self.opts.app_label}_{self.opts.model_name}_{view}"
-        return reverse(name, args=args, current_app=self.admin_site.name)

@@ -17,9 +17,10 @@ from django.utils.translation import gettext_lazy as _
 from django.views.decorators.debug import sensitive_post_parameters, sensitive_variables
 
 from django_dcr import services
-from django_dcr.admin.actions import ServiceAdminMixin
+from django_dcr.admin.actions import ServiceAdminMixin, permission_method
 from django_dcr.admin.forms import LinesField, primary_key
 from django_dcr.exceptions import DCRError
+from django_dcr.lifecycle import EVENTS
 from django_dcr.models import AuthorizationServer, ClientRegistration, actor
 
 _TITLE = _("Enter a client of a server's console")
@@ -33,7 +34,7 @@ class _Text(forms.CharField):
 
 
 class _Secret(forms.CharField):
-    """Is never shown again, not even after a mistake elsewhere in the form."""
+    """Is never shown again, not even after an error in another field."""
 
     widget = forms.PasswordInput(attrs={"autocomplete": "new-password", **_WIDE})
 
@@ -96,6 +97,8 @@ class AdoptionForm(forms.Form):
 class AdoptionAdminMixin(ServiceAdminMixin):
     """Adds the form to the list of registrations."""
 
+    has_register_permission = permission_method("register")
+
     def get_urls(self) -> list[URLPattern]:
         name = f"{self.opts.app_label}_{self.opts.model_name}_adopt"
         view = self.admin_site.admin_view(self.adopt_view)
@@ -103,7 +106,7 @@ class AdoptionAdminMixin(ServiceAdminMixin):
 
     def may_adopt(self, request: HttpRequest) -> bool:
         """Whether the user may add registrations, and register clients."""
-        return self.has_add_permission(request) and self.may(request, None, "register")
+        return self.has_add_permission(request) and self.has_register_permission(request)
 
     @transaction.non_atomic_requests
     def changelist_view(
@@ -119,7 +122,7 @@ class AdoptionAdminMixin(ServiceAdminMixin):
     @method_decorator(sensitive_post_parameters("client_secret", "registration_access_token"))
     @sensitive_variables()
     def adopt_view(self, request: HttpRequest) -> HttpResponse:
-        """Ask for a client of a server's console, and store it."""
+        """Show the form for a client of a server's console, and store the client."""
         if not self.may_adopt(request):
             raise PermissionDenied
         form = AdoptionForm(request.POST or None, initial=_initial(request))
@@ -134,7 +137,7 @@ class AdoptionAdminMixin(ServiceAdminMixin):
         return self.page(request, "adopt", title=_TITLE, form=form, back=self.url("changelist"))
 
     def _adopted(self, request: HttpRequest, row: ClientRegistration) -> HttpResponseRedirect:
-        label = gettext("Adopt")
+        label = EVENTS["adopt"]
         self.log_addition(request, row, gettext("%(action)s: done.") % {"action": label})
         text = gettext("The client is stored, and handed out from now on.")
         self.message_user(request, text, messages.SUCCESS)
@@ -142,7 +145,7 @@ class AdoptionAdminMixin(ServiceAdminMixin):
 
 
 def _initial(request: HttpRequest) -> dict[str, str]:
-    """Take the server from the address, where there is one of that number."""
+    """Return the issuer of the server that the URL names, if there is one."""
     key = primary_key(request.GET.get("server", ""))
     server = AuthorizationServer.objects.filter(pk=key).first() if key else None
     return {} if server is None else {"issuer": server.issuer}

@@ -1,4 +1,4 @@
-"""Client keys in the admin: when each signs, and who signs with it. No page has a private part."""
+"""Client keys in the admin: when each signs, and for which clients. No page has a private key."""
 
 from __future__ import annotations
 
@@ -12,13 +12,12 @@ from django.contrib.admin.utils import quote
 from django.core.exceptions import ValidationError
 from django.db import models
 from django.http import HttpRequest
-from django.urls import reverse
 from django.utils.html import format_html_join
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
-from django_dcr.admin import display
-from django_dcr.admin.actions import ServiceAdminMixin
+from django_dcr.admin.actions import ServiceAdminMixin, permission_method
+from django_dcr.admin.display import NOTHING, badge
 from django_dcr.exceptions import DCRError
 from django_dcr.models import ClientKey, ClientRegistration, signing_key
 from django_dcr.services import rotate_client_key
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
 else:  # generic for type checkers only
     _ModelForm = forms.ModelForm
 
-# So many clients are looked at for the page of a key.
+# How many clients the page of a key looks at.
 _MAX_CLIENTS = 50
 
 _STATES = {
@@ -41,7 +40,7 @@ _STATES = {
 
 
 class ClientKeyForm(_ModelForm):
-    """Asks whose the first key of a kind is, and for which algorithm."""
+    """Creates the first key of an owner for an algorithm."""
 
     def clean(self) -> dict[str, Any]:
         values: dict[str, Any] = super().clean() or self.cleaned_data
@@ -51,13 +50,14 @@ class ClientKeyForm(_ModelForm):
 
 
 class ClientKeyAdminMixin(ServiceAdminMixin):
-    """A key, its part in the rotation, and the clients that sign with it."""
+    """A key, its state in the rotation, and the clients that sign with it."""
 
     form = ClientKeyForm
     actions = ["rotate"]
     list_display = ["kid", "whose", "algorithm", "standing", "signs_from", "signs_until"]
     list_filter = ["algorithm"]
     search_fields = ["kid", "owner"]
+    has_rotate_permission = permission_method("rotate")
 
     def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
         if obj is None:
@@ -69,10 +69,7 @@ class ClientKeyAdminMixin(ServiceAdminMixin):
         return self.get_fields(request, obj) if obj else []
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False  # nothing about a key is edited; its dates follow from the rotation
-
-    def has_rotate_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return self.may(request, obj, "rotate")
+        return False  # nothing of a key is edited: its dates follow from the rotation
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
         made = rotate_client_key(obj.owner, algorithm=obj.algorithm)
@@ -85,21 +82,17 @@ class ClientKeyAdminMixin(ServiceAdminMixin):
         return self.perform(request, queryset, "rotate", _rotate, done)
 
     def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
-        """Protect the keys that sign: their clients could not log anybody in."""
+        """Protect the keys that sign: without them no login of their clients works."""
         deleted, counts, forbidden, protected = super().get_deleted_objects(objs, request)
         signing = [key for key in objs if key.state == "signing"]
         reason = gettext("%(key)s signs: rotate it, and wait until the next one has taken over")
         protected = [*protected, *(reason % {"key": key.kid} for key in signing)]
         return deleted, counts, forbidden, protected
 
-    @admin.display(description=_("owner"), ordering="owner")
-    def whose(self, key: ClientKey) -> str:
-        return clean(key.owner, 80) or gettext("this site")
-
     @admin.display(description=_("status"))
     def standing(self, key: ClientKey) -> str:
         text, tone = _STATES[key.state]
-        return display.badge(str(text), tone)
+        return badge(str(text), tone)
 
     @admin.display(description=_("public key"))
     def public(self, key: ClientKey) -> str:
@@ -107,15 +100,11 @@ class ClientKeyAdminMixin(ServiceAdminMixin):
 
     @admin.display(description=_("clients that sign with it"))
     def clients(self, key: ClientKey) -> str:
-        rows = _signing_with(key)
+        names = [(quote(row.pk), clean(row, 200)) for row in _signing_with(key)]
         if self.other_admin(ClientRegistration) is None:
-            return "\n".join(clean(row, 200) for row in rows) or display.NOTHING
-        name = "admin:django_dcr_clientregistration_change"
-        links = (
-            (reverse(name, args=[quote(row.pk)], current_app=self.admin_site.name), clean(row, 200))
-            for row in rows
-        )
-        return format_html_join("", '<a href="{}">{}</a><br>', links) or display.NOTHING
+            return "\n".join(name for _pk, name in names) or NOTHING
+        links = ((self.url("change", pk, model=ClientRegistration), name) for pk, name in names)
+        return format_html_join("", '<a href="{}">{}</a><br>', links) or NOTHING
 
 
 def _rotate(key: ClientKey) -> ClientKey:
@@ -123,7 +112,7 @@ def _rotate(key: ClientKey) -> ClientKey:
 
 
 def _signing_with(key: ClientKey) -> Sequence[ClientRegistration]:
-    """Some of the clients that sign with a key now."""
+    """Return the newest of the clients that sign with a key now."""
     rows = ClientRegistration.objects.live().active().signing()
     if key.owner:
         rows = rows.filter(owner=key.owner)

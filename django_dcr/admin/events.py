@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Any
 from django.contrib import admin
 from django.forms.models import BaseInlineFormSet
 from django.http import HttpRequest
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
-from django_dcr.admin import display
+from django_dcr.lifecycle import EVENTS, Status
 from django_dcr.models import RegistrationEvent
+from django_dcr.text import clean
 
 if TYPE_CHECKING:
     _TabularInline = admin.TabularInline[Any, Any]
@@ -20,7 +22,7 @@ else:  # generic for type checkers only
 
 
 class ReadOnlyFormSet(_BaseInlineFormSet):
-    """Rows that are shown and never taken from a request, whatever it holds."""
+    """Rows that are shown, and never read from a request whatever it contains."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         ignored = ("data", "files", "save_as_new")
@@ -38,7 +40,7 @@ class ReadOnlyFormSet(_BaseInlineFormSet):
 
 
 class EventInline(_TabularInline):
-    """What happened to the registration, the newest first; ``MAX_EVENTS`` of them are kept."""
+    """What happened to the registration, the newest first."""
 
     model = RegistrationEvent
     formset = ReadOnlyFormSet
@@ -62,12 +64,20 @@ class EventInline(_TabularInline):
 
     @admin.display(description=_("Who"))
     def who(self, event: RegistrationEvent) -> str:
-        return display.who(event)
+        return clean(event.actor) or gettext("this site's code")
 
     @admin.display(description=_("Step"))
     def step(self, event: RegistrationEvent) -> str:
-        return display.step(event)
+        """What was done, as the buttons call it."""
+        return str(EVENTS.get(event.action, event.action))
 
     @admin.display(description=_("Outcome"))
     def result(self, event: RegistrationEvent) -> str:
-        return display.outcome(event)
+        """The status that the registration was left in, with the error or the new secret."""
+        label = str(Status(event.outcome).label)
+        if event.note:
+            return f"{label} ({clean(event.note)})"
+        if event.new_secret is not None:
+            secret = gettext("new secret") if event.new_secret else gettext("no new secret")
+            return f"{label} ({secret})"
+        return f"{label} ({event.error})" if event.error else label

@@ -16,37 +16,41 @@ from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from django_dcr import tasks
-from django_dcr.admin import display
-from django_dcr.admin.actions import CONFIRMED, FROM_PAGE, Outcome
+from django_dcr.admin.actions import CONFIRMED, FROM_PAGE, Outcome, permission_method
 from django_dcr.admin.adopting import AdoptionAdminMixin
+from django_dcr.admin.changelist import RegistrationListMixin
 from django_dcr.admin.columns import RegistrationColumnsMixin
+from django_dcr.admin.display import terms
 from django_dcr.admin.events import EventInline
-from django_dcr.admin.filters import ExpiryFilter, ServerFilter
 from django_dcr.admin.forms import ClientRegistrationForm, primary_key
+from django_dcr.admin.prospects import prospect
 from django_dcr.admin.revealing import RevealAdminMixin
-from django_dcr.admin.search import SearchAdminMixin
 from django_dcr.exceptions import NetworkError
-from django_dcr.lifecycle import ACTIONS, DELETABLE, EVENTS, Action
+from django_dcr.lifecycle import ACTIONS, DELETABLE, EVENTS
 from django_dcr.mechanisms import Mechanism, refusal, way
 from django_dcr.models import ClientRegistration
 from django_dcr.services.runs import Run
+from django_dcr.text import clean
 
-_TEMPLATES = "admin/django_dcr/clientregistration"
-#: The form field that says: and when nothing is left at the server, delete the row.
+#: The form field that asks to delete the row, too, once the server no longer has the client.
 _THEN_DELETE = "_then_delete"
 
 
 class ClientRegistrationAdminMixin(
-    SearchAdminMixin, RevealAdminMixin, AdoptionAdminMixin, RegistrationColumnsMixin
+    RegistrationListMixin, RevealAdminMixin, AdoptionAdminMixin, RegistrationColumnsMixin
 ):
-    """A registration: what was requested and granted, its state, and the work at its server."""
+    """A registration: what was requested and granted, its state, and what can be done to it."""
 
-    #: How many rows one request may hand to DCR_TASK_RUNNER. Each is a field of the question's
-    #: form, of which Django takes DATA_UPLOAD_MAX_NUMBER_FIELDS.
+    #: How many rows one request may hand to DCR_TASK_RUNNER. Each is a field of the confirmation's
+    #: form, of which Django accepts DATA_UPLOAD_MAX_NUMBER_FIELDS.
     action_max_queued = 500
 
     form = ClientRegistrationForm
     actions = list(ACTIONS)
+    final_actions = [name for name, action in ACTIONS.items() if action.asks]
+    has_update_permission = permission_method("update")
+    has_renew_permission = permission_method("renew")
+    has_revoke_permission = permission_method("revoke")
     autocomplete_fields = ["server"]
     list_display = [
         "number",
@@ -59,7 +63,6 @@ class ClientRegistrationAdminMixin(
         "mechanism",
     ]
     list_display_links = ["number", "issuer"]
-    list_filter = ["status", "mechanism", ExpiryFilter, "has_drift", ServerFilter]
     list_select_related = ["server"]
     readonly_fields = [
         "state",
@@ -92,14 +95,14 @@ class ClientRegistrationAdminMixin(
         credentials += ["access_token", "endpoint"]
         if obj.mechanism == Mechanism.METADATA_DOCUMENT:
             credentials = ["shown_client_id", "document"]
-        standing = ["server", "whose", "how", "state", "next_step"]
-        standing += ["error"] if obj.last_error else []
-        standing += ["remarks"] if obj.warnings else []
-        standing += ["next_attempt"] if obj.rests_until else []
-        standing += ["terms"] if list(display.terms(obj.server)) else []
+        state = ["server", "whose", "how", "state", "next_step"]
+        state += ["error"] if obj.last_error else []
+        state += ["remarks"] if obj.warnings else []
+        state += ["next_attempt"] if obj.rests_until else []
+        state += ["terms"] if list(terms(obj.server)) else []
         compared = ["comparison", "shown_deviations"] if obj.deviations else ["comparison"]
         return [
-            (None, {"fields": standing}),
+            (None, {"fields": state}),
             (_("Client metadata"), {"fields": [*compared, *requested]}),
             (_("Credentials"), {"fields": credentials}),
             (_("This row"), {"fields": ["created_at", "updated_at"]}),
@@ -109,18 +112,18 @@ class ClientRegistrationAdminMixin(
         return [*self.inlines, EventInline] if obj else self.inlines
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
-        # At another server, or another owner's, it would be another registration.
+        # At another server, or of another owner, it would be another registration.
         return [*self.readonly_fields, "server", "whose"] if obj else self.readonly_fields
 
     def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:
-        """Take the server from the address, where there is one of that number."""
+        """Take the server from the URL, where it names one."""
         initial: dict[str, Any] = super().get_changeform_initial_data(request)
         if not primary_key(initial.get("server", 0)):
             initial.pop("server", None)
         return initial
 
     def edited_columns(self, form: Any) -> set[str]:
-        # In a stored row nothing else is edited.
+        # Nothing else of a stored row can be edited.
         changed = form.instance.requested_metadata != form.stored_request
         return set(ClientRegistration.REQUEST_FIELDS) if changed else set()
 
@@ -133,23 +136,22 @@ class ClientRegistrationAdminMixin(
         self, request: HttpRequest, obj: Any, post_url_continue: str | None = None
     ) -> HttpResponse:
         response = super().response_add(request, obj, post_url_continue)
-        self._tell_next_step(request, obj)
+        self._hint_at_next_step(request, obj)
         return response
 
     def response_change(self, request: HttpRequest, obj: Any) -> HttpResponse:
         response = super().response_change(request, obj)
-        self._tell_next_step(request, obj)
+        self._hint_at_next_step(request, obj)
         return response
 
-    def _tell_next_step(self, request: HttpRequest, obj: Any) -> None:
-        """Say, after Django's own message, what storing alone has not done."""
+    def _hint_at_next_step(self, request: HttpRequest, obj: Any) -> None:
+        """Say, after Django's own message, what saving has not done."""
         if not obj.was_edited:
             return
         for warning in obj.warnings:
             self.message_user(request, warning, messages.WARNING)
-        asking = [name for name in ("register", "update") if obj.status in ACTIONS[name].statuses]
-        for name in asking:
-            if not refusal(obj, name):
+        for name in ("register", "update"):
+            if obj.status in ACTIONS[name].statuses and not refusal(obj, name):
                 self.hint_at(request, name, gettext("The server was not asked yet."))
 
     def get_queryset(self, request: HttpRequest) -> Any:
@@ -158,25 +160,17 @@ class ClientRegistrationAdminMixin(
 
     # -- actions -------------------------------------------------------------------------------
 
-    def offers(self, row: ClientRegistration) -> Iterable[str]:
+    def offered_actions(self, row: ClientRegistration) -> Iterable[str]:
         return [name for name, action in ACTIONS.items() if action.is_offered(row)]
 
-    def label(self, name: str) -> str:
-        return str(EVENTS[name])
+    def is_skipped(self, run: Run, row: ClientRegistration, name: str) -> bool:
+        return name != "forget" and run.is_silent(row.server_id)  # forgetting needs no response
 
-    def is_final(self, name: str) -> bool:
-        return ACTIONS[name].asks
-
-    def leaves(self, run: Run, row: ClientRegistration, name: str) -> bool:
-        return name != "forget" and run.is_silent(row.server_id)  # which needs no answer
-
-    def _ask_or_perform(
-        self,
-        request: HttpRequest,
-        queryset: models.QuerySet[Any],
-        name: str,
+    def confirm_or_perform(
+        self, request: HttpRequest, queryset: models.QuerySet[Any], name: str
     ) -> HttpResponse | None:
-        # What cannot be undone asks first everywhere, all else only in the list.
+        """Carry out one of the lifecycle's actions, or ask for confirmation first."""
+        # What cannot be undone needs it everywhere, all else only in the list.
         asks = ACTIONS[name].asks or FROM_PAGE not in request.POST
         if asks and CONFIRMED not in request.POST:
             rows = self.selected(request, queryset, name)
@@ -188,7 +182,7 @@ class ClientRegistrationAdminMixin(
         return self.perform(request, queryset, name, tasks.service(name), done)
 
     def _queues(self, request: HttpRequest) -> bool:
-        """Whether this is for DCR_TASK_RUNNER: people on a row's own page wait for the outcome."""
+        """Whether this is for DCR_TASK_RUNNER: on a row's own page users wait for the outcome."""
         waits = FROM_PAGE in request.POST or _THEN_DELETE in request.POST
         return not waits and tasks.runner() is not None
 
@@ -196,12 +190,12 @@ class ClientRegistrationAdminMixin(
         return self.action_max_queued if self._queues(request) else super().limit(request)
 
     def _queue(self, request: HttpRequest, rows: Sequence[Any], name: str) -> None:
-        """Hand one job a row to the background, and say how many."""
+        """Queue one job for each row, and say how many."""
         values: dict[str, Any] = {"action": self.label(name), "count": 0}
         for row in rows:
             try:
                 tasks.enqueue(name, row.pk)
-            except NetworkError as exc:  # so it would be for all that follow
+            except NetworkError as exc:  # the others would fail, too
                 self.message_user(request, str(exc), messages.ERROR)
                 break
             self.log_change(request, row, gettext("%(action)s: queued.") % values)
@@ -230,7 +224,7 @@ class ClientRegistrationAdminMixin(
         before = row.replaced_by
         done = str(way(row, name).done) or done
         outcome = super().attempt(request, row, name, service, done)
-        outcome = self._placed(outcome, row, before)
+        outcome = self._at_successor(outcome, row, before)
         closed = outcome.level != messages.ERROR and row.status in DELETABLE
         if _THEN_DELETE not in request.POST or not closed:
             return outcome
@@ -239,8 +233,8 @@ class ClientRegistrationAdminMixin(
         self.delete_queryset(request, rows)
         return outcome._replace(text=f"{outcome.text} " + gettext("The row was deleted."))
 
-    def _placed(self, outcome: Outcome, row: ClientRegistration, before: int | None) -> Outcome:
-        """Go to the row that took the place of the one that was acted on, and say so."""
+    def _at_successor(self, outcome: Outcome, row: Any, before: int | None) -> Outcome:
+        """Go on at the row that replaced the one that was acted on, and say so."""
         rows = ClientRegistration.objects.with_places().select_related("server")
         now = rows.filter(pk=row.pk).first()
         successor = rows.filter(pk=now.replaced_by or 0).first() if now else None
@@ -251,19 +245,19 @@ class ClientRegistrationAdminMixin(
         return outcome._replace(row=successor, text=text)
 
     def question(self, request: HttpRequest, rows: Sequence[Any], name: str) -> HttpResponse:
-        """Say what would happen at which server, and ask."""
+        """Return the page that says what would happen at which server, and asks whether to."""
         marks = [mark for mark in (FROM_PAGE, _THEN_DELETE) if mark in request.POST]
         page = FROM_PAGE in marks or name == "reveal"
         return self.page(
             request,
             "confirmation",
-            title=self.label(name),
+            title=str(EVENTS[name]),
             action=name,
-            rows=[(row, display.prospect(row, name)) for row in rows],
+            rows=[(row, prospect(row, name)) for row in rows],
             action_checkbox_name=helpers.ACTION_CHECKBOX_NAME,
             markers=[CONFIRMED, *marks],
             then_delete=_THEN_DELETE in marks,
-            is_final=name != "reveal" and self.is_final(name),
+            is_final=name in self.final_actions,
             original=rows[0] if page else None,
             back=self.url("change", quote(rows[0].pk)) if page else request.get_full_path(),
         )
@@ -271,12 +265,13 @@ class ClientRegistrationAdminMixin(
     # -- deleting rows -------------------------------------------------------------------------
 
     def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
-        """Protect the rows whose client may exist at the server: nothing else knows of it."""
+        """Protect the rows whose client the server may have: only they can manage it."""
         deleted, counts, forbidden, protected = super().get_deleted_objects(objs, request)
         for row in objs:
             if row.status not in DELETABLE:
+                values = {"row": clean(row, 200), "status": row.get_status_display()}
+                reason = gettext("%(row)s (%(status)s): revoke or forget it first") % values
                 page = self.url("change", quote(row.pk))
-                reason = display.protected(row)
                 protected = [*protected, format_html('<a href="{}">{}</a>', page, reason)]
         return deleted, counts, forbidden, protected
 
@@ -284,34 +279,24 @@ class ClientRegistrationAdminMixin(
         self.delete_queryset(request, ClientRegistration.objects.filter(pk=obj.pk))
 
     def delete_queryset(self, request: HttpRequest, queryset: models.QuerySet[Any]) -> None:
-        # A row may have been registered after the page was shown.
+        # A row may have been registered since the page was shown.
         queryset.filter(status__in=DELETABLE).delete()
 
 
 def add_actions(mixin: type[ClientRegistrationAdminMixin]) -> None:
-    """Give the admin a method for each action of the lifecycle, and for its permission."""
+    """Give the admin a method for each action of the lifecycle."""
     for name, action in ACTIONS.items():
-        setattr(mixin, name, _method(name, action))
-        setattr(mixin, f"has_{action.permission}_permission", _permission(action.permission))
+        decorate = admin.action(permissions=[action.permission], description=action.label)
+        setattr(mixin, name, decorate(_action_method(name)))
 
 
-def _method(name: str, action: Action) -> Any:
+def _action_method(name: str) -> Any:
     def run(
         self: ClientRegistrationAdminMixin, request: HttpRequest, queryset: models.QuerySet[Any]
     ) -> Any:
-        return self._ask_or_perform(request, queryset, name)
+        return self.confirm_or_perform(request, queryset, name)
 
-    run.__name__ = name
-    return admin.action(permissions=[action.permission], description=action.label)(run)
-
-
-def _permission(name: str) -> Any:
-    def has_permission(
-        self: ClientRegistrationAdminMixin, request: HttpRequest, obj: Any = None
-    ) -> bool:
-        return self.may(request, obj, name)
-
-    return has_permission
+    return run
 
 
 add_actions(ClientRegistrationAdminMixin)

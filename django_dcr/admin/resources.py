@@ -8,14 +8,13 @@ from typing import Any
 from django import forms
 from django.contrib import admin
 from django.http import HttpRequest
-from django.urls import reverse
 from django.utils.html import format_html_join
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from django_dcr import services
-from django_dcr.admin import display
 from django_dcr.admin.discovering import DiscoveringAdminMixin
+from django_dcr.admin.display import NOTHING, first_lines
 from django_dcr.admin.forms import OneErrorEach
 from django_dcr.exceptions import DCRError
 from django_dcr.models import AuthorizationServer, ProtectedResource
@@ -46,17 +45,7 @@ class ProtectedResourceAdminMixin(DiscoveringAdminMixin):
     form = ProtectedResourceForm
     list_display = ["shown_resource", "named", "pinned_issuer", "fetched_at", "short_error"]
     search_fields = ["resource"]
-    readonly_fields = [
-        "said",
-        "tried",
-        "metadata_url",
-        "fetched_at",
-        "freshness",
-        "error",
-        "next_attempt",
-        "created_at",
-        "updated_at",
-    ]
+    readonly_fields = ["said", "tried", *DiscoveringAdminMixin.readonly_fields]
     discovered = _("Found out what the resource says of itself.")
     not_discovered = _("The resource was not asked what it says of itself.")
 
@@ -86,18 +75,18 @@ class ProtectedResourceAdminMixin(DiscoveringAdminMixin):
         return services.discover_resource(row.resource, refresh=refresh)
 
     def links(self, request: HttpRequest, row: Any) -> list[tuple[str, str]]:
-        """Lead to the servers that the resource has led this site to."""
+        """Link to the servers at which this resource had the site register."""
         servers = self.other_admin(AuthorizationServer)
         if servers is None or not servers.has_view_or_change_permission(request):
             return []
-        name, site = "admin:django_dcr_authorizationserver_change", self.admin_site.name
         return [
-            (reverse(name, args=[server.pk], current_app=site), clean(server, 100))
+            (self.url("change", server.pk, model=AuthorizationServer), clean(server, 100))
             for server in row.known_servers
         ]
 
     def remark(self, row: Any) -> str:
-        return "" if _choice(row)[0] else _choice(row)[1]
+        issuer, why_none = _choice(row)
+        return "" if issuer else why_none
 
     @admin.display(description=_("resource"), ordering="resource")
     def shown_resource(self, resource: ProtectedResource) -> str:
@@ -105,7 +94,7 @@ class ProtectedResourceAdminMixin(DiscoveringAdminMixin):
 
     @admin.display(description=_("servers"))
     def named(self, resource: ProtectedResource) -> str:
-        first, *others = resource.offered("authorization_servers") or [display.NOTHING]
+        first, *others = resource.offered("authorization_servers") or [NOTHING]
         shown = clean(first, 60)
         return f"{shown} +{len(others)}" if others else shown
 
@@ -119,7 +108,7 @@ class ProtectedResourceAdminMixin(DiscoveringAdminMixin):
     def tried(self, resource: ProtectedResource) -> str:
         attempts = (resource.failure or {}).get("attempts", [])
         lines = ((clean(f"{url} {outcome}", 400),) for url, outcome in attempts)
-        return format_html_join("", '<span class="dcr-value">{}</span>', lines) or display.NOTHING
+        return format_html_join("", '<span class="dcr-value">{}</span>', lines) or NOTHING
 
 
 def _choice(resource: ProtectedResource) -> tuple[str, str]:
@@ -136,8 +125,8 @@ def _said(resource: ProtectedResource) -> list[tuple[str, list[str]]]:
     servers = [f"{name}: {why}" if why else name for name, why in resource.servers.items()]
     return [
         (gettext("Server to register at"), [_choice(resource)[1]]),
-        (gettext("Servers that it names"), display.first_lines(servers, 400)),
-        (gettext("Scopes"), display.first_lines(resource.offered("scopes_supported"), 200)),
+        (gettext("Servers that it names"), first_lines(servers, 400)),
+        (gettext("Scopes"), first_lines(resource.offered("scopes_supported"), 200)),
         (gettext("Calls itself"), [clean(resource.indicator, 200)]),
     ]
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from django.contrib import messages
-from django.contrib.admin.utils import quote, unquote
+from django.contrib.admin.utils import quote
 from django.core.exceptions import PermissionDenied
 from django.db import transaction
 from django.http import HttpRequest, HttpResponse
@@ -16,8 +16,10 @@ from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 from django.views.decorators.debug import sensitive_variables
 
-from django_dcr.admin.actions import CONFIRMED, ServiceAdminMixin
+from django_dcr.admin.actions import CONFIRMED, ServiceAdminMixin, permission_method
+from django_dcr.admin.forms import primary_key
 from django_dcr.exceptions import DecryptionError
+from django_dcr.lifecycle import EVENTS
 from django_dcr.models import ClientRegistration, actor
 
 _NOT_REVEALED = {
@@ -27,7 +29,9 @@ _NOT_REVEALED = {
 
 
 class RevealAdminMixin(ServiceAdminMixin):
-    """Shows the client secret to whoever may see it, after a question, and records that."""
+    """Shows the client secret to users who may see it, once they confirm, and records that."""
+
+    has_reveal_permission = permission_method("reveal")
 
     def get_urls(self) -> list[URLPattern]:
         name = f"{self.opts.app_label}_{self.opts.model_name}_reveal"
@@ -40,26 +44,23 @@ class RevealAdminMixin(ServiceAdminMixin):
         row = context["original"]
         if row and row.client_secret is not None and self.has_reveal_permission(request, row):
             context["reveal_url"] = self.url("reveal", quote(row.pk))
-            context["reveal_label"] = self.label("reveal")
+            context["reveal_label"] = str(EVENTS["reveal"])
         return super().render_change_form(request, context, *args, **kwargs)
 
     def question(self, request: HttpRequest, rows: Sequence[Any], name: str) -> HttpResponse:
         """Return the page that asks whether to carry out the action ``name``."""
         raise NotImplementedError  # pragma: no cover - the admin of the rows has its own
 
-    def has_reveal_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return self.may(request, obj, "reveal")
-
-    # What is logged of it is committed before the secret is shown.
+    # The event is committed before the secret is shown.
     @method_decorator(transaction.non_atomic_requests)
     def reveal_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        """Ask, then show the client secret and record that it was shown."""
-        row = self.get_object(request, unquote(object_id))
+        """Ask for confirmation, then record that the client secret is shown, and show it."""
+        row = self.get_queryset(request).filter(pk=primary_key(object_id)).first()
         if row is None:
             return HttpResponse(status=404)
         if not self.has_reveal_permission(request, row):
             raise PermissionDenied
-        if request.method != "POST":  # somebody came back to the address
+        if request.method != "POST":  # the address was opened again
             return self.to_page(row)
         if CONFIRMED not in request.POST:
             return self.question(request, [row], "reveal")
@@ -67,7 +68,7 @@ class RevealAdminMixin(ServiceAdminMixin):
 
     @sensitive_variables()
     def _revealed(self, request: HttpRequest, row: ClientRegistration) -> HttpResponse:
-        label = self.label("reveal")
+        label = str(EVENTS["reveal"])
         with actor(request.user.get_username()):
             noted = row.note("reveal")
         if not noted or row.client_secret is None:

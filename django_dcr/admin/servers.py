@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import json
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from django.contrib import admin
 from django.http import HttpRequest, HttpResponse
-from django.urls import reverse
 from django.utils.decorators import method_decorator
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext
@@ -15,9 +15,9 @@ from django.utils.translation import gettext_lazy as _
 from django.views.decorators.debug import sensitive_post_parameters
 
 from django_dcr import services
-from django_dcr.admin import display
 from django_dcr.admin.actions import FROM_PAGE
 from django_dcr.admin.discovering import DiscoveringAdminMixin
+from django_dcr.admin.display import MAX_SHOWN, lines, more, stored, terms
 from django_dcr.admin.forms import USE_ISSUER, AuthorizationServerForm, issuer_button
 from django_dcr.exceptions import DCRError
 from django_dcr.models import AuthorizationServer, ClientRegistration
@@ -37,6 +37,17 @@ _RARE = {
     ],
 }
 
+# RFC 8414 section 2, OpenID Connect Discovery section 3 and RP-Initiated Logout section 2.1.
+_ENDPOINTS = {
+    "authorization_endpoint",
+    "end_session_endpoint",
+    "introspection_endpoint",
+    "registration_endpoint",
+    "revocation_endpoint",
+    "token_endpoint",
+    "userinfo_endpoint",
+}
+
 
 def _is_customized(server: AuthorizationServer, columns: Iterable[str]) -> bool:
     """Whether one of the columns has another value than a new row's."""
@@ -51,18 +62,7 @@ class AuthorizationServerAdminMixin(DiscoveringAdminMixin):
     list_display = ["shown_issuer", "name", "enabled", "registers", "fetched_at", "short_error"]
     list_filter = ["enabled"]
     search_fields = ["issuer", "name"]
-    readonly_fields = [
-        "token",
-        "offer",
-        "registration",
-        "metadata_url",
-        "fetched_at",
-        "freshness",
-        "error",
-        "next_attempt",
-        "created_at",
-        "updated_at",
-    ]
+    readonly_fields = ["token", "offer", "registration", *DiscoveringAdminMixin.readonly_fields]
     discovered = _("Found out what the server offers.")
     not_discovered = _("The server was not asked what it offers.")
 
@@ -121,7 +121,7 @@ class AuthorizationServerAdminMixin(DiscoveringAdminMixin):
         return services.discover(row, refresh=refresh)
 
     def remark(self, row: Any) -> str:
-        return " ".join(display.obstacles(row))
+        return " ".join(obstacles(row))
 
     def remedy(self, request: HttpRequest, row: Any, error: DCRError) -> SafeString:
         """Offer the issuer that the server states, on the page where it can be changed."""
@@ -132,7 +132,7 @@ class AuthorizationServerAdminMixin(DiscoveringAdminMixin):
         return issuer_button(error)
 
     def links(self, request: HttpRequest, row: Any) -> list[tuple[str, str]]:
-        """Lead to the registrations at this server, and to a new one."""
+        """Link to the registrations at this server, and to the forms for a new one."""
         registrations = self.other_admin(ClientRegistration)
         if registrations is None:
             return []
@@ -144,8 +144,7 @@ class AuthorizationServerAdminMixin(DiscoveringAdminMixin):
             views["adopt"] = gettext("Enter a client of its console")
         if registrations.has_view_or_change_permission(request):
             views["changelist"] = gettext("Registrations here")
-        name, site = "admin:django_dcr_clientregistration", self.admin_site.name
-        urls = {view: reverse(f"{name}_{view}", current_app=site) for view in views}
+        urls = {view: self.url(view, model=ClientRegistration) for view in views}
         return [(f"{urls[view]}?server={row.pk}", label) for view, label in views.items()]
 
     @admin.display(description=_("issuer"), ordering="issuer")
@@ -160,17 +159,76 @@ class AuthorizationServerAdminMixin(DiscoveringAdminMixin):
 
     @admin.display(description=_("initial access token"))
     def token(self, server: AuthorizationServer) -> str:
-        return display.stored(server.initial_access_token)
+        return stored(server.initial_access_token)
 
     @admin.display(description=_("registration"))
     def registration(self, server: AuthorizationServer) -> str:
-        return display.registration(server)
+        """Whether, and on what terms, the server registers clients."""
+        if not server.metadata:
+            return gettext("unknown")
+        problems = " ".join(obstacles(server))
+        if problems:
+            return problems
+        documents = gettext("It takes metadata documents that sites serve.")
+        if "registration_endpoint" not in server.metadata:
+            return documents
+        return f"{documents} {_openness(server)}" if server.takes_documents else _openness(server)
 
     @admin.display(description=_("offer"))
     def offer(self, server: AuthorizationServer) -> str:
         caption = gettext("What the server offers")
         nothing = gettext("Not known yet: no metadata document of this server was read.")
-        return self.table(display.offer(server), caption, nothing)
+        return self.table(_offer(server), caption, nothing)
+
+
+def obstacles(server: AuthorizationServer) -> Iterator[str]:
+    """Yield what keeps this site from registering, or from logging in, at a server."""
+    if "registration_endpoint" not in server.metadata and not server.takes_documents:
+        yield gettext(
+            "It offers no registration: its metadata names no registration endpoint. Ask its "
+            "operator to turn that on."
+        )
+    origins = server.untrusted_origins
+    if origins:
+        text = gettext(
+            "Some of its endpoints are on other origins, and are not used until “Trusted origins” "
+            "lists these: %(origins)s."
+        )
+        yield text % {"origins": clean(json.dumps(origins[:MAX_SHOWN]), 500)}
+
+
+def _openness(server: AuthorizationServer) -> str:
+    if server.initial_access_token is not None:
+        return gettext("Yes; the initial access token that is stored here is shown to it.")
+    return gettext(
+        "Yes, openly as far as can be told: a server that wants an initial access token says so "
+        "only when a client is registered."
+    )
+
+
+def _offer(server: AuthorizationServer) -> list[tuple[str, list[str]]]:
+    """Return what a server offers to clients, as labels with their values."""
+    metadata = server.metadata
+    if not metadata:
+        return []
+    methods = server.offered("token_endpoint_auth_methods_supported") or ["client_secret_basic"]
+    grants = server.offered("grant_types_supported") or ["authorization_code", "implicit"]
+    endpoints = [name for name in metadata if name.endswith("_endpoint")]
+    # The ones that matter are shown however many others there are.
+    endpoints.sort(key=lambda name: (name not in _ENDPOINTS, name))
+    shown = sorted(endpoints[:MAX_SHOWN])
+    further = more(len(endpoints) - len(shown))
+    return [
+        *((clean(name, 100), lines(metadata[name])) for name in shown),
+        *([(gettext("Further endpoints"), further)] if further else []),
+        # What is left out means this (RFC 8414 section 2).
+        (gettext("Client authentication"), lines(methods)),
+        (gettext("Grant types"), lines(grants)),
+        (gettext("Response types"), lines(metadata.get("response_types_supported"))),
+        (gettext("Scopes"), lines(metadata.get("scopes_supported"))),
+        (gettext("PKCE with S256"), [gettext("yes") if server.supports_pkce else gettext("no")]),
+        *terms(server),
+    ]
 
 
 @admin.register(AuthorizationServer)
