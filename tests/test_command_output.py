@@ -13,8 +13,7 @@ from django.core.management import CommandError, call_command
 from django.db import DatabaseError, IntegrityError, OperationalError, connection
 from django.utils import timezone
 
-from django_dcr.management.databases import explained
-from django_dcr.management.interruptions import interruption
+from django_dcr.management.failures import describe_error, describe_interruption
 from django_dcr.management.table import columns_of, cut_in_the_middle, fitted
 from django_dcr.models import ClientRegistration, RegistrationEvent
 from django_dcr.services import rotate_client_key
@@ -85,6 +84,29 @@ def test_an_empty_list_says_so_on_a_terminal_only() -> None:
     assert run("dcr_list", out=Terminal())[0] == "No registrations.\n"
     assert run("dcr_list")[0] == ""
     assert run_json("dcr_list") == []
+
+
+@pytest.mark.parametrize(
+    "options",
+    [["--owner", "nobody"], ["--mechanism", "dynamic"], ["--expiring", "3"], ["--status", "gone"]],
+    ids=" ".join,
+)
+def test_a_list_that_nothing_matches_does_not_deny_the_registrations(options: list[str]) -> None:
+    make_registration(mechanism="pre_registered")
+    expected = "No registration matches. See all with: manage.py dcr_list\n"
+    assert run("dcr_list", *options, out=Terminal())[0] == expected
+
+
+def test_a_terminal_shows_the_reason_of_a_failure_once() -> None:
+    row = make_draft(status="unknown")
+    for command in (["dcr_read", str(row.pk)], ["dcr_reconcile"]):
+        for out, err in ((Terminal(), Terminal()), (Terminal(), io.StringIO())):
+            with pytest.raises(CommandError) as caught:
+                call_command(*command, stdout=out, stderr=err)
+            reason = str(caught.value).partition(": ")[2][:20]
+            repeated = "see below" not in out.getvalue()
+            assert repeated is not err.isatty()
+            assert (reason in out.getvalue()) is repeated
 
 
 def test_what_has_nothing_to_do_does_not_deny_the_registrations() -> None:
@@ -167,7 +189,7 @@ def refusal(cause: Exception) -> OperationalError:
     ids=lambda value: str(value)[:40],
 )
 def test_an_error_of_the_database_is_told_by_its_kind(error: DatabaseError, advice: str) -> None:
-    sentence = explained(error)
+    sentence = describe_error(error)
     assert sentence.startswith("The database refused (")
     assert advice in sentence
     assert "migrate" not in sentence or "migrate" in advice
@@ -187,15 +209,15 @@ def leased(**values: Any) -> ClientRegistration:
 
 def test_who_interrupts_a_command_is_told_which_rows_it_may_have_left() -> None:
     row = leased()
-    assert interruption() == (
+    assert describe_interruption() == (
         f"A process may still be at work on registration {row.pk}; if it has ended, its lease "
         "expires within 42 seconds. Then settle what is left with: manage.py dcr_reconcile"
     )
     for number in range(10):
         leased(server=row.server, owner=str(number))
-    assert " and 1 more; if" in interruption()
+    assert " and 1 more; if" in describe_interruption()
     ClientRegistration.objects.update(lease_until=timezone.now() - timedelta(seconds=1))
-    assert interruption() == "Settle what is left with: manage.py dcr_reconcile"
+    assert describe_interruption() == "Settle what is left with: manage.py dcr_reconcile"
 
 
 def test_an_interruption_is_told_where_the_database_has_failed_too() -> None:
@@ -203,7 +225,7 @@ def test_an_interruption_is_told_where_the_database_has_failed_too() -> None:
         raise OperationalError("no connection")
 
     with connection.execute_wrapper(broken):
-        assert interruption().startswith("What was under way is recorded;")
+        assert describe_interruption().startswith("The state of each request is recorded;")
 
 
 def test_reconcile_names_the_rows_that_it_had_to_leave() -> None:
@@ -274,6 +296,20 @@ def test_what_is_named_by_its_id_and_scripts_are_not_asked(
     [row] = drafts(1)
     arguments = [row.pk] if option == "id" else ["--all", option]
     assert answer(monkeypatch, "", *arguments) == ("", "1 of 1 revoked.\n")
+
+
+def test_clients_that_no_command_can_delete_are_not_asked_about(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    server, by_hand = make_server(), {"mechanism": "pre_registered"}
+    row = make_registration(server=server, registration_access_token=None, **by_hand)
+    end, said = answer(monkeypatch, "", "--all")
+    assert "delete it in the server's console" in end
+    assert said == ""
+    make_registration(server=server, owner="b", client_id="c2", **by_hand)
+    assert "This deletes 1 registration at" in answer(monkeypatch, "", "--all")[1]
+    assert "This closes 2 registrations here" in answer(monkeypatch, "", "--all", "--forget")[1]
+    assert stored(row).status == "active"
 
 
 def test_nothing_to_revoke_asks_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

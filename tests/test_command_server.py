@@ -71,7 +71,7 @@ def test_a_wrong_change_is_told_and_stores_nothing(arguments: list[str], sentenc
 
 
 def test_a_server_that_is_not_stored_is_not_made() -> None:
-    assert "Ask it with: manage.py dcr_discover" in fail("dcr_server", ISSUER)[0]
+    assert "Fetch its metadata with: manage.py dcr_discover" in fail("dcr_server", ISSUER)[0]
     assert not AuthorizationServer.objects.exists()
 
 

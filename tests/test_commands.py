@@ -21,7 +21,7 @@ from django.core.management import CommandError, call_command
 from django.db import OperationalError, connection
 from django.utils import timezone
 
-from django_dcr.management.client_metadata import read_changes
+from django_dcr.management.arguments import read_changes
 from django_dcr.models import AuthorizationServer, ClientRegistration
 from tests.factories import (
     CALLBACK,
@@ -154,6 +154,29 @@ def test_discover_of_a_server_that_fails_is_one_sentence(
 
 
 @pytest.mark.django_db
+def test_a_mistyped_issuer_is_not_kept(mocked_responses: Stubs) -> None:
+    mocked_responses.get(WELL_KNOWN, json=server_metadata(issuer="https://evil.example"))
+    fail("dcr_discover", ISSUER)
+    assert not AuthorizationServer.objects.exists()
+    make_server()
+    fail("dcr_discover", ISSUER)
+    assert AuthorizationServer.objects.get().last_error, "one that was stored before is kept"
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_server_at_which_another_process_registers_meanwhile_is_kept(
+    mocked_responses: Stubs,
+) -> None:
+    def register(_request: Any) -> tuple[int, dict[str, str], str]:
+        make_draft(server=AuthorizationServer.objects.get())
+        return 500, {}, ""
+
+    mocked_responses.add_callback("GET", WELL_KNOWN, register)
+    assert "500" in fail("dcr_discover", ISSUER)[0]
+    assert AuthorizationServer.objects.get().registrations.count() == 1
+
+
+@pytest.mark.django_db
 def test_discover_warns_of_what_will_not_work(mocked_responses: Stubs) -> None:
     elsewhere = {f"{name}_endpoint": f"https://{name}.example/" for name in ("token", "userinfo")}
     mocked_responses.get(WELL_KNOWN, json={"issuer": ISSUER, **elsewhere})
@@ -268,11 +291,15 @@ WRONG = [
     (ISSUER, ["--metadata", "twice"], "of client metadata: a name occurs twice in one object."),
     (ISSUER, ["--metadata", "latin"], "of client metadata: 'utf-8' codec can't decode"),
     (ISSUER, ["--metadata", "issued"], "client_secret is assigned by the server"),
-    (ISSUER, ["--metadata", "-", "--initial-access-token-file", "-"], "Only one of the two files"),
+    (
+        ISSUER,
+        ["--metadata", "-", "--initial-access-token-file", "-"],
+        "Only one of the files",
+    ),
     (ISSUER, ["--initial-access-token-file", "missing"], "missing cannot be read: No such file"),
     (ISSUER, ["--initial-access-token-file", "list"], "list must hold the token and nothing el"),
     (ISSUER, ["--initial-access-token-file", "empty"], "empty must hold the token and nothing"),
-    (ISSUER, ["--initial-access-token-file", "latin"], "latin must hold the token and nothing"),
+    (ISSUER, ["--initial-access-token-file", "latin"], "latin must hold the secret and nothing"),
 ]
 
 
@@ -1053,7 +1080,7 @@ def test_reconcile_names_what_needs_a_person_or_another_run(mocked_responses: St
     assert sentence.splitlines()[:3] == [
         "0 of 3 settled. Not settled:",
         f"  {lost.pk} (unknown): {stored(lost).last_error}",
-        f"  {silent.pk} (unknown): The answer was lost.",
+        f"  {silent.pk} (unknown): The response was lost.",
     ]
     assert f"  {refused.pk} (revoking): The server answered with status 500" in sentence
     assert sentence.endswith("manage.py dcr_reconcile --retry ID, or --forget ID")

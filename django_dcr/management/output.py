@@ -1,4 +1,4 @@
-"""What every command shares: its output, for people or for programs, and its failures."""
+"""The base of every command: it prints for people or programs, and fails with one message."""
 
 from __future__ import annotations
 
@@ -14,41 +14,40 @@ from contextlib import nullcontext
 from datetime import datetime, timezone
 from typing import Any
 
-from django.core.exceptions import ImproperlyConfigured
 from django.core.management import BaseCommand, CommandError
 from django.core.management.base import CommandParser
-from django.db import Error as DatabaseError
 from tqdm import tqdm  # type: ignore[import-untyped]
 
-from django_dcr.exceptions import DCRError, NotAllowedError
+from django_dcr.exceptions import NotAllowedError
 from django_dcr.management import table
-from django_dcr.management.databases import explained
-from django_dcr.management.interruptions import interruption
+from django_dcr.management.arguments import check_no_secret
+from django_dcr.management.failures import (
+    ERRORS,
+    INTERRUPTED,
+    describe_error,
+    describe_interruption,
+)
 from django_dcr.models import ClientRegistration, actor
 from django_dcr.text import clean
 
-#: What a command or a row may fail with; all else is a fault of this app.
-ERRORS = (DCRError, ImproperlyConfigured, DatabaseError)
-#: The exit status of an interrupted command: as a shell reports a process that SIGINT ended.
-INTERRUPTED = 130
 SECRETS = ("client_secret", "registration_access_token")
 
 _EMPTY: tuple[object, ...] = (None, "", [], {})
-_SHOWN_LENGTH = 20_000  # in characters: beyond any value that is accepted from a server
-_UNSTORABLE = re.compile("[\x00\ud800-\udfff]")  # what Python makes of bytes that are no text
+_MAX_LENGTH = 20_000  # in characters: beyond any value that is accepted from a server
+_INVALID = re.compile("[\x00\ud800-\udfff]")  # surrogates stand for bytes that are not UTF-8
 
-#: A registration, and what else is to be printed of it.
+#: A registration, and further columns or members to print with it.
 Row = tuple[ClientRegistration, dict[str, Any]]
 
 
 class DCRCommand(BaseCommand):
-    """A command that prints for people or for programs, and fails with one sentence."""
+    """A command that prints text or JSON, and fails with one message."""
 
     requires_system_checks = ("django_dcr",)
     as_json = False
 
     def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
-        # Abbreviations would take "--initial-access-token SECRET" for the option of the file.
+        # An abbreviation would let "--initial-access-token SECRET" name the option of the file.
         return super().create_parser(prog_name, subcommand, allow_abbrev=False, **kwargs)
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -64,8 +63,9 @@ class DCRCommand(BaseCommand):
         self.as_json = options["output_format"] == "json"
         if sys.stdout is None:  # it was closed before Python started
             options["stdout"] = io.StringIO()
+        check_no_secret(options)
         for name in ("issuer", "owner"):
-            if _UNSTORABLE.search(options.get(name) or ""):
+            if _INVALID.search(options.get(name) or ""):
                 raise CommandError(f"The {name} is not valid UTF-8.")
         try:
             with actor(f"manage.py {type(self).__module__.rpartition('.')[2]}"):
@@ -75,29 +75,31 @@ class DCRCommand(BaseCommand):
         except BrokenPipeError:
             discard_output()
         except KeyboardInterrupt:
-            raise CommandError(f"Interrupted. {interruption()}", returncode=INTERRUPTED) from None
+            raise CommandError(
+                f"Interrupted. {describe_interruption()}", returncode=INTERRUPTED
+            ) from None
         except ERRORS as exc:
-            raise CommandError(sentence(exc)) from exc
-        # Out here the list that was cut short is gone, and its cursor closed with it.
+            raise CommandError(describe_error(exc)) from exc
+        # Outside of the handler no traceback keeps the generator of the rows, or its cursor, open.
         sys.exit(1)
 
     def write(self, text: str, ending: str = "\n") -> None:
-        """Print on standard output, around a progress bar and whatever the encoding."""
+        """Print on standard output; letters that its encoding lacks are escaped."""
         encoding = getattr(self.stdout, "encoding", None) or "utf-8"
         text = text.encode(encoding, "backslashreplace").decode(encoding)
         with tqdm.external_write_mode() if self.stdout.isatty() else nullcontext():
             self.stdout.write(text, ending=ending)
 
     def note(self, line: str) -> None:
-        """Print a line on standard error, where it does not disturb what is printed."""
+        """Print a line on standard error, apart from the output of the command."""
         self.stderr.write(line, str)
 
     def write_document(
         self, document: Mapping[str, Any], *, secrets: Mapping[str, str | None] | None = None
     ) -> None:
-        """Print one thing: a JSON object, or a line for each member that says something.
+        """Print a JSON object, or a line for each member that is not empty.
 
-        ``secrets`` are printed unencrypted and exactly as they are.
+        ``secrets`` are printed unencrypted and unchanged.
         """
         secrets = secrets or {}
         if self.as_json:
@@ -113,19 +115,19 @@ class DCRCommand(BaseCommand):
     def write_registration(
         self, registration: ClientRegistration, *, secrets: Mapping[str, str | None] | None = None
     ) -> None:
-        """Print one registration in full, its secrets only where they are handed in."""
+        """Print one registration in full, and masks unless its ``secrets`` are given."""
         document = described(registration)
         document["warnings"] = registration.warnings
         if not self.as_json:
             document["client_id_issued_at"] = _moment(registration.client_id_issued_at)
             times = [_moment(registration.client_secret_expires_at), _expiry(registration)]
             document["client_secret_expires_at"] = ", ".join(filter(None, times))
-            kept = {name: getattr(registration, name) for name in SECRETS if not secrets}
-            document |= {name: str(value) for name, value in kept.items() if value is not None}
+            masked = {name: getattr(registration, name) for name in SECRETS if not secrets}
+            document |= {name: str(value) for name, value in masked.items() if value is not None}
         self.write_document(document, secrets=secrets)
 
     def write_registrations(self, rows: Iterable[Row], *, none: str = "No registrations.") -> None:
-        """Print registrations as they come, in constant memory."""
+        """Print registrations one by one, in constant memory."""
         if self.as_json:
             self.write_rows({**described(row), **extra} for row, extra in rows)
         else:
@@ -134,9 +136,9 @@ class DCRCommand(BaseCommand):
     def write_rows(
         self, rows: Iterable[Mapping[str, Any]], *, none: str = "No registrations."
     ) -> None:
-        """Print what has the same members in each row: a JSON array, or a table.
+        """Print rows with the same members: a JSON array, or a table.
 
-        ``none`` is what a person reads where there is no row.
+        ``none`` is printed on a terminal where there is no row.
         """
         if self.as_json:
             self._write_array(rows)
@@ -153,38 +155,32 @@ class DCRCommand(BaseCommand):
             self.write(none)
 
     def _write_array(self, elements: Iterable[Mapping[str, Any]]) -> None:
-        separator, is_known = "[", True
+        separator, is_complete = "[", True
         try:
             for element in elements:
                 self.write(f"{separator}\n{json.dumps(element)}", ending="")
                 separator = ","
         except Exception:
-            is_known = separator != "["  # an empty list would say that there are none
+            is_complete = separator != "["  # an empty array would say that there are no rows
             raise
-        finally:  # one whole document, whatever ended it
-            if is_known:
+        finally:  # also after an interruption the output is valid JSON
+            if is_complete:
                 self.write("[]" if separator == "[" else "\n]")
 
 
-def sentence(exc: Exception) -> str:
-    """Return what to tell a person about one of ``ERRORS``."""
-    return explained(exc) if isinstance(exc, DatabaseError) else str(exc)
-
-
 def discard_output() -> None:
-    """Send what is still to be printed nowhere, after the reader of a pipe has left."""
-    # The way of docs.python.org/3/library/signal.html#note-on-sigpipe.
+    """Discard all further output, after the reader of a pipe has closed it."""
+    # As docs.python.org/3/library/signal.html#note-on-sigpipe has it.
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def moment(at: datetime | None) -> str:
-    """Return a moment as text, "" for none."""
+    """Return a time in ISO format, "" for None."""
     return "" if at is None else at.isoformat(timespec="seconds")
 
 
 def described(registration: ClientRegistration) -> dict[str, Any]:
-    """Return a registration for JSON: what was requested and granted, and no secret."""
-    until = registration.rests_until
+    """Return a registration's members for JSON, without secrets."""
     return {
         "id": registration.pk,
         "issuer": registration.server.issuer,
@@ -202,7 +198,7 @@ def described(registration: ClientRegistration) -> dict[str, Any]:
         "drift": _drift(registration),
         "deviations": registration.deviations,
         "last_error": registration.last_error,
-        "retry_at": until.isoformat(timespec="seconds") if until else None,
+        "retry_at": moment(registration.rests_until) or None,
     }
 
 
@@ -210,11 +206,11 @@ def _drift(registration: ClientRegistration) -> dict[str, Any] | None:
     try:
         return registration.drift
     except NotAllowedError:
-        return None  # the metadata that is requested is not an object, so nothing can be compared
+        return None  # the requested metadata is not an object, so nothing can be compared
 
 
-def _cells(registration: ClientRegistration) -> dict[str, str]:
-    values = {
+def _cells(registration: ClientRegistration) -> dict[str, Any]:
+    return {
         "id": registration.pk,
         "issuer": registration.server.issuer,
         "owner": registration.owner,
@@ -223,11 +219,10 @@ def _cells(registration: ClientRegistration) -> dict[str, str]:
         "expires": _expiry(registration),
         "drift": len(_drift(registration) or ()) or "",
     }
-    return _texts(values)
 
 
 def _texts(values: Mapping[str, object]) -> dict[str, str]:
-    return {name: clean("" if v is None else v, _SHOWN_LENGTH) for name, v in values.items()}
+    return {name: clean("" if v is None else v, _MAX_LENGTH) for name, v in values.items()}
 
 
 def _expiry(registration: ClientRegistration) -> str:
@@ -253,4 +248,4 @@ def _details(document: Mapping[str, Any]) -> Iterator[str]:
             yield from (f"  {line}" for line in _details(value))
         else:
             text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-            yield f"{clean(name)}: {clean(text, _SHOWN_LENGTH)}"
+            yield f"{clean(name)}: {clean(text, _MAX_LENGTH)}"

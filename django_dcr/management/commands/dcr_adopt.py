@@ -13,8 +13,9 @@ from django.utils.dateparse import parse_datetime
 from django.views.decorators.debug import sensitive_variables
 
 from django_dcr.exceptions import ConflictError, InvalidResponseError
-from django_dcr.management import client_metadata, secrets
-from django_dcr.management.output import ERRORS, DCRCommand, Row, sentence
+from django_dcr.management import arguments
+from django_dcr.management.failures import ERRORS, describe_error
+from django_dcr.management.output import DCRCommand, Row
 from django_dcr.models import ClientRegistration, Status, live_registration
 from django_dcr.protocol import parse_object
 from django_dcr.services import adopt
@@ -68,24 +69,25 @@ class Command(DCRCommand):
             help='a file that holds the token for that; "-" is standard input. Else the '
             "environment's DCR_REGISTRATION_ACCESS_TOKEN is stored",
         )
-        client_metadata.add_arguments(parser)
+        arguments.add_metadata(parser)
         parser.add_argument(
             "--replace",
             action="store_true",
-            help="put it in the place of the client that the owner has there, which is retired; "
-            "with the same client id, store its new credentials",
+            help="let it replace the client that the owner has there; with the same client id, "
+            "store its new credentials",
         )
         parser.add_argument(
             "--lines",
             metavar="FILE",
             help='store many: a file with one JSON object a line, "-" is standard input. Members '
-            "are named as the arguments of services.adopt(). What is stored already is passed over",
+            "are named as the arguments of services.adopt(). Clients that are stored are skipped",
         )
-        secrets.refuse_options(parser, "--client-secret", "--registration-access-token", "--token")
+        arguments.refuse_secrets(
+            parser, "--client-secret", "--registration-access-token", "--token"
+        )
 
     @sensitive_variables()
     def handle(self, *, issuer: str | None, lines: str | None, **options: Any) -> None:
-        secrets.check_none_given(options)
         if (issuer is None) == (lines is None):
             raise CommandError("Name the issuer of one client, or --lines FILE for many.")
         if lines is not None:
@@ -94,36 +96,34 @@ class Command(DCRCommand):
             self.write_registration(adopt(str(issuer), **_arguments(options)))
 
     def _many(self, file: str, *, replace: bool) -> None:
-        """Adopt the client of each line, each on its own; what is done stays done."""
+        """Adopt the client of each line, each on its own."""
         failures: dict[int, str] = {}
         done: list[int] = []
         self.write_registrations(_adopted(file, replace, done, failures))
         text = f"{len(done)} of {len(done) + len(failures)} adopted."
         if failures:
-            told = [f"  line {number}: {error}" for number, error in failures.items()]
-            raise CommandError("\n".join([f"{text} Failed:", *told]))
+            lines = [f"  line {number}: {error}" for number, error in failures.items()]
+            raise CommandError("\n".join([f"{text} Failed:", *lines]))
         self.note(text)
 
 
 @sensitive_variables()
 def _arguments(options: Mapping[str, Any]) -> dict[str, Any]:
-    files = [options[name] for name in ("client_secret_file", "token_file", "metadata")]
-    if files.count("-") > 1:
-        raise CommandError("Only one of the files can be standard input.")
+    secret_file, token_file = options["client_secret_file"], options["token_file"]
+    arguments.check_one_stdin(secret_file, token_file, options["metadata"])
     if not options["client_id"]:
         raise CommandError("Name the client, as the server's console shows it: --client-id ID")
-    document = client_metadata.read_document(options["metadata"])
-    changes = client_metadata.read_changes(options["changes"])
+    requested = arguments.read_metadata(options["metadata"], options["changes"])
     return {
         "owner": options["owner"],
         "client_id": options["client_id"],
-        "client_secret": secrets.read(options["client_secret_file"], "DCR_CLIENT_SECRET"),
+        "client_secret": arguments.read_secret(secret_file, "DCR_CLIENT_SECRET"),
         "client_secret_expires_at": options["client_secret_expires_at"],
         "registration_client_uri": options["registration_client_uri"],
-        "registration_access_token": secrets.read(
-            options["token_file"], "DCR_REGISTRATION_ACCESS_TOKEN"
+        "registration_access_token": arguments.read_secret(
+            token_file, "DCR_REGISTRATION_ACCESS_TOKEN"
         ),
-        "metadata": client_metadata.requested({}, document, changes),
+        "metadata": requested({}),
         "replace": options["replace"],
     }
 
@@ -133,16 +133,16 @@ def _adopted(file: str, replace: bool, done: list[int], failures: dict[int, str]
         if not line.strip():
             continue
         try:
-            registration = _one(_read(line), replace)
+            registration = _adopt(_read(line), replace)
         except (*ERRORS, CommandError) as exc:
-            failures[number] = sentence(exc)
+            failures[number] = describe_error(exc)
             continue
         done.append(number)
         yield registration, {"error": None}
 
 
 def _lines(file: str) -> Iterator[bytes]:
-    """Yield the lines as they come: no more than one is in memory."""
+    """Yield the lines one by one, so that only one is in memory."""
     try:
         if file == "-":
             yield from map(SensitiveBytes, sys.stdin.buffer)
@@ -150,8 +150,7 @@ def _lines(file: str) -> Iterator[bytes]:
         with Path(file).open("rb") as stream:
             yield from map(SensitiveBytes, stream)
     except (OSError, ValueError) as exc:
-        reason = getattr(exc, "strerror", None) or "it is not a file name"
-        raise CommandError(f"{clean(file)} cannot be read: {reason}.") from exc
+        raise arguments.unreadable(file, exc) from exc
 
 
 @sensitive_variables()
@@ -159,15 +158,14 @@ def _read(line: bytes) -> dict[str, Any]:
     try:
         members = parse_object(line)
     except InvalidResponseError as exc:
-        reason = str(exc).partition(": ")[2]
-        raise CommandError(f"it is not one JSON object: {reason}") from None
+        raise CommandError(f"it is not one JSON object: {arguments.json_fault(exc)}") from None
     for name, value in members.items():
-        wanted = _MEMBERS.get(name)
-        if wanted is None:
+        kind = _MEMBERS.get(name)
+        if kind is None:
             known = ", ".join(_MEMBERS)
             raise CommandError(f"{clean(name, 60)} is not a member; the members are {known}.")
-        if value is not None and not isinstance(value, wanted):
-            raise CommandError(f"{name} has the wrong type; write {wanted.__name__}.")
+        if value is not None and not isinstance(value, kind):
+            raise CommandError(f"{name} has the wrong type; write {kind.__name__}.")
     missing = [name for name in ("issuer", "client_id") if not members.get(name)]
     if missing:
         raise CommandError(f"{missing[0]} is missing.")
@@ -175,25 +173,25 @@ def _read(line: bytes) -> dict[str, Any]:
 
 
 @hides_variables
-def _one(members: dict[str, Any], replace: bool) -> ClientRegistration:
+def _adopt(members: dict[str, Any], replace: bool) -> ClientRegistration:
     try:
-        return adopt(**members, replace=replace and not _is_stored(members))
+        return adopt(**members, replace=replace and not _stored(members))
     except ConflictError:
-        found = _is_stored(members)
-        if found is None:
+        if (stored := _stored(members)) is None:
             raise
-        return found
+        return stored
 
 
 @sensitive_variables()
-def _is_stored(members: dict[str, Any]) -> ClientRegistration | None:
-    """Return the row that an earlier run has made of these members."""
+def _stored(members: dict[str, Any]) -> ClientRegistration | None:
+    """Return the row with these members, as an earlier run has stored it."""
     row = live_registration(members["issuer"], members.get("owner", ""))
     if row is None or row.status != Status.ACTIVE or row.client_id != members["client_id"].strip():
         return None
     secret = members.get("client_secret")
-    same = secret is None or row.secret_equals("client_secret", secret.strip())
-    return row if same else None
+    if secret is not None and not row.secret_equals("client_secret", secret.strip()):
+        return None
+    return row
 
 
 def _moment(text: str) -> int:

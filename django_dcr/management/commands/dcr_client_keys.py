@@ -7,7 +7,8 @@ from typing import Any
 
 from django.core.management import CommandError
 
-from django_dcr.management.output import ERRORS, DCRCommand, sentence
+from django_dcr.management.failures import ERRORS, describe_error
+from django_dcr.management.output import DCRCommand
 from django_dcr.models import ClientKey
 from django_dcr.protocol import KEY_TYPES
 from django_dcr.services import rotate_client_key, update
@@ -18,7 +19,7 @@ from django_dcr.services.runs import one_run
 class Command(DCRCommand):
     help = (
         "List the keys with which clients sign; or, with --rotate, make the next ones where they "
-        "are due, and tell the servers that hold keys themselves. Made to be run daily."
+        "are due, and send them to servers that store keys. Made to be run daily."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -45,7 +46,7 @@ class Command(DCRCommand):
             for whose, kind in _kinds(owner, algorithm):
                 rotate_client_key(whose, algorithm=kind, force=force)
             with one_run():  # a server that does not answer is not waited for at each row
-                failures = self._tell_servers()
+                failures = self._update_registrations()
         is_narrowed = owner is not None or algorithm
         self.write_rows(
             self._described(_selected(owner, algorithm)),
@@ -65,15 +66,15 @@ class Command(DCRCommand):
                 )
             )
 
-    def _tell_servers(self) -> dict[int, str]:
-        """Update the registrations that have keys in them; return why some were not."""
+    def _update_registrations(self) -> dict[int, str]:
+        """Update registrations that contain keys; return the errors by primary key."""
         failures = {}
         rows = outdated()
         for registration in rows:
             try:
                 update(registration)
             except ERRORS as exc:
-                failures[registration.pk] = sentence(exc)
+                failures[registration.pk] = describe_error(exc)
         if rows:
             self.note(f"{len(rows) - len(failures)} of {len(rows)} registrations updated.")
         return failures
@@ -111,6 +112,6 @@ def _selected(owner: str | None, algorithm: str | None) -> list[ClientKey]:
 
 
 def _kinds(owner: str | None, algorithm: str | None) -> list[tuple[str, str]]:
-    """The owners and algorithms that there are keys of; the named one, or the site's, at least."""
+    """Return the owners and algorithms of the keys; where there is none, those of the first."""
     found = [(key.owner, key.algorithm) for key in _selected(owner, algorithm)]
     return list(dict.fromkeys(found)) or [(owner or "", algorithm or "ES256")]

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser
+from contextlib import suppress
 from typing import Any
 
-from django.core.exceptions import ValidationError
 from django.core.management import CommandError
+from django.db import models
 
 from django_dcr.exceptions import DCRError
+from django_dcr.fields import digest
+from django_dcr.management.failures import check_row
 from django_dcr.management.output import DCRCommand, moment
 from django_dcr.models import AuthorizationServer, CachedDocument, ProtectedResource
 from django_dcr.services import discover, discover_resource
@@ -38,8 +41,8 @@ class Command(DCRCommand):
         parser.add_argument(
             "--alias",
             metavar="NAME",
-            help="with --resource: what its metadata may name in place of the URL, such as its "
-            'origin; "" for nothing else',
+            help="with --resource: the resource that its metadata may state in place of the URL, "
+            'such as its origin; "" for none',
         )
 
     def handle(
@@ -61,11 +64,20 @@ class Command(DCRCommand):
             self._discover(issuer)
 
     def _discover(self, issuer: str) -> None:
-        server = discover(AuthorizationServer.objects.for_issuer(issuer), refresh=True)
+        servers = AuthorizationServer.objects
+        is_new = not servers.filter(issuer_digest=digest(issuer)).exists()
+        server = servers.for_issuer(issuer)
+        try:
+            discover(server, refresh=True)
+        except DCRError:
+            if is_new:  # the issuer may be mistyped
+                with suppress(models.ProtectedError):
+                    server.delete()
+            raise
         if "registration_endpoint" not in server.metadata:
             self.note(
                 "Warning: this server offers no registration: its metadata names no "
-                "registration_endpoint. Ask its operator to turn it on."
+                "registration_endpoint. Ask its operator to enable it."
             )
         if server.untrusted_origins:
             self.note(
@@ -124,12 +136,8 @@ def _found(row: CachedDocument) -> dict[str, Any]:
 
 
 def _set(resource: ProtectedResource, **values: str) -> None:
-    """Store what an operator decides about a resource."""
+    """Store values that an operator has chosen."""
     for name, value in values.items():
         setattr(resource, name, value)
-    try:
-        resource.full_clean()
-    except ValidationError as exc:
-        faults = [f"{name}: {' '.join(said)}" for name, said in exc.message_dict.items()]
-        raise CommandError("\n".join(["Nothing was changed.", *faults])) from exc
+    check_row(resource)
     resource.save(update_fields=[*values, "updated_at"])

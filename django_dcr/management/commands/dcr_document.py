@@ -6,7 +6,7 @@ from typing import Any
 from django.core.management import CommandError
 
 from django_dcr.management.output import DCRCommand
-from django_dcr.management.selection import among
+from django_dcr.management.selection import with_ids
 from django_dcr.models import ClientRegistration
 from django_dcr.services import inspect_document
 
@@ -22,7 +22,7 @@ class Command(DCRCommand):
         parser.add_argument("pk", metavar="ID", help="the registration's id")
 
     def handle(self, *, pk: str, **options: Any) -> None:
-        registration = among(ClientRegistration.objects.select_related("server"), [pk]).get()
+        registration = with_ids(ClientRegistration.objects.select_related("server"), [pk]).get()
         found = inspect_document(registration)
         self.write_document(
             {

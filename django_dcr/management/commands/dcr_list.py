@@ -6,7 +6,8 @@ from typing import Any
 
 from django.utils import timezone
 
-from django_dcr.management.selection import RegistrationsCommand, days
+from django_dcr.management.arguments import days
+from django_dcr.management.selection import RegistrationsCommand, has_selection
 from django_dcr.mechanisms import Mechanism
 
 
@@ -21,9 +22,8 @@ class Command(RegistrationsCommand):
             metavar="DAYS",
             help="active ones whose secret has expired or will within DAYS",
         )
-
         parser.add_argument(
-            "--mechanism", choices=Mechanism.values, help="those that came about in this way"
+            "--mechanism", choices=Mechanism.values, help="those of clients of this mechanism"
         )
 
     def handle(self, *, expiring: timedelta | None, mechanism: str | None, **options: Any) -> None:
@@ -33,6 +33,10 @@ class Command(RegistrationsCommand):
         if expiring is not None:
             rows = rows.expiring(timezone.now() + expiring)
         rows = rows.with_places() if self.as_json else rows
-        self.write_registrations(
-            (row, {"mechanism": str(row.mechanism)}) for row in rows.in_pages()
-        )
+        narrows = has_selection(options) or mechanism is not None or expiring is not None
+        if narrows and not options["everything"]:
+            none = "No registration matches. See all with: manage.py dcr_list"
+        else:
+            none = "No registrations."
+        pages = ((row, {"mechanism": str(row.mechanism)}) for row in rows.in_pages())
+        self.write_registrations(pages, none=none)

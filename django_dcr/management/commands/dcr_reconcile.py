@@ -6,9 +6,11 @@ from typing import Any
 
 from django.core.management import CommandError
 
-from django_dcr.management.interruptions import under_way
+from django_dcr.exceptions import DCRError
+from django_dcr.management.failures import describe_leases
 from django_dcr.management.output import Row
-from django_dcr.management.selection import WorkCommand, among
+from django_dcr.management.selection import with_ids
+from django_dcr.management.work import WorkCommand
 from django_dcr.models import ClientRegistration, ClientRegistrationQuerySet, Status
 from django_dcr.services import retry, revoke
 from django_dcr.services.reconciliation import settled
@@ -17,8 +19,8 @@ from django_dcr.services.runs import one_run
 
 class Command(WorkCommand):
     help = (
-        "Settle what crashes and lost answers left behind, and name what needs a person; or, "
-        "with --retry and --forget, carry out what a person has decided."
+        "Settle what crashes and lost responses have left, and list what needs a decision; or, "
+        "with --retry and --forget, carry out what was decided."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -29,7 +31,7 @@ class Command(WorkCommand):
             default=[],
             dest="retried",
             metavar="ID",
-            help="register a new client in place of this unknown or gone registration",
+            help="register a new client to replace this unknown or gone registration",
         )
         parser.add_argument(
             "--forget",
@@ -61,57 +63,64 @@ class Command(WorkCommand):
         self._note_leases()
 
     def _note_leases(self) -> None:
-        held = under_way()
-        if held:
-            self.note(f"{held} Then run this again.")
+        leases = describe_leases()
+        if leases:
+            self.note(f"{leases} Then run this again.")
 
     def _decide(self, retried: list[str], forgotten: list[str], *, dry_run: bool) -> None:
         every = ClientRegistration.objects.all()
-        again = set(among(every, retried).values_list("pk", flat=True))
-        if not again.isdisjoint(among(every, forgotten).values_list("pk", flat=True)):
+        to_retry = set(with_ids(every, retried).values_list("pk", flat=True))
+        if not to_retry.isdisjoint(with_ids(every, forgotten).values_list("pk", flat=True)):
             raise CommandError("Decide for --retry or --forget, not for both.")
 
-        def act(registration: ClientRegistration) -> ClientRegistration:
-            if registration.pk not in again:
+        def carry_out(registration: ClientRegistration) -> ClientRegistration:
+            if registration.pk not in to_retry:
                 return revoke(registration, forget=True)
             try:
                 return retry(registration)
-            finally:
-                # Whether the new one was registered or not: from here on it is the one to look at.
+            except DCRError:
+                # The new registration may have failed: then it is the one to retry next.
                 row = ClientRegistration.objects.with_places().get(pk=registration.pk)
                 if row.replaced_by:
                     self.note(f"Registration {row.pk} was replaced by {row.replaced_by}.")
+                raise
 
-        rows = among(every, [*retried, *forgotten])
+        rows = with_ids(every, [*retried, *forgotten])
         if dry_run:
             self._preview(rows, "decided")
         else:
-            self.work(rows, act, done="decided", leaves_silent=not forgotten)
+            self.work(rows, carry_out, done="decided", leaves_silent=not forgotten)
 
     def _settle(self) -> None:
-        outcomes: list[str | None] = []
+        seen: list[int] = []
+        unsettled: list[str] = []
 
         def rows() -> Iterator[Row]:
             for row in settled():
-                reason = _open(row)
-                outcomes.append(reason and f"  {row.pk} ({row.status}): {reason}")
+                seen.append(row.pk)
+                reason = _reason(row)
+                if reason:
+                    unsettled.append(f"  {row.pk} ({row.status}): {reason}")
+                    reason = self.failure_cell(reason)
                 yield row, {"error": reason}
 
         with one_run():
             self.write_registrations(rows(), none="Nothing to settle.")
-        lines = [line for line in outcomes if line]
-        text = f"{len(outcomes) - len(lines)} of {len(outcomes)} settled."
-        if lines:
-            advice = "Decide on the unknown ones with: manage.py dcr_reconcile --retry ID, or "
-            raise CommandError("\n".join([f"{text} Not settled:", *lines, f"{advice}--forget ID"]))
+        text = f"{len(seen) - len(unsettled)} of {len(seen)} settled."
+        if unsettled:
+            advice = (
+                "Decide on the unknown ones with: manage.py dcr_reconcile --retry ID, or "
+                "--forget ID"
+            )
+            raise CommandError("\n".join([f"{text} Not settled:", *unsettled, advice]))
         self.note(text)
         self._note_leases()
 
 
-def _open(registration: ClientRegistration) -> str | None:
-    """Why the row needs a person or another run, or None where it is settled."""
+def _reason(registration: ClientRegistration) -> str | None:
+    """Return why the row needs a decision or another run, or None where it is settled."""
     in_doubt = registration.status in (Status.UNKNOWN, Status.REVOKING)
-    is_spare = registration.status == Status.ACTIVE and not registration.live
-    if in_doubt or is_spare or registration.lease:
-        return registration.last_error or "The answer was lost."
+    is_orphaned = registration.status == Status.ACTIVE and not registration.live
+    if in_doubt or is_orphaned or registration.lease:
+        return registration.last_error or "The response was lost."
     return None

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import os
 import re
 from argparse import ArgumentParser
 from typing import Any
@@ -8,12 +7,12 @@ from typing import Any
 from django.core.management import CommandError
 from django.views.decorators.debug import sensitive_variables
 
-from django_dcr.management import client_metadata, secrets
+from django_dcr.management import arguments
 from django_dcr.management.output import DCRCommand
 from django_dcr.mechanisms import AUTOMATIC
 from django_dcr.models import ClientRegistration
 from django_dcr.services.provision import register_named
-from django_dcr.text import clean
+from django_dcr.text import SensitiveText, clean
 
 
 class Command(DCRCommand):
@@ -23,7 +22,7 @@ class Command(DCRCommand):
         super().add_arguments(parser)
         parser.add_argument("issuer", help="the issuer identifier, exactly as the server has it")
         parser.add_argument("--owner", default="", help="whose registration this is")
-        client_metadata.add_arguments(parser)
+        arguments.add_metadata(parser)
         parser.add_argument(
             "--initial-access-token-file",
             dest="token_file",
@@ -39,10 +38,10 @@ class Command(DCRCommand):
         parser.add_argument(
             "--mechanism",
             choices=AUTOMATIC,
-            help="how the client comes about (default: the first that is possible of the "
-            "server's mechanisms, or DCR_MECHANISMS)",
+            help="how to get a client (default: the first possible one of the server's "
+            "mechanisms, or of DCR_MECHANISMS)",
         )
-        secrets.refuse_options(parser, "--client-secret", "--initial-access-token", "--token")
+        arguments.refuse_secrets(parser, "--client-secret", "--initial-access-token", "--token")
 
     @sensitive_variables()
     def handle(
@@ -57,15 +56,11 @@ class Command(DCRCommand):
         mechanism: str | None,
         **options: Any,
     ) -> None:
-        secrets.check_none_given(options)
-        if metadata == token_file == "-":
-            raise CommandError("Only one of the two files can be standard input.")
+        arguments.check_one_stdin(metadata, token_file)
         registration = ClientRegistration.objects.live_or_new(issuer, owner)
-        stored = registration.requested_metadata
-        document = client_metadata.read_document(metadata)
-        members = client_metadata.read_changes(changes)
+        requested = arguments.read_metadata(metadata, changes)
         token = _initial_access_token(token_file)
-        registration.request_metadata(client_metadata.requested(stored, document, members))
+        registration.request_metadata(requested(registration.requested_metadata))
         registration = register_named(
             registration,
             initial_access_token=token,
@@ -76,13 +71,12 @@ class Command(DCRCommand):
 
 
 def _initial_access_token(file: str | None) -> str | None:
-    if file is None:
-        source, token = "DCR_INITIAL_ACCESS_TOKEN", os.environ.get("DCR_INITIAL_ACCESS_TOKEN", "")
-        if not token:
-            return None
-    else:
-        content = client_metadata.read_bytes(file)
-        source, token = clean(file), content.decode("ascii", "replace").strip()
+    variable = "DCR_INITIAL_ACCESS_TOKEN"
+    secret = arguments.read_secret(file, variable)
+    if secret is None:
+        return None
+    token = SensitiveText(secret.strip())
     if not re.fullmatch("[!-~]+", token):
+        source = clean(file or variable)
         raise CommandError(f"{source} must hold the token and nothing else, on one line.")
     return token

@@ -1,21 +1,18 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser
-from collections.abc import Callable
 from datetime import timedelta
-from functools import partial
 from typing import Any
 
 from django.utils import timezone
 
 from django_dcr.conf import conf
-from django_dcr.management.queue import QueueCommand
-from django_dcr.management.selection import days, names_some
-from django_dcr.models import ClientRegistration, Status
-from django_dcr.services import renew, renew_if_due
+from django_dcr.management.arguments import days
+from django_dcr.management.selection import ActionCommand, has_selection
+from django_dcr.models import Status
 
 
-class Command(QueueCommand):
+class Command(ActionCommand):
     help = (
         "Get new client secrets: for the registrations named, else for all that are active and "
         "about to expire. Made to be run daily."
@@ -32,25 +29,13 @@ class Command(QueueCommand):
         )
 
     def handle(self, *, within: timedelta | None, **options: Any) -> None:
-        action, service = "renew", renew
-        if names_some(options):
+        action = "renew"
+        if has_selection(options):
             rows = self.choose(options, Status.ACTIVE)
         else:
             rows = self.select(options)
             if within is None:
-                within = conf.DCR_RENEW_BEFORE
-                action, service = "renew_if_due", renew_if_due
+                action, within = "renew_if_due", conf.DCR_RENEW_BEFORE
         if within is not None:
             rows = rows.expiring(timezone.now() + within)
-        renewing = partial(self._renew, service)
-        self.carry_out(rows, options, action=action, service=renewing, done="renewed")
-
-    def _renew(
-        self,
-        service: Callable[[ClientRegistration], ClientRegistration],
-        registration: ClientRegistration,
-    ) -> ClientRegistration:
-        holder = service(registration)
-        if holder.pk != registration.pk:
-            self.note(f"Registration {registration.pk} was replaced by {holder.pk}.")
-        return holder
+        self.carry_out(action, rows, options, done="renewed")

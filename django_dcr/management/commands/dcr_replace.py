@@ -1,17 +1,18 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser
+from functools import partial
 from typing import Any
 
 from django.core.management import CommandError
 
-from django_dcr.management.queue import QueueCommand
+from django_dcr.management.selection import ActionCommand
 from django_dcr.mechanisms import AUTOMATIC
-from django_dcr.models import ClientRegistration, Status
+from django_dcr.models import Status
 from django_dcr.services import replace
 
 
-class Command(QueueCommand):
+class Command(ActionCommand):
     help = (
         "Put a new client in the place of each registration, then delete the old one: after a "
         "secret has leaked, or to move to another mechanism."
@@ -22,8 +23,8 @@ class Command(QueueCommand):
         parser.add_argument(
             "--mechanism",
             choices=AUTOMATIC,
-            help="how the new clients come about (default: as the old ones did); registrations "
-            "that are chosen by what they have in common, and came about so, are left alone",
+            help="how to get the new clients (default: as the old ones); registrations that are "
+            "not named by their id, and have this mechanism already, are left alone",
         )
 
     def handle(self, *, mechanism: str | None, **options: Any) -> None:
@@ -34,9 +35,5 @@ class Command(QueueCommand):
         if options["queue"] and mechanism:
             raise CommandError("A queued job cannot carry --mechanism; use --workers instead.")
 
-        def act(registration: ClientRegistration) -> ClientRegistration:
-            successor = replace(registration, mechanism=mechanism)
-            self.note(f"Registration {registration.pk} was replaced by {successor.pk}.")
-            return successor
-
-        self.carry_out(rows, options, action="replace", service=act, done="replaced")
+        service = partial(replace, mechanism=mechanism)
+        self.carry_out("replace", rows, options, service=service, done="replaced")

@@ -2,21 +2,24 @@ from __future__ import annotations
 
 import sys
 from argparse import ArgumentParser
-from functools import partial
 from typing import Any
 
 from django.core.management import CommandError
-from django.db.models import Count
+from django.db.models import Count, Q
 
-from django_dcr.management.queue import QueueCommand
+from django_dcr.management.selection import ActionCommand
+from django_dcr.mechanisms import MECHANISMS
 from django_dcr.models import ClientRegistrationQuerySet, Status
-from django_dcr.services import revoke
 from django_dcr.text import clean
 
 _MAX_SERVERS = 10
+# As ``mechanisms.refusal()`` has it for one row.
+_CANNOT_BE_DELETED = Q(
+    mechanism__in=[name for name, kind in MECHANISMS.items() if kind.ways["revoke"].refusal]
+) & (Q(registration_access_token__isnull=True) | Q(registration_client_uri=""))
 
 
-class Command(QueueCommand):
+class Command(ActionCommand):
     help = "Delete registrations at their servers and wipe the credentials (RFC 7592)."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -31,20 +34,18 @@ class Command(QueueCommand):
             "--no-input",
             action="store_false",
             dest="interactive",
-            help="do not ask, which is done on a terminal for all that is not named by its id",
+            help="do not ask for confirmation, as a terminal does unless ids are given",
         )
 
     def handle(self, *, forget: bool, interactive: bool, **options: Any) -> None:
-        unclosed = [status for status in Status if status != Status.REVOKED]
-        rows = self.choose(options, *unclosed)
+        rows = self.choose(options, *(status for status in Status if status != Status.REVOKED))
         asks = interactive and not options["ids"] and not options["dry_run"]
         if asks and sys.stdin is not None and sys.stdin.isatty():
-            self._confirm(rows, forget=forget)
-        action, service = "forget" if forget else "revoke", partial(revoke, forget=forget)
-        self.carry_out(rows, options, action=action, service=service, done="revoked")
+            self._confirm(rows if forget else rows.exclude(_CANNOT_BE_DELETED), forget=forget)
+        self.carry_out("forget" if forget else "revoke", rows, options, done="revoked")
 
     def _confirm(self, rows: ClientRegistrationQuerySet, *, forget: bool) -> None:
-        """Say how much is meant at which servers, and ask; CommandError for anything but yes."""
+        """Print how many rows at which servers, and ask; CommandError for any answer but yes."""
         servers = rows.order_by().values_list("server__issuer").annotate(count=Count("pk"))
         counts = list(servers.order_by("-count", "server__issuer"))
         if not counts:

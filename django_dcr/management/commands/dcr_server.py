@@ -3,17 +3,16 @@ from __future__ import annotations
 from argparse import ArgumentParser
 from typing import Any
 
-from django.core.exceptions import ValidationError
 from django.core.management import CommandError
 from django.db import models
 from django.views.decorators.debug import sensitive_variables
 
 from django_dcr.exceptions import InvalidResponseError
 from django_dcr.fields import SecretField, digest
-from django_dcr.management import client_metadata, secrets
+from django_dcr.management import arguments
+from django_dcr.management.failures import check_row
 from django_dcr.management.output import DCRCommand, moment
 from django_dcr.models import AuthorizationServer, check_issuer
-from django_dcr.protocol import parse_object
 from django_dcr.text import clean
 
 
@@ -37,7 +36,7 @@ class Command(DCRCommand):
             "--metadata",
             metavar="FILE",
             help='the server\'s metadata document, for a server that publishes none; "-" is '
-            "standard input. The server is then never asked for it",
+            "standard input. It is then never fetched",
         )
         parser.add_argument(
             "--initial-access-token-file",
@@ -48,9 +47,9 @@ class Command(DCRCommand):
         parser.add_argument(
             "--remove",
             action="store_true",
-            help="remove the server, at which nothing may be registered",
+            help="remove the server; it must have no registrations",
         )
-        secrets.refuse_options(parser, "--initial-access-token", "--token")
+        arguments.refuse_secrets(parser, "--initial-access-token", "--token")
 
     @sensitive_variables()
     def handle(
@@ -63,22 +62,22 @@ class Command(DCRCommand):
         remove: bool,
         **options: Any,
     ) -> None:
-        secrets.check_none_given(options)
-        if metadata == token_file == "-":
-            raise CommandError("Only one of the two files can be standard input.")
+        arguments.check_one_stdin(metadata, token_file)
         values = _values(changes)
         if token_file is not None:
-            token = secrets.read(token_file, "")
+            token = arguments.read_secret(token_file, "")
             values["initial_access_token"] = (token or "").strip() or None
-        document = client_metadata.read_document(metadata)
-        changes_it = bool(values) or document is not None
-        if remove and changes_it:
+        document = arguments.read_document(metadata)
+        if not (values or document is not None):
+            server = _stored(issuer)
+        elif remove:
             raise CommandError("Either change the server or give --remove, not both.")
+        else:
+            server = self._edit(issuer, values, document)
         if remove:
-            self._remove(_stored(issuer))
-            return
-        server = self._edit(issuer, values, document) if changes_it else _stored(issuer)
-        self.write_document(_described(server))
+            self._remove(server)
+        else:
+            self.write_document(_described(server))
 
     def _remove(self, server: AuthorizationServer) -> None:
         document = _described(server)
@@ -98,21 +97,17 @@ class Command(DCRCommand):
     def _edit(
         self, issuer: str, values: dict[str, Any], document: dict[str, Any] | None
     ) -> AuthorizationServer:
-        moves = values.get("issuer", issuer) != issuer
-        # A misspelt issuer need not be allowed to be corrected.
-        server = _stored(issuer) if moves else AuthorizationServer.objects.for_issuer(issuer)
+        is_renamed = values.get("issuer", issuer) != issuer
+        # A misspelt issuer can be corrected although the site does not allow it.
+        server = _stored(issuer) if is_renamed else AuthorizationServer.objects.for_issuer(issuer)
         columns = {*values, "updated_at"}
-        if moves and not server.shares_origin(values["issuer"]):
-            server.initial_access_token = None  # it is for the server that it was stored for
+        if is_renamed and not server.shares_origin(values["issuer"]):
+            server.initial_access_token = None  # no other server may see it
             columns.add("initial_access_token")
         for name, value in values.items():
             setattr(server, name, value)
-        try:
-            server.full_clean()
-        except ValidationError as exc:
-            faults = [f"{name}: {' '.join(said)}" for name, said in exc.message_dict.items()]
-            raise CommandError("\n".join(["Nothing was changed.", *faults])) from exc
-        if moves:
+        check_row(server)
+        if is_renamed:
             columns |= server.forget_metadata()
             self.note("Find out what the server offers with: manage.py dcr_discover ISSUER")
         if document is not None:
@@ -122,15 +117,14 @@ class Command(DCRCommand):
 
 
 def _columns() -> dict[str, models.Field[Any, Any]]:
-    """Return the columns that an operator edits, but for secrets."""
+    """Return the columns that an operator may set, except secrets."""
     return {
         field.name: field
         for field in AuthorizationServer._meta.concrete_fields
-        if field.editable and not isinstance(field, SecretField) and field.name not in _IDENTITY
+        if field.editable
+        and not isinstance(field, SecretField)
+        and field.name not in ("id", "issuer_digest")
     }
-
-
-_IDENTITY = ("id", "issuer_digest")
 
 
 def _stored(issuer: str) -> AuthorizationServer:
@@ -138,7 +132,8 @@ def _stored(issuer: str) -> AuthorizationServer:
     if server is None:
         check_issuer(issuer)
         raise CommandError(
-            f"No server of this issuer is stored. Ask it with: manage.py dcr_discover {issuer}"
+            "No server of this issuer is stored. Fetch its metadata with: "
+            f"manage.py dcr_discover {issuer}"
         )
     return server
 
@@ -165,8 +160,8 @@ def _value(field: models.Field[Any, Any], text: str) -> Any:
     if field.name == "trusted_origins" and not text.startswith("["):
         return text.split()
     try:
-        return parse_object(b'{"value":' + text.encode(errors="surrogateescape") + b"}")["value"]
-    except (InvalidResponseError, KeyError) as exc:
+        return arguments.parse_value(text)
+    except InvalidResponseError as exc:
         raise CommandError(
             f"--set {field.name} takes JSON, such as true, 60 or a list in brackets."
         ) from exc

@@ -7,7 +7,7 @@ from django.core.management import CommandError
 
 from django_dcr.fields import Secret
 from django_dcr.management.output import SECRETS, DCRCommand, moment
-from django_dcr.management.selection import among
+from django_dcr.management.selection import with_ids
 from django_dcr.models import ClientRegistration, RegistrationEvent
 
 
@@ -26,11 +26,11 @@ class Command(DCRCommand):
         )
 
     def handle(self, *, pk: str, reveal: bool, history: bool, **options: Any) -> None:
-        rows = among(ClientRegistration.objects.select_related("server"), [pk])
+        rows = with_ids(ClientRegistration.objects.select_related("server"), [pk])
         registration = rows.get()
         if history:
             events = registration.events.order_by("pk")
-            self.write_rows(map(self._told, events), none="No events.")
+            self.write_rows(map(self._describe, events), none="No events.")
             return
         secrets = None
         if reveal:
@@ -40,7 +40,7 @@ class Command(DCRCommand):
                 raise CommandError("Another process is at work on this registration. Try again.")
         self.write_registration(registration, secrets=secrets)
 
-    def _told(self, event: RegistrationEvent) -> dict[str, Any]:
+    def _describe(self, event: RegistrationEvent) -> dict[str, Any]:
         at = moment(event.at)
         if self.stdout.isatty() and not self.as_json:
             at = at[: len("2027-01-31T12:00:00")]  # no room for the offset

@@ -3,13 +3,12 @@ from __future__ import annotations
 from argparse import ArgumentParser
 from typing import Any
 
-from django_dcr.management import client_metadata
-from django_dcr.management.queue import QueueCommand
+from django_dcr.management import arguments
+from django_dcr.management.selection import ActionCommand
 from django_dcr.models import ClientRegistration, Status
-from django_dcr.services import update
 
 
-class Command(QueueCommand):
+class Command(ActionCommand):
     help = (
         "Ask the servers for the client metadata that registrations request (RFC 7592): changed "
         "with --set, replaced with --metadata, or as it is, after the defaults have changed."
@@ -17,18 +16,14 @@ class Command(QueueCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         super().add_arguments(parser)
-        client_metadata.add_arguments(parser)
+        arguments.add_metadata(parser)
 
     def handle(self, *, metadata: str | None, changes: list[str], **options: Any) -> None:
-        members = client_metadata.read_changes(changes)
-        document = client_metadata.read_document(metadata)
+        requested = arguments.read_metadata(metadata, changes)
 
         def change(registration: ClientRegistration) -> ClientRegistration:
-            stored = registration.requested_metadata
-            registration.request_metadata(client_metadata.requested(stored, document, members))
+            registration.request_metadata(requested(registration.requested_metadata))
             return registration
 
         rows = self.choose(options, Status.ACTIVE)
-        self.carry_out(
-            rows, options, action="update", service=update, done="updated", change=change
-        )
+        self.carry_out("update", rows, options, done="updated", change=change)
