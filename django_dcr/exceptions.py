@@ -29,12 +29,12 @@ from django_dcr.text import clean
 
 MAX_LENGTH = 500
 
-#: The statuses with which a server refuses a request before it acts on it (RFC 9110 section 15,
-#: RFC 6585 section 4). Not among them are the redirects, 408 and 499 (a connection that ended
-#: early), 409 and 425 (another attempt may have succeeded), and 503 (a proxy's answer, too).
+#: The statuses by which a server refuses a request before it acts on it (RFC 9110 section 15,
+#: RFC 6585 section 4). Not among them: redirects, 408 and 499 (the connection ended early), 409 and
+#: 425 (another attempt may have succeeded), and 503 (which proxies send as well).
 NOT_CARRIED_OUT = frozenset({400, 401, 403, 404, 405, 413, 415, 422, 429, 501})
-# With these codes a server says that it failed, which may have been half-way (RFC 6749
-# section 4.1.2.1, and the names that others give to it).
+# With these codes a server says that it failed, possibly half-way (RFC 6749 section 4.1.2.1, and
+# variants of its code).
 _FAILURES = re.compile("(internal_?)?(server_?)?(error|exception)", re.IGNORECASE)
 
 
@@ -43,18 +43,18 @@ class DCRError(Exception):
 
     #: The issuer identifier the call was about, or "".
     issuer: str
-    #: "discover", "register", "read", "update", "delete" or "login", or "" where no server was
+    #: "discover", "register", "read", "update", "delete" or "login"; "" where no server was
     #: involved.
     step: str
-    #: The HTTP status that was received, or None.
+    #: The HTTP status of the response, or None.
     status: int | None
-    #: Seconds after which to try again, at most one hour where a server says so, or None.
+    #: Seconds to wait before trying again, or None; at most an hour of what a server says.
     retry_after: int | None
-    #: From ``discover()``: each place that was asked, with its outcome.
+    #: From ``discover()``: each URL that was requested, with its outcome.
     attempts: tuple[tuple[str, str], ...] = ()
     #: The protected resource the call was about, or "".
     resource: str = ""
-    #: The issuer that was probably meant, where the one that was named is misspelt, or "".
+    #: The issuer that was probably meant, where the given one is misspelt, or "".
     suggested_issuer: str = ""
 
     # Keyword attributes live in __dict__, which pickle restores after calling cls(*args).
@@ -75,9 +75,9 @@ class DCRError(Exception):
 
     @property
     def was_refused(self) -> bool:
-        """Whether the answer says for certain that the request was not carried out.
+        """Whether it is certain, by the response, that the request was not carried out.
 
-        Anything else may come from a proxy whose server went on to do it.
+        Other responses may come from a proxy, while the server carried out the request.
         """
         return self.status in NOT_CARRIED_OUT
 
@@ -85,30 +85,32 @@ class DCRError(Exception):
         return clean(self.args[0], MAX_LENGTH)
 
 
-class Work(NamedTuple):
-    """What is being done: at which issuer, in which step, for the registration of which number."""
+class ErrorContext(NamedTuple):
+    """What errors, log lines and signals name: issuer, step, and the registration's primary key."""
 
     issuer: str = ""
     step: str = ""
     registration: int | None = None
 
 
-_work: ContextVar[Work] = ContextVar("django_dcr_work", default=Work())  # noqa: B039 - immutable
+_context: ContextVar[ErrorContext] = ContextVar(
+    "django_dcr_context",
+    default=ErrorContext(),  # noqa: B039 - immutable
+)
 
 
-def work_at_hand() -> Work:
-    """Return what the innermost ``errors_at`` block of this thread or task is about."""
-    return _work.get()
+def current_context() -> ErrorContext:
+    """Return the context of the innermost ``errors_at`` block of this thread or task."""
+    return _context.get()
 
 
 class errors_at:  # noqa: N801 - a context manager, as contextlib names its own
-    """Let each DCRError that leaves the block say at which issuer and in which step it was raised.
+    """Add the issuer and the step, or the protected resource, to each DCRError of the block.
 
-    Or about which protected resource. What an inner block has said stays. Until then
-    ``work_at_hand()`` says it, to what counts and logs in the block.
+    What an inner block has added stays. Inside the block ``current_context()`` returns it.
     """
 
-    _outer: Token[Work]
+    _token: Token[ErrorContext]
 
     def __init__(
         self,
@@ -124,18 +126,18 @@ class errors_at:  # noqa: N801 - a context manager, as contextlib names its own
         self.resource = resource
 
     def __enter__(self) -> None:
-        outer = _work.get()
+        outer = _context.get()
         issuer = self.issuer if self.resource else self.issuer or outer.issuer
-        number = outer.registration if self.registration is None else self.registration
-        self._outer = _work.set(Work(issuer, self.step, number))
+        registration = outer.registration if self.registration is None else self.registration
+        self._token = _context.set(ErrorContext(issuer, self.step, registration))
 
     def __exit__(self, kind: object, error: BaseException | None, _traceback: object) -> None:
-        _work.reset(self._outer)
+        _context.reset(self._token)
         if isinstance(error, DCRError):
             self.locate(error)
 
     def locate(self, error: DCRError) -> None:
-        """Say it of an error that is not raised, or not yet."""
+        """Add them to an error that is not raised, or not yet."""
         error.issuer = error.issuer or self.issuer
         error.step = error.step or self.step
         error.resource = error.resource or self.resource
@@ -146,9 +148,9 @@ class NotAllowedError(DCRError):
 
 
 class NetworkError(DCRError):
-    """No answer came, or one that must not be read.
+    """There was no response, or one that must not be read.
 
-    ``sent`` is False where it is certain that no byte of the request left this machine.
+    ``sent`` is False where it is certain that no byte of the request was sent.
     """
 
     sent: bool
@@ -167,15 +169,15 @@ class NetworkError(DCRError):
 
 
 class InvalidResponseError(DCRError):
-    """The server answered, and the answer breaks the specification."""
+    """The server's response breaks the specification."""
 
 
 class RequestRejectedError(DCRError):
-    """The server said no (RFC 7591 section 3.2.2, RFC 6750 section 3.1)."""
+    """The server rejected the request (RFC 7591 section 3.2.2, RFC 6750 section 3.1)."""
 
     #: The server's error code, cleaned, or "" where it gave none.
     error: str
-    #: The server's own words, cleaned, or "".
+    #: The server's description, cleaned, or "".
     error_description: str
 
     def __init__(
@@ -195,9 +197,9 @@ class RequestRejectedError(DCRError):
 
     @property
     def was_refused(self) -> bool:
-        """As of every error; an OAuth error in the body says so with any status."""
-        said_no = bool(self.error) and not _FAILURES.fullmatch(self.error)
-        return said_no or super().was_refused
+        """As for every error; an OAuth error code in the body means it whatever the status."""
+        rejected = bool(self.error) and not _FAILURES.fullmatch(self.error)
+        return rejected or super().was_refused
 
 
 class RegistrationGoneError(RequestRejectedError):
@@ -209,19 +211,20 @@ class UnsupportedError(DCRError):
 
 
 class ConflictError(DCRError):
-    """The row is not in a state for this, or another process is at work on it.
+    """The row's state does not allow this, or another process holds the row.
 
-    ``retry_after`` is set where that passes: the other process ends, the server's rate allows it.
+    ``retry_after`` is set where waiting helps: the other process ends, or the rate limit allows it.
     """
 
 
 class DecryptionError(DCRError):
-    """None of ``DCR_ENCRYPTION_KEYS`` opens the stored value."""
+    """None of ``DCR_ENCRYPTION_KEYS`` decrypts the stored value."""
 
 
 class NotStoredError(DCRError, db.OperationalError):
-    """The server answered, and the database did not store what it issued.
+    """The database did not store what the server issued.
 
-    The row stays marked, so ``reconcile()`` looks after it. Also a ``django.db.OperationalError``,
-    for code that handles those of the database, whose own error is the ``__cause__``.
+    The row stays marked, and ``reconcile()`` settles it. This is also a
+    ``django.db.OperationalError``, for code that handles those; the database's own error is the
+    ``__cause__``.
     """

@@ -6,7 +6,7 @@ import logging
 from dataclasses import dataclass
 from typing import Any
 
-from django_dcr.exceptions import MAX_LENGTH, work_at_hand
+from django_dcr.exceptions import MAX_LENGTH, current_context
 from django_dcr.text import clean
 
 
@@ -47,7 +47,7 @@ def log(event: str, message: str, *args: Any, **extra: Any) -> None:
     logger = logging.getLogger(f"django_dcr.{kind.logger}")
     if not logger.isEnabledFor(kind.level):
         return
-    issuer, step, registration = work_at_hand()
+    issuer, step, registration = current_context()
     known = {
         "event": event,
         "issuer": issuer or None,
@@ -72,6 +72,6 @@ def log_registration(event: str, done: str, registration: Any, more: str = "") -
         clean(registration.client_id),
         clean(more, MAX_LENGTH) or ".",
         issuer=issuer,
-        step=registration.task or work_at_hand().step or None,
+        step=registration.task or current_context().step or None,
         registration=registration.pk,
     )

@@ -1,7 +1,7 @@
-"""A grammar of its own for URLs that come from servers and operators (RFC 3986, narrowed).
+"""A strict grammar for URLs from servers and operators (RFC 3986, narrowed), and public hosts.
 
-Library parsers drop tabs, fold Unicode and accept ``good\\@evil``; here a URL either is plain
-ASCII of the strict form or is refused.
+Library parsers drop tabs, fold Unicode and accept ``good\\@evil``; here a URL is plain ASCII of
+the strict form, or it is refused.
 """
 
 from __future__ import annotations
@@ -18,11 +18,25 @@ _URL = re.compile(
     r"(?P<scheme>https?)://"
     r"(?P<host>\[[0-9a-f:.]+\]|[a-z0-9_](?:[a-z0-9_.-]*[a-z0-9_])?)"
     r"(?::(?P<port>[0-9]{1,5}))?"
-    # No fragment, userinfo, blank, quote, backslash or non-ASCII character can match.
+    # No fragment, userinfo, space, quote, backslash or non-ASCII character can match.
     r"(?P<path>(?:/[a-z0-9._~!$&'()*+,;=:@%-]*)*)"
     r"(?:\?(?P<query>[a-z0-9._~!$&'()*+,;=:@%/?\[\]-]*))?",
     re.IGNORECASE,
 )
+
+_IPV6_UNICAST = ipaddress.IPv6Network("2000::/3")
+# Blocks that is_global misses in some Python versions (IANA special-purpose registries).
+_SPECIAL = [
+    ipaddress.ip_network(block)
+    for block in (
+        "192.0.0.0/24",  # protocol assignments
+        "192.88.99.0/24",  # 6to4 relays
+        "2001::/23",  # Teredo, benchmarking, ORCHID
+        "2001:db8::/32",  # documentation
+        "2002::/16",  # 6to4
+        "3fff::/20",  # documentation
+    )
+]
 
 
 class URL(NamedTuple):
@@ -52,7 +66,7 @@ class URL(NamedTuple):
 
 
 def parse(url: object) -> URL:
-    """Take an absolute http(s) URL apart; raise ValueError with the reason it is none."""
+    """Parse an absolute http(s) URL; the text of a ValueError says why it is not one."""
     if not isinstance(url, str) or not url:
         raise ValueError("is not a URL")
     if len(url) > MAX_LENGTH:
@@ -60,7 +74,7 @@ def parse(url: object) -> URL:
     return _parsed(url)
 
 
-# A site has few issuers and origins, and looks at them with every registration handed out.
+# A site has few issuers and origins, and checks them with every registration that it uses.
 @lru_cache(maxsize=256)
 def _parsed(url: str) -> URL:
     match = _URL.fullmatch(url)
@@ -71,7 +85,7 @@ def _parsed(url: str) -> URL:
     if not 1 <= port <= 65535:
         raise ValueError("has a port that does not exist")
     path = match["path"].lower().replace("%2e", ".")
-    # Libraries below this one would resolve dot segments, and then another URL is asked.
+    # The libraries that send requests would resolve dot segments, and request another URL.
     if any(segment in (".", "..") for segment in path.split("/")):
         raise ValueError("has a dot segment in its path")
     host = _host(match["host"].lower())
@@ -98,7 +112,7 @@ def _host(host: str) -> str:
 
 
 def without_query(url: str) -> str:
-    """Return ``url`` as messages name it: what its query says may be a key."""
+    """Return ``url`` as it may be shown: its query may contain a key."""
     before, mark, _query = url.partition("?")
     return f"{before}?…" if mark else url
 
@@ -106,3 +120,24 @@ def without_query(url: str) -> str:
 def origin(url: str) -> str:
     """Return the origin of ``url``; raise ValueError where it is not a URL."""
     return parse(url).origin
+
+
+def is_address(host: str) -> bool:
+    """Whether ``host`` is an IP address rather than a name."""
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def is_public(address: str) -> bool:
+    """Whether an IP address is on the public internet (RFC 9728 section 7.7)."""
+    parsed = ipaddress.ip_address(address)
+    # Mapped, compatible and NAT64 addresses are outside of 2000::/3.
+    return (
+        parsed.is_global
+        and not parsed.is_multicast
+        and (parsed.version == 4 or parsed in _IPV6_UNICAST)
+        and not any(parsed in block for block in _SPECIAL)
+    )

@@ -14,10 +14,10 @@ import pytest
 import responses
 
 from django_dcr import transport, uris
-from django_dcr.addresses import is_address, is_public
 from django_dcr.exceptions import DCRError, NetworkError, NotAllowedError
 from django_dcr.models import AuthorizationServer, ClientRegistration
 from django_dcr.services import discover, get_or_register, read, register, revoke, update
+from django_dcr.uris import is_address, is_public
 from tests import hostile
 from tests.cases import all_or
 from tests.factories import (

@@ -9,7 +9,7 @@ r"""The picture of the layers, read from the imports.
     kinds of work      models     |    transport
                        /    \     |
                    fields    protocol
-    leaves           conf    exceptions    lifecycle    logs    signals    text    uris    addresses
+    leaves           conf    exceptions    lifecycle    logs    signals    text    uris
 
 Every arrow runs down. One may skip what lies between where the table below has it.
 """
@@ -50,11 +50,10 @@ ALLOWED = {
     # kinds of work
     "models": {"fields", "protocol"} | LEAVES,
     "fields": LEAVES,
-    "transport": {"addresses"} | LEAVES,
+    "transport": LEAVES,
     "protocol": {"exceptions", "text", "uris"},  # pure: not even the settings
     # leaves
     "__init__": set(),
-    "addresses": set(),
     "conf": {"uris"},
     "exceptions": {"text"},
     "lifecycle": {"mechanisms"},

@@ -15,7 +15,7 @@ from django.dispatch import Signal
 
 import django_dcr
 from django_dcr import transport
-from django_dcr.exceptions import DCRError, errors_at, work_at_hand
+from django_dcr.exceptions import DCRError, current_context, errors_at
 from django_dcr.logs import EVENTS
 from django_dcr.models import ClientRegistration, RegistrationEvent, actor
 from django_dcr.services import discover, get_or_register, read, update
@@ -176,12 +176,12 @@ def test_what_is_logged_outside_of_any_work_has_empty_attributes(records: list[A
     assert [getattr(line, name) for name in ATTRIBUTES[1:4]] == [None, None, None]
 
 
-def test_the_work_at_hand_is_that_of_the_innermost_block() -> None:
+def test_the_context_is_that_of_the_innermost_block() -> None:
     with errors_at("https://as.example", "register", 7):
         with errors_at("", "discover"):
-            assert work_at_hand() == ("https://as.example", "discover", 7)
-        assert work_at_hand() == ("https://as.example", "register", 7)
-    assert work_at_hand() == ("", "", None)
+            assert current_context() == ("https://as.example", "discover", 7)
+        assert current_context() == ("https://as.example", "register", 7)
+    assert current_context() == ("", "", None)
 
 
 def test_the_documented_formatter_writes_lines_of_json(

@@ -1,8 +1,8 @@
-"""The only door to the network.
+"""The only module that uses the network.
 
-``requests`` prepares and parses, in one remembered session a thread without cookies, ``.netrc``,
-proxies from the environment and redirects (``sessions``). The ``connections`` below it decide
-where they may go, and an ``exchange`` how long, and how many bytes, it may go on for.
+``requests`` prepares requests and parses responses, with one session per thread that has no
+cookies, ``.netrc``, environment proxies or redirects (``sending``). ``connections`` decide which
+addresses are allowed, and an ``exchange`` limits time and bytes.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _MODULES = {
 
 
 def __getattr__(name: str) -> Any:
-    """Import ``requests`` when something is sent: most starts of a process send nothing."""
+    """Import ``requests`` only when it is needed: most processes send nothing at start."""
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     found = globals()[name] = getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)

@@ -1,4 +1,4 @@
-"""The same door for other libraries, whose sessions of ``requests`` go through it."""
+"""Sessions of ``requests``, as login libraries use them, made to send through ``send()``."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ from django_dcr.transport.sending import send
 AnySession = TypeVar("AnySession", bound=requests.Session)
 
 _NO_COOKIES = DefaultCookiePolicy(allowed_domains=[])
-# The door has its own: it names itself, and reads no content coding but gzip and deflate.
+# send() sets its own: it names itself, and decodes only gzip and deflate.
 _NOT_PASSED_ON = {"accept-encoding", "connection", "content-length", "user-agent"}
 
 
 def harden_session(
     session: AnySession, issuer: str, *, registration: int | None = None
 ) -> AnySession:
-    """Let a session of ``requests`` speak through ``send()`` alone; return it.
+    """Make a session of ``requests`` send through ``send()`` only; return it.
 
-    Every exchange then has its limits: allowed addresses, ``DCR_TIMEOUT`` seconds,
-    ``DCR_MAX_RESPONSE_BYTES``, whatever the caller asks for. No redirect is followed, so that
-    nothing meant for ``issuer`` goes elsewhere. The session raises requests.ConnectionError,
-    with this app's text, where ``send()`` raises a DCRError. ``registration`` is the number that
-    logs and signals name.
+    Every exchange then has the limits of ``send()``: allowed addresses, ``DCR_TIMEOUT`` seconds,
+    ``DCR_MAX_RESPONSE_BYTES``, whatever the caller asks for. Redirects are not followed, so
+    nothing meant for ``issuer`` goes elsewhere. Where ``send()`` raises a DCRError, the session
+    raises requests.ConnectionError with the same text. ``registration`` is the primary key for
+    logs and signals.
     """
-    # What the session is given has credentials in it, and its frames are above those of send().
+    # The session's arguments contain credentials, and its frames are above those of send().
     session.request = hides_variables(session.request)  # type: ignore[method-assign]
     session.trust_env = False  # .netrc would replace the Authorization header
     session.cookies.set_policy(_NO_COOKIES)
@@ -43,11 +43,11 @@ def harden_session(
 
 
 class Adapter(BaseAdapter):
-    """A transport for ``requests`` that hands each request to ``send()``."""
+    """A transport for ``requests`` that passes each request to ``send()``."""
 
     def __init__(self, issuer: str, registration: int | None) -> None:
         super().__init__()
-        self.issuer = uris.without_query(issuer)  # an address that is none may have a key in it
+        self.issuer = uris.without_query(issuer)  # a malformed URL may contain a key
         self.registration = registration
 
     def send(
@@ -75,7 +75,7 @@ class Adapter(BaseAdapter):
         return response
 
     def close(self) -> None:
-        """Keep the connections, which are each thread's and not this session's."""
+        """Keep the connections: they belong to the thread, not to this session."""
 
 
 def _masked(value: str | bytes) -> SensitiveText:

@@ -1,4 +1,4 @@
-"""Connections that decide where they go, and how long and how many bytes they go on for."""
+"""Connections that check the addresses they connect to, and that limit time and bytes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from typing import Any
 import urllib3
 from requests.utils import DEFAULT_CA_BUNDLE_PATH as _CERTIFI
 
-from django_dcr.addresses import is_address, is_public
 from django_dcr.conf import conf
 from django_dcr.exceptions import NetworkError
 from django_dcr.transport.exchange import (
@@ -27,10 +26,11 @@ from django_dcr.transport.exchange import (
     Exchange,
     current,
 )
+from django_dcr.uris import is_address, is_public
 
 _ADDRESSES_TRIED = 4
-# A server may close a connection that rests, and a POST sent into that has no known outcome.
-_REST_SECONDS = 1.0
+# A server may close an idle connection, and a POST sent at that moment has no known outcome.
+_IDLE_SECONDS = 1.0
 
 # RFC 9110 section 5.5: no control character but the tab.
 FIELD_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
@@ -38,7 +38,7 @@ _CONTENT_LENGTH = re.compile(r"[0-9]{1,15}")
 
 
 class _Socket(socket.socket):
-    """A socket on which an exchange can outlast neither its deadline nor its allowance."""
+    """A socket that enforces the deadline and the number of bytes of the current exchange."""
 
     def recv_into(self, buffer: Any, nbytes: int = 0, flags: int = 0) -> int:
         exchange = current.exchange
@@ -48,7 +48,7 @@ class _Socket(socket.socket):
         size = min(nbytes or len(buffer), exchange.bytes_left)
         received = super().recv_into(buffer, size, flags)
         if not received and exchange.status is None:
-            raise ConnectionAbortedError  # http.client takes this for the end of the head
+            raise ConnectionAbortedError  # or http.client would take this for the head's end
         exchange.bytes_left -= received
         return received
 
@@ -62,19 +62,19 @@ class _Socket(socket.socket):
 
 
 class _TLSSocket(_Socket, ssl.SSLSocket):  # type: ignore[misc]
-    """The same under TLS, where the timeout is that of the whole handshake."""
+    """The same with TLS; the timeout covers the whole handshake."""
 
     def do_handshake(self, block: bool = False) -> None:
         self.settimeout(current.exchange.seconds_left())
         try:
             super().do_handshake(block)
         except BaseException:
-            self.close()  # ssl does so for its own errors only
+            self.close()  # ssl does this for its own errors only
             raise
 
 
 class _Response(http.client.HTTPResponse):
-    """A response head by RFC 9112, where http.client and urllib3 let more pass."""
+    """A response head by RFC 9112; http.client and urllib3 accept more."""
 
     def begin(self) -> None:
         try:
@@ -96,7 +96,7 @@ def _is_well_formed(head: http.client.HTTPMessage) -> bool:
     codings = [coding.lower() for coding in head.get_all("Transfer-Encoding", ())]
     return (
         not head.defects
-        and not head.get_payload()  # lines that are no header fields
+        and not head.get_payload()  # lines that are not header fields
         and all(FIELD_VALUE.fullmatch(value) for value in head.values())
         and all(_CONTENT_LENGTH.fullmatch(length) for length in lengths)
         and len(lengths) + len(codings) <= 1  # RFC 9112 section 6.3: both may be smuggling
@@ -105,7 +105,7 @@ def _is_well_formed(head: http.client.HTTPMessage) -> bool:
 
 
 class Connection(urllib3.connection.HTTPConnection):
-    """A connection that goes to a checked address, or through the operator's proxy."""
+    """A connection to a checked address, or through the operator's proxy."""
 
     response_class = _Response
     answered_at = 0.0
@@ -137,10 +137,10 @@ class Connection(urllib3.connection.HTTPConnection):
 
     @property
     def is_connected(self) -> bool:
-        """Whether another request may be sent: nothing unread, not closed, not long at rest."""
+        """Whether another request may be sent: nothing unread, not closed, not idle for long."""
         unread = isinstance(self.sock, ssl.SSLSocket) and self.sock.pending()
-        rested = time.monotonic() - self.answered_at
-        return super().is_connected and not unread and rested < _REST_SECONDS
+        idle = time.monotonic() - self.answered_at
+        return super().is_connected and not unread and idle < _IDLE_SECONDS
 
 
 class TLSConnection(Connection, urllib3.connection.HTTPSConnection):
@@ -150,7 +150,7 @@ class TLSConnection(Connection, urllib3.connection.HTTPSConnection):
 
 
 def _resolve(host: str, port: int, exchange: Exchange) -> list[Any]:
-    """Return what ``getaddrinfo`` finds, which takes no timeout and so runs in a thread."""
+    """Return what ``getaddrinfo`` finds; it has no timeout, so it runs in a thread."""
     found: queue.SimpleQueue[list[Any]] = queue.SimpleQueue()
 
     def ask() -> None:
@@ -182,7 +182,7 @@ def _connect(found: list[Any], exchange: Exchange) -> socket.socket:
         except BaseException:
             connection.close()
             raise
-    exchange.seconds_left()  # raises where it was the time that ran out
+    exchange.seconds_left()  # raises TimeoutError where the time ran out
     raise NetworkError(exchange.unreachable)
 
 

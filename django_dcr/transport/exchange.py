@@ -1,4 +1,4 @@
-"""What one exchange may use up, and what it says when it fails."""
+"""The limits of one exchange, and the messages of its failures."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from django_dcr.exceptions import DCRError, NetworkError
 
 HEAD_BYTES = 64 * 1024
 
-# One constant text per kind: a server's words never get in, and a forbidden address reads
-# like one that does not answer, so that a text cannot be used to map a private network.
+# Constant texts: none quotes a server, and a forbidden address reads like one that does not
+# answer, so that nobody can map a private network by them.
 UNREACHABLE = (
     "The server cannot be reached: check its name and address; one that is inside your network "
     "must be listed in DCR_INTERNAL_ORIGINS."
@@ -59,13 +59,12 @@ UNSENDABLE = (
     "exactly as it was issued."
 )
 
-
-# What says that the server cannot be expected to answer another request either.
+# After these the server is not expected to answer another request either.
 _SILENT = {UNREACHABLE, UNREACHABLE_INSIDE, UNREACHABLE_BEHIND, TLS_FAILED, BROKEN_OFF}
 
 
 def is_silence(exc: DCRError) -> bool:
-    """Whether ``exc`` is a time-out, or a connection that failed before there was an answer."""
+    """Whether ``exc`` is a time-out, or a connection that failed before any response."""
     if not isinstance(exc, NetworkError):
         return False
     reason: str = exc.args[0]
@@ -76,18 +75,18 @@ def is_silence(exc: DCRError) -> bool:
 
 @dataclass
 class Exchange:
-    """What one call of ``send()`` may still use up, and how far it has got."""
+    """What one call of ``send()`` may still use, and its progress."""
 
     url: uris.URL
     internal: bool
     deadline: float  # of time.monotonic()
     bytes_left: int = HEAD_BYTES
     sent: bool = False
-    status: int | None = None  # known from the end of the answer's head on
+    status: int | None = None  # set at the end of the response's head
 
     @property
     def target(self) -> str:
-        """The request target (RFC 9112 section 3.2.1), as the URL has it to the byte."""
+        """The request target (RFC 9112 section 3.2.1), byte for byte as in the URL."""
         query = "" if self.url.query is None else f"?{self.url.query}"
         return (self.url.path or "/") + query
 
@@ -99,20 +98,20 @@ class Exchange:
 
     @property
     def unreachable(self) -> str:
-        """Our text for a server that does not let itself be connected to."""
+        """The message for a failed connection."""
         if conf.DCR_PROXY:
             return UNREACHABLE_BEHIND
         return UNREACHABLE_INSIDE if self.internal else UNREACHABLE
 
     def outcome(self, reason: str) -> str:
-        """Return what it ended in that failed for ``reason``; see ``signals.OUTCOMES``."""
+        """Return the outcome, of ``signals.OUTCOMES``, after a failure for ``reason``."""
         if reason == TIMED_OUT % conf.DCR_TIMEOUT:
             return "timeout"
         return "broken" if self.sent else "unreachable"
 
     def reason(self, error: Exception) -> str:
-        """Return our text for an error of the libraries below."""
-        if time.monotonic() > self.deadline - 0.01:  # clocks of the kernel and ours differ
+        """Return the message for an error of the libraries below."""
+        if time.monotonic() > self.deadline - 0.01:  # the kernel's clock and Python's differ
             return TIMED_OUT % conf.DCR_TIMEOUT
         if isinstance(error, (requests.exceptions.SSLError, urllib3.exceptions.SSLError)):
             return TLS_FAILED
@@ -123,5 +122,5 @@ class _Thread(threading.local):
     exchange: Exchange
 
 
-#: The exchange that this thread is at.
+#: The current exchange of this thread.
 current = _Thread()

@@ -1,7 +1,7 @@
-"""Servers that answer inside this process, for tests: nothing of theirs touches a socket.
+"""Servers that answer inside this process, for tests, without sockets.
 
-What is mounted answers the requests of every thread, in the thread that sends them. All else of
-an exchange stays: the checks on its URL, its limits, and its errors.
+A mounted server answers the requests of all threads, each in the thread that sends it. The checks
+on URLs, the limits and the errors are those of any exchange.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ import requests
 import urllib3
 from requests.adapters import HTTPAdapter
 
-from django_dcr.transport import sessions
+from django_dcr.transport import sending
 from django_dcr.transport.exchange import Exchange, current
 from django_dcr.transport.sending import Reply
 
-#: Takes method, URL, headers and body of a request. Raises TimeoutError for a server that does not
-#: answer in time, ConnectionRefusedError for one that nothing could be sent to, and any other
-#: ConnectionError for one that breaks off.
+#: Takes method, URL, headers and body of a request. Raises TimeoutError for no answer in time,
+#: ConnectionRefusedError where nothing could be sent, and another ConnectionError for a connection
+#: that broke off.
 Answer = Callable[[str, str, Mapping[str, str], bytes], Reply]
 
 
@@ -51,29 +51,29 @@ class Mount(HTTPAdapter):
 
 
 def _end(error: OSError) -> None:
-    """Let this thread's exchange end as a socket's would; a session of the site's own has none."""
+    """End this thread's exchange as a socket would; a session of the site's own has none."""
     exchange: Exchange | None = getattr(current, "exchange", None)
     if exchange is not None:
         exchange.sent = not isinstance(error, ConnectionRefusedError)
         if isinstance(error, TimeoutError):
-            exchange.deadline = 0.0  # as if it had been waited for
+            exchange.deadline = 0.0  # as if the time had passed
 
 
 @contextmanager
 def mounted(answer: Answer, prefixes: Iterable[str]) -> Iterator[Mount]:
-    """Let ``answer`` answer every request whose URL begins with one of ``prefixes``.
+    """Let ``answer`` handle every request whose URL begins with one of ``prefixes``.
 
     The longest prefix decides. Raises ValueError where one of them is mounted already.
     """
     mount = Mount(answer)
     added: dict[str, Any] = dict.fromkeys(prefixes, mount)
-    taken = sorted(added.keys() & sessions.mounts.keys())
+    taken = sorted(added.keys() & sending.mounts.keys())
     if taken:
         raise ValueError(f"{taken[0]} is mounted already.")
-    # Replaced and not changed, since other threads may be reading.
-    sessions.mounts = {**sessions.mounts, **added}
+    # Replaced rather than changed, because other threads may be reading it.
+    sending.mounts = {**sending.mounts, **added}
     try:
         yield mount
     finally:
-        left = {prefix: each for prefix, each in sessions.mounts.items() if prefix not in added}
-        sessions.mounts = left
+        left = {prefix: each for prefix, each in sending.mounts.items() if prefix not in added}
+        sending.mounts = left

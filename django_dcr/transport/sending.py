@@ -1,24 +1,30 @@
-"""One request, one bounded answer, errors of this app only."""
+"""Sending one request, through the session that each thread keeps.
+
+Every exchange is bounded in time and size, and raises errors of this app only.
+"""
 
 from __future__ import annotations
 
 import http.client
+import os
+import threading
 import time
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import requests
 import urllib3
 from django.views.decorators.debug import sensitive_variables
+from requests.adapters import BaseAdapter, HTTPAdapter
 
 from django_dcr import __version__, signals, uris
-from django_dcr.addresses import is_address, is_public
 from django_dcr.conf import conf
-from django_dcr.exceptions import NetworkError, NotAllowedError, work_at_hand
+from django_dcr.exceptions import NetworkError, NotAllowedError, current_context
 from django_dcr.logs import log
 from django_dcr.text import SensitiveBytes, SensitiveText, hides_variables
-from django_dcr.transport.connections import FIELD_VALUE
+from django_dcr.transport.connections import FIELD_VALUE, Connection, TLSConnection
 from django_dcr.transport.exchange import (
     TOO_LARGE,
     UNDECODABLE,
@@ -27,17 +33,17 @@ from django_dcr.transport.exchange import (
     Exchange,
     current,
 )
-from django_dcr.transport.sessions import session
+from django_dcr.uris import is_address, is_public
 
 _CHUNK_BYTES = 16 * 1024
-#: What an answered exchange ended in, by the first digit of its status; see ``signals.OUTCOMES``.
+#: The outcome of an answered exchange, by the first digit of its status; see ``signals.OUTCOMES``.
 _OUTCOMES = {2: "success", 3: "redirect", 4: "rejected", 5: "failed"}
 _PORTS = frozenset({443, 8443, 9443})
 
 
 @dataclass(frozen=True)
 class Reply:
-    """A complete answer of any final status; that of a redirect has no body."""
+    """A complete response of any final status; a redirect's body is not read."""
 
     status: int
     headers: Mapping[str, str] = field(repr=False)
@@ -54,12 +60,12 @@ def send(
     body: bytes | None = None,
     headers: Mapping[str, str] | None = None,
 ) -> Reply:
-    """Send one request and return the answer to it, whatever its status; never follow it.
+    """Send one request and return the response, whatever its status; redirects are not followed.
 
     ``token`` is sent as a bearer token (RFC 6750 section 2.1), ``body`` as JSON unless
-    ``headers`` says otherwise. Takes at most ``DCR_TIMEOUT`` seconds and holds at most about
-    twice ``DCR_MAX_RESPONSE_BYTES``. With ``DCR_PROXY`` it is the proxy that resolves names,
-    and so the proxy that has to keep them from leading to internal addresses.
+    ``headers`` says otherwise. Takes at most ``DCR_TIMEOUT`` seconds, and about twice
+    ``DCR_MAX_RESPONSE_BYTES`` of memory. With ``DCR_PROXY`` the proxy resolves names, so it is the
+    proxy that must refuse internal addresses.
 
     Raises NotAllowedError where the site's policy forbids the URL, else NetworkError.
     """
@@ -86,13 +92,13 @@ def send(
         reason = exchange.reason(error)
         outcome = exchange.outcome(reason)
     finally:
-        _tell(exchange, method, outcome, time.monotonic() - started)
-    # Raised out here it has no context: the foreign error's text and frames hold the token.
+        _report(exchange, method, outcome, time.monotonic() - started)
+    # Raised here it has no context: the other library's error and frames contain the token.
     raise NetworkError(reason, status=exchange.status, sent=exchange.sent)
 
 
-def _tell(exchange: Exchange, method: str, outcome: str, duration: float) -> None:
-    """Log an exchange, and send its signal: every one passes here."""
+def _report(exchange: Exchange, method: str, outcome: str, duration: float) -> None:
+    """Log an exchange and send its signal."""
     status = exchange.status
     place = exchange.url.origin + exchange.url.path
     took = duration * 1000
@@ -110,7 +116,7 @@ def _tell(exchange: Exchange, method: str, outcome: str, duration: float) -> Non
     )
     signals.exchanged.send_robust(
         sender=None,
-        **work_at_hand()._asdict(),
+        **current_context()._asdict(),
         method=method,
         status=status,
         outcome=outcome,
@@ -133,7 +139,7 @@ def _allowed(url: str) -> uris.URL:
         raise NotAllowedError(f"Only https is allowed{hint}")
     if target.port not in _PORTS:
         raise NotAllowedError(f"Port {target.port} is not allowed{hint}")
-    # Also where a proxy resolves names, and would find the internal one for "vault".
+    # A proxy that resolves names would find an internal host for "vault".
     if not (is_public(target.host) if is_address(target.host) else "." in target.host):
         raise NetworkError(UNREACHABLE, sent=False)
     return target
@@ -155,7 +161,7 @@ def _prepare(
         fields["Authorization"] = SensitiveText(f"Bearer {token}")
     if not all(FIELD_VALUE.fullmatch(value) for value in fields.values()):
         raise NetworkError(UNSENDABLE)
-    # Not by Request.prepare(), which quotes the URL again, where it is to be used as given
+    # Not Request.prepare(), which quotes the URL again, although it has to be used as given
     # (RFC 7592 appendix B), and looks for cookies and for a password in it.
     prepared = requests.PreparedRequest()
     prepared.prepare_method(method)
@@ -168,14 +174,60 @@ def _prepare(
 @sensitive_variables()
 def _perform(exchange: Exchange, request: requests.PreparedRequest) -> Reply:
     proxies = {"http": conf.DCR_PROXY, "https": conf.DCR_PROXY} if conf.DCR_PROXY else None
-    exchange.sent = True  # and no longer certain not to be, unless connecting fails
-    # Not by session().send(), which would keep cookies, and read the whole body of a redirect.
+    exchange.sent = True  # it may be from here on, unless connecting fails
+    # Not session().send(), which would keep cookies and read the whole body of a redirect.
     transport = session().get_adapter(str(request.url))
     response = transport.send(request, stream=True, timeout=conf.DCR_TIMEOUT, proxies=proxies)
     with response:  # which closes the connection if the body is not read to its end
         exchange.status = status = response.status_code
         body = b"" if 300 <= status < 400 else _body(response.raw, response.headers)
         return Reply(status, response.headers, SensitiveBytes(body))
+
+
+class _Thread(threading.local):
+    """One session per thread: sessions and sockets must not be shared between threads."""
+
+    session: requests.Session
+    made_for: tuple[object, ...] = ()
+
+
+_thread = _Thread()
+
+#: Transports that answer inside this process, by URL prefix; see ``mounts.py``.
+mounts: dict[str, BaseAdapter] = {}
+
+
+def session() -> requests.Session:
+    """Return this thread's session, which keeps connections and nothing else."""
+    # A forked process must not use its parent's connections, nor may those of other settings stay.
+    rules = (os.getpid(), conf.DCR_CA_BUNDLE, *conf.DCR_INTERNAL_ORIGINS, *mounts.items())
+    if _thread.made_for != rules:
+        _thread.session = _new_session()
+        _thread.made_for = rules
+    return _thread.session
+
+
+def _new_session() -> requests.Session:
+    session = requests.Session()
+    session.trust_env = False  # no .netrc, no proxies and authorities from the environment
+    transport = _Transport(pool_connections=16, pool_maxsize=1)
+    session.mount("https://", transport)
+    session.mount("http://", transport)
+    for prefix, mount in mounts.items():
+        session.mount(prefix, mount)
+    return session
+
+
+class _Transport(HTTPAdapter):
+    """``requests`` over this package's connections; by default it does not retry."""
+
+    def get_connection_with_tls_context(self, *args: Any, **kwargs: Any) -> Any:
+        pool: Any = super().get_connection_with_tls_context(*args, **kwargs)
+        pool.ConnectionCls = TLSConnection if pool.scheme == "https" else Connection
+        return pool
+
+    def cert_verify(self, *args: Any, **kwargs: Any) -> None:
+        """Leave the TLS context alone; ``requests`` would add certifi's authorities to it."""
 
 
 def _body(raw: urllib3.BaseHTTPResponse, headers: Mapping[str, str]) -> bytes:
