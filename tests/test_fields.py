@@ -4,6 +4,7 @@ import copy
 import hashlib
 import json
 import pickle
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -504,13 +505,22 @@ def test_keys_are_rotated(settings: Any) -> None:
 
 
 def test_all_rows_are_rotated_however_many(settings: Any) -> None:
-    """Fault L29: in pages."""
+    """Fault L29: in pages, each of which is read and written in one statement."""
+    statements: Counter[tuple[str, bool]] = Counter()
+
+    def count(execute: Any, sql: str, parameters: Any, many: bool, context: Any) -> Any:
+        statements[sql.split()[0], many] += 1
+        return execute(sql, parameters, many, context)
+
     server = make_server()
     ClientRegistration.objects.bulk_create(
         ClientRegistration(server=server, owner=str(n), client_secret="s") for n in range(450)
     )
     settings.DCR_ENCRYPTION_KEYS = [NEW, OLD]
-    assert ClientRegistration.objects.rotate_keys() == Rotation(rotated=450)
+    with connection.execute_wrapper(count):
+        assert ClientRegistration.objects.rotate_keys() == Rotation(rotated=450)
+    assert (statements["SELECT", False], statements["UPDATE", True]) == (4, 3)
+    assert statements["UPDATE", False] == 0
     assert ClientRegistration.objects.rotate_keys(check=True) == Rotation(current=450)
 
 

@@ -5,7 +5,8 @@ row says afterwards: unknown where nobody can tell, closed where nothing was sen
 a client is there already, and in every case with its credentials.
 
 Every step sends through the same ``send()``. So a registration, whose outcome depends on it most,
-meets every answer, and the other steps one of each kind; with CASES=all they meet every answer.
+meets every broken answer, and the other steps one of each kind; with CASES=all they meet every
+answer, and every body that is no JSON object.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ from django_dcr.services import (
     update,
 )
 from tests import hostile
-from tests.cases import all_or
+from tests.cases import ALL, all_or
 from tests.factories import (
     GRANTED,
     ISSUER,
@@ -217,6 +218,16 @@ KINDS = all_or(
     "55: wrong CRC",
     "139: bomb of an error",
 )
+#: What is no strict JSON is in test_protocol_json.py; here is one body of each kind.
+KINDS_OF_PAGES = all_or(
+    PAGES,
+    "39: login page",
+    "58-array",
+    "60-utf-16",
+    "62-twice",
+    "64-5000-digits",
+    "65-100000-lists",
+)
 KINDS_OF_DOCUMENTS = all_or(DOCUMENTS, "39: login page", "40: 206", "58: wrapped")
 
 
@@ -324,14 +335,14 @@ def test_a_discovery_without_a_usable_answer_stores_nothing(case: Case) -> None:
     play(case, partial(discovering, case))
 
 
-@each(PAGES)
+@each(KINDS_OF_PAGES)
 def test_a_page_for_people_is_no_metadata(case: Case) -> None:
     """Faults 39 and 58 to 65, step D: single-page applications answer any path with one."""
     page = case._replace(kind=UnsupportedError)
     play(page, partial(discovering, page))
 
 
-@each({**BYTES, **DOCUMENTS})
+@each({**BYTES, **KINDS_OF_PAGES, **KINDS_OF_DOCUMENTS})
 def test_a_registration_without_a_usable_answer_is_unknown_and_not_sent_again(case: Case) -> None:
     """Faults 3 to 23, 39 to 46, 50 to 52, 54, 55, 58 to 65 and 139, step R."""
     server = play(case, partial(registering, case))
@@ -410,8 +421,17 @@ UNREACHABLE = {
 }
 
 
-@pytest.mark.parametrize(("lookup", "connects"), UNREACHABLE.values(), ids=UNREACHABLE.keys())
-@pytest.mark.parametrize("service", [discover, register, read, update, revoke])
+#: A registration meets every failure, and the other steps one that is found out before and after
+#: the resolver has answered.
+NEVER_SENT = [
+    pytest.param(service, *UNREACHABLE[name], id=f"{service.__name__}-{name}")
+    for service in (discover, register, read, update, revoke)
+    for name in UNREACHABLE
+    if ALL or service is register or name in ("30: private", "33: no such name")
+]
+
+
+@pytest.mark.parametrize(("service", "lookup", "connects"), NEVER_SENT)
 def test_what_was_never_sent_leaves_everything_as_it_was(
     service: Callable[..., Any],
     lookup: hostile.Lookup,

@@ -122,7 +122,7 @@ def server(
         yield server
 
 
-@pytest.fixture(params=["two databases", "one database"])
+@pytest.fixture
 def any_server(
     request: pytest.FixtureRequest,
     open_server: Server,
@@ -267,7 +267,17 @@ def digest(registration: ClientRegistration) -> str:
     return hashlib.sha256(registration.registration_access_token.reveal().encode()).hexdigest()
 
 
-@pytest.mark.parametrize("way", [Python, Commands, Admin], ids=lambda way: way.__name__)
+@pytest.mark.parametrize(
+    ("any_server", "way"),
+    [
+        ("two databases", Python),
+        ("two databases", Commands),
+        ("two databases", Admin),
+        ("one database", Python),
+    ],
+    ids=lambda value: getattr(value, "__name__", value),
+    indirect=["any_server"],
+)
 def test_a_client_lives_from_discovery_to_deletion(any_server: Server, way: Way) -> None:
     server, this = any_server, way(any_server.issuer)
     this.discover()

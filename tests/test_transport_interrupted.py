@@ -48,8 +48,8 @@ def has_credentials(text: str) -> list[str]:
     return [each for each in (TOKEN, SECRET, ISSUED, CODE, basic[6:]) if each in text]
 
 
-def put(url: str) -> Callable[[], object]:
-    body = SensitiveBytes(f'{{"client_secret": "{SECRET}"}}'.encode() * 100_000)
+def put(url: str, size: int = 1000) -> Callable[[], object]:
+    body = SensitiveBytes(f'{{"client_secret": "{SECRET}"}}'.encode() * (size // 25))
     token = SensitiveText(TOKEN)
     return partial(transport.send, "PUT", url, token=token, body=body)
 
@@ -61,13 +61,15 @@ STEPS = {
     "within the head": [read, f"HTTP/1.1 200 OK\r\nX-Echo: {TOKEN}\r\n".encode(), silence],
     "reading the body": [read, HALF, silence],
 }
+#: A request that fills every buffer between here and a server that does not read.
+LARGE = 4_000_000
 
 
 @pytest.mark.parametrize("kind", [TimeLimitExceeded, KeyboardInterrupt, MemoryError, SystemExit])
 @pytest.mark.parametrize("step", STEPS)
 def test_what_ends_an_exchange_carries_no_credentials(step: str, kind: type[BaseException]) -> None:
     with Server(*STEPS[step]) as server:
-        call = put(server.url)
+        call = put(server.url, LARGE if step == "sending" else 1000)
         with pytest.raises(kind) as caught, interrupted(kind):
             call()
     page = shown(caught.value)
@@ -168,10 +170,11 @@ def stopped_at(number: int, run: Callable[[], object]) -> BaseException | None:
 def test_what_ends_a_librarys_exchange_carries_no_credentials(step: str, method: str) -> None:
     session = transport.harden_session(requests.Session(), ISSUER)
     headers, parameters = client_authentication("c1", SensitiveText(SECRET), method)
+    filler = "x" * (LARGE if step == "sending" else 1000)
     with Server(*STEPS[step]) as server:
 
         def call() -> None:
-            form = {"grant_type": "refresh_token", "x": "x" * 4_000_000, **parameters}
+            form = {"grant_type": "refresh_token", "x": filler, **parameters}
             session.post(server.url, data=form, headers=headers)
 
         with pytest.raises(TimeLimitExceeded) as caught, interrupted(TimeLimitExceeded):

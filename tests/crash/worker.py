@@ -312,14 +312,6 @@ def reveal_all(rows: int, newest: dict[str, str]) -> int:
     return right
 
 
-def update_every_row() -> float:
-    """Run one UPDATE for each row; returns the seconds it took."""
-    started = time.monotonic()
-    for pk in list(ClientRegistration.objects.values_list("pk", flat=True)):
-        ClientRegistration.objects.filter(pk=pk).update(client_id=f"id{pk}")
-    return time.monotonic() - started
-
-
 def save_all() -> int:
     """Save every row as it is; returns how many."""
     rows = list(ClientRegistration.objects.select_related("server"))
@@ -365,7 +357,6 @@ JOBS = {
         reveal_until_told,
         change_secrets,
         reveal_all,
-        update_every_row,
         save_all,
         open_list_page,
     )
