@@ -24,7 +24,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 help: ## this list
 	@echo "make TARGET, where TARGET is one of"
-	@sed -n 's/^\([a-z-]*\):.*## /  \1	/p' Makefile | expand -t 12
+	@sed -n 's/^\([a-z-]*\):.*## /  \1	/p' Makefile | expand -t 18
 	@echo "Times are those of two idle cores, without a minute or two to install what is needed."
 	@echo "PYTHON=python3.12 chooses another Python, PORT=8001 another port for make run."
 
@@ -40,27 +40,45 @@ run: $(TOOLS) ## the example site, to click through in a browser
 test: $(TEST) ## the tests, with the coverage of every branch; 2.5 min
 	@$(BIN)/python -m pytest -n auto --cov --cov-report=term
 
-test-all: test $(DATABASES) ## the same in full size, also on PostgreSQL and MariaDB, which must be installed; 25 min
-	@CASES=all $(BIN)/python -m pytest -n auto \
-	  tests/test_hostile_servers.py tests/test_forbidden_addresses.py tests/test_admin_addresses.py
+# Test files whose tables are shortened in `make test`.
+TABLES = tests/test_admin_addresses.py tests/test_async.py tests/test_forbidden_addresses.py \
+  tests/test_hostile_servers.py tests/test_leaks.py
+
+test-all: test test-tables test-databases test-crash ## the same in full size, also on PostgreSQL and MariaDB, which must be installed; 25 min
+
+test-tables: $(TEST) ## every case of the tables that make test shortens, and 5,000 made-up answers; 4 min
+	@CASES=all $(BIN)/python -m pytest -n auto $(TABLES)
 	@HYPOTHESIS_PROFILE=ci $(BIN)/python -m pytest -n auto tests/test_any_answer.py -k at_once
-	@CRASH=full $(BIN)/python -m pytest -s tests/crash
+
+test-databases: $(DATABASES) ## the tests on PostgreSQL and MariaDB; 8 min
 	@for database in postgresql mariadb; do \
 	  echo "The tests on $$database"; \
 	  $(BIN)/python -m tests.databases $$database sh -ec ' \
 	    "$$0" -m pytest -n auto; \
-	    HYPOTHESIS_PROFILE=ci "$$0" -m pytest -n auto tests/test_any_answer.py -k saves; \
-	    CRASH=full "$$0" -m pytest -s tests/crash' $(BIN)/python || exit 1; \
+	    HYPOTHESIS_PROFILE=ci "$$0" -m pytest -n auto tests/test_any_answer.py -k saves' \
+	    $(BIN)/python || exit 1; \
 	done
 
-lowest: $(TEST) ## the tests with the lowest versions of the dependencies, installed with uv; 2 min
+test-crash: $(DATABASES) ## processes that are killed, in full size, on each database; mostly waits; 10 min
+	@CRASH=full $(BIN)/python -m pytest -s tests/crash
+	@for database in postgresql mariadb; do \
+	  echo "Crashes on $$database"; \
+	  CRASH=full $(BIN)/python -m tests.databases $$database \
+	    $(BIN)/python -m pytest -s tests/crash || exit 1; \
+	done
+
+# The Python of `make lowest`: setup.cfg names the oldest.
+LOWEST = $(PYTHON)
+
+lowest: $(TEST) ## the tests with the lowest versions of the dependencies, installed with uv; LOWEST=python3.10 for another Python; 3 min
 	@$(BIN)/pip install --quiet uv
+	@$(LOWEST) -m venv --clear $(VENV)/lowest
 	@# Of what the app itself needs, and no lower than what the tests need lets it be.
 	@names=$$($(BIN)/uv pip compile --quiet --no-deps --no-header --no-annotate setup.cfg \
 	  | cut -d= -f1 | paste -sd"|"); \
 	  $(BIN)/uv pip compile --quiet --no-header --no-annotate --resolution lowest-direct \
-	    --extra test --python $(BIN)/python setup.cfg | grep -E "^($$names)==" | tee $(VENV)/lowest.txt
-	@$(PYTHON) -m venv --clear $(VENV)/lowest
+	    --extra test --python $(VENV)/lowest/bin/python setup.cfg \
+	  | grep -E "^($$names)==" | tee $(VENV)/lowest.txt
 	@$(BIN)/uv pip install --quiet --python $(VENV)/lowest/bin/python \
 	  --constraint $(VENV)/lowest.txt --editable ".[test]"
 	@$(VENV)/lowest/bin/python -m pytest -n auto --ignore tests/crash
@@ -133,4 +151,4 @@ $(VENV)/.installed-$(VERSION)-%: setup.cfg pyproject.toml
 	  exit 1; }
 	@touch $@
 
-.PHONY: help docs reference screenshots release demo demo-mcp run test test-all lowest bench scale browser interop conformance queue lint types check clean
+.PHONY: help docs reference screenshots release demo demo-mcp run test test-all test-tables test-databases test-crash lowest bench scale browser interop conformance queue lint types check clean
