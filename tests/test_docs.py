@@ -221,7 +221,7 @@ def test_every_setting_that_is_named_exists() -> None:
 
 def test_the_versions_are_the_packages_own() -> None:
     versions = re.findall(r"(?m):: (\d+\.\d+)$", (ROOT / "setup.cfg").read_text())
-    stated = re.findall(r"\d+\.\d+", section("README.md", "What it needs").strip().splitlines()[0])
+    stated = re.findall(r"\d+\.\d+", section("README.md", "Requirements").strip().splitlines()[0])
     assert {*stated} <= {*versions}
     assert {version for version in versions if version[0] != "3"} <= {*stated}
 
@@ -270,7 +270,7 @@ def test_the_three_commands_register_show_and_revoke(
     uri = f"{ISSUER}/register/shop"
     stub_server(mocked_responses, registration_client_uri=uri, registration_access_token="t")
     mocked_responses.delete(uri, status=204)
-    lines = re.findall("manage.py (dcr_.+)", section("README.md", "In three commands"))
+    lines = re.findall("manage.py (dcr_.+)", section("README.md", "Use it in a shell"))
     states = []
     for line in lines:
         call_command(*shlex.split(line))
