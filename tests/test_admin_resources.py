@@ -143,6 +143,19 @@ def test_a_server_is_chosen_among_those_that_are_named_and_allowed(
     assert row.choose_issuer() == ISSUER
 
 
+def test_a_server_inside_the_network_is_pinned_by_a_person(staff: Client, settings: Any) -> None:
+    settings.DCR_INTERNAL_ORIGINS = ["https://login.internal"]
+    inside = "https://login.internal/realm"
+    row = make_resource(ISSUER, inside)
+    assert choices(change_page(staff, row)) == ["", ISSUER, inside]
+    assert f"{inside} (inside your network)" in change_page(staff, row)
+    assert row.choose_issuer() == ISSUER
+    edited(staff, row, pinned_issuer=inside)
+    row.refresh_from_db()
+    assert row.choose_issuer() == inside
+    assert "(inside your network)" not in change_page(staff, row)
+
+
 def test_an_alias_is_accepted_on_the_page(staff: Client, mocked_responses: RequestsMock) -> None:
     """R-033."""
     row = ProtectedResource.objects.for_resource(RESOURCE)

@@ -22,25 +22,29 @@ from django_dcr.text import clean
 
 
 class ProtectedResourceForm(OneErrorEach):
-    """Lets a person choose among the servers that the resource names and the site allows."""
+    """Lets the user choose among the servers that the resource names and the site allows."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         if "pinned_issuer" in self.fields:
-            field = self.fields["pinned_issuer"]
-            field.widget = forms.Select(choices=[*self._choices()])
+            self.fields["pinned_issuer"].widget = forms.Select(choices=[*self._choices()])
 
     def _choices(self) -> Iterator[tuple[str, str]]:
         yield "", gettext("the only one that this site allows")
-        servers, pinned = self.instance.servers, self.instance.pinned_issuer
-        for issuer in dict.fromkeys([*servers, pinned]):
-            # A pin stays a choice where its server is refused, or saving would clear it.
-            if issuer and (issuer == pinned or not servers.get(issuer)):
-                yield issuer, clean(issuer, 200)
+        resource = self.instance
+        refusals, pinnable = resource.servers, resource.pinnable_issuers
+        for issuer in pinnable:
+            label = (
+                gettext("%(issuer)s (inside your network)") if refusals[issuer] else "%(issuer)s"
+            )
+            yield issuer, label % {"issuer": clean(issuer, 200)}
+        # A pin stays a choice where its server is refused, or saving would clear it.
+        if resource.pinned_issuer not in ("", *pinnable):
+            yield resource.pinned_issuer, clean(resource.pinned_issuer, 200)
 
 
 class ProtectedResourceAdminMixin(DiscoveringAdminMixin):
-    """A resource, what it says of itself, and the server that a person chose for it."""
+    """A resource, what its metadata says, and which server was chosen for it."""
 
     form = ProtectedResourceForm
     list_display = ["shown_resource", "named", "pinned_issuer", "fetched_at", "short_error"]

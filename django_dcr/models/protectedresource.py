@@ -183,15 +183,23 @@ class ProtectedResource(CachedDocument):
     @property
     def servers(self) -> dict[str, str]:
         """The issuers that the resource names, each with why this site does not use it, or ""."""
+        return {
+            issuer: refusal or self._refusal_of_insider(issuer)
+            for issuer, refusal in self._refusals().items()
+        }
+
+    @property
+    def pinnable_issuers(self) -> list[str]:
+        """The named issuers that a person may pin: also those inside the site's own network."""
+        return [issuer for issuer, refusal in self._refusals().items() if not refusal]
+
+    def _refusals(self) -> dict[str, str]:
         issuers = protocol.named_servers(self.metadata)
         disabled = set()
         if len(issuers) > 1:
             rows = AuthorizationServer.objects.filter(enabled=False)
             disabled = set(rows.values_list("issuer", flat=True))
-        return {
-            issuer: _refusal(issuer, disabled) or self._refusal_of_insider(issuer)
-            for issuer in issuers
-        }
+        return {issuer: _refusal(issuer, disabled) for issuer in issuers}
 
     def _refusal_of_insider(self, issuer: str) -> str:
         """Keep a resource outside from having each port of an internal host asked."""
@@ -200,8 +208,8 @@ class ProtectedResource(CachedDocument):
             return ""
         return (
             f"The server {clean(issuer, 120)} is inside your network, and the resource is not. If "
-            f"that is right, choose it with: manage.py dcr_discover --resource {self._shown} "
-            "--pin ISSUER"
+            "that is right, choose it on the resource's page of the admin, or with: manage.py "
+            f"dcr_discover --resource {self._shown} --pin ISSUER"
         )
 
     @property
