@@ -79,7 +79,7 @@ def document_method(metadata: Mapping[str, Any], server_metadata: Mapping[str, A
     has_keys = bool({"jwks", "jwks_uri"} & metadata.keys())
     usable = ["none", *(["private_key_jwt"] if has_keys else [])]
     for method in [stated] if stated else usable:
-        if offered is None or method in offered:
+        if not offered or method in offered:
             return str(method)
     raise NotAllowedError(
         f"the server's token endpoint does not take {' or '.join([stated] if stated else usable)}, "
