@@ -455,10 +455,10 @@ def test_the_words_of_an_error_with_status_200_are_shown(
 def test_what_an_error_issues_is_masked_in_its_words() -> None:
     issued = {"client_secret": "s3cr3t", "registration_access_token": "t0k3n"}
     document = {"error": "no s3cr3t and t0k3n", **issued}
-    assert client_information(document, secrets=[]).said == (
+    assert client_information(document, secrets=[]).error == (
         ', in its words "no ******** and ********"'
     )
-    assert client_information(document).said == ""
+    assert client_information(document).error == ""
 
 
 @pytest.mark.django_db

@@ -1,7 +1,7 @@
-"""The protocol, and nothing else: no Django, no settings, no network, no database.
+"""The protocol as pure functions: no Django, no settings, no network, no database.
 
-URLs of the metadata documents, request bodies, and checks on answers. What a server sent is
-untrusted until a function of this package has checked it.
+They make the URLs of metadata documents and the bodies of requests, and check responses. What a
+server sent is untrusted until a function of this package has checked it.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ _REQUIRED_REQUESTS = {
     "require_signed_request_object": "signed authorization requests",
 }
 
-#: By how many seconds the server's clock may differ from this machine's.
+#: Seconds by which the server's clock may differ from this machine's.
 LEEWAY = 60
 
 
@@ -25,9 +25,9 @@ def check_response_issuer(
 ) -> None:
     """Check the ``iss`` of an authorization response (RFC 9207 section 2.4).
 
-    ``issuer`` is where this login began. Raises InvalidResponseError where ``iss`` is another
-    text, and where it is missing though the server's ``metadata`` promises it. An error may
-    lack it, as django-oauth-toolkit's do: there is no code in it to protect.
+    ``issuer`` is the server at which this login began. Raises InvalidResponseError where ``iss``
+    differs, and where it is missing although the server's ``metadata`` promises it. An error
+    response may omit it, as django-oauth-toolkit's do: it contains no code to protect.
     """
     promised = metadata.get("authorization_response_iss_parameter_supported") is True
     if iss is None and is_error:
@@ -47,9 +47,9 @@ def check_response_issuer(
 def code_challenge_method(metadata: Mapping[str, Any], auth_method: str) -> str:
     """Return the PKCE method to use (RFC 7636): "S256", or "" where the server refuses that.
 
-    S256 is used unless the server lists methods without it: who does not know PKCE ignores it
-    (RFC 6749 section 3.1). Raises UnsupportedError where the client's ``auth_method`` is "none"
-    and the server refuses S256, for nothing would then protect the code (RFC 9700 section 2.1.1).
+    S256 is used unless the server lists methods without it; a server that does not support PKCE
+    ignores it (RFC 6749 section 3.1). Raises UnsupportedError where the client's ``auth_method``
+    is "none" and the server refuses S256: nothing would protect the code (RFC 9700 section 2.1.1).
     """
     offered = metadata.get("code_challenge_methods_supported")
     if not offered or "S256" in offered:
@@ -63,10 +63,10 @@ def code_challenge_method(metadata: Mapping[str, Any], auth_method: str) -> str:
 
 
 def check_plain_requests(*metadata: Mapping[str, Any]) -> None:
-    """Check that a user may be sent with a plain authorization request (RFC 6749 section 4.1.1).
+    """Check that plain authorization requests are accepted (RFC 6749 section 4.1.1).
 
-    ``metadata`` is what the server and the client say. Raises UnsupportedError where one of them
-    requires a pushed request (RFC 9126) or a signed one (RFC 9101).
+    ``metadata`` is the server's and the client's. Raises UnsupportedError where either requires
+    pushed requests (RFC 9126) or signed ones (RFC 9101).
     """
     for name, kind in _REQUIRED_REQUESTS.items():
         if any(members.get(name) is True for members in metadata):
@@ -77,10 +77,9 @@ def check_plain_requests(*metadata: Mapping[str, Any]) -> None:
 
 
 def check_redirect_uri(uri: str, registered: Sequence[str]) -> None:
-    """Check that the server may send a user back to ``uri``.
+    """Raise NotAllowedError unless ``uri`` is exactly one of those ``registered``.
 
-    It has to be one of those that are ``registered``, to the letter; only the port of a loopback
-    address may differ (RFC 8252 section 7.3). Raises NotAllowedError.
+    Only the port of a loopback address may differ (RFC 8252 section 7.3).
     """
     if uri in registered or _without_port(uri) in map(_without_port, registered):
         return
@@ -103,10 +102,7 @@ def _without_port(uri: str) -> object:
 
 
 def requested_scope(requested: str, granted: str) -> str:
-    """Return the scope of a login: of what was ``asked``, what was ``granted``.
-
-    Where nothing was asked for it is what was granted, and the other way about.
-    """
+    """Return the scopes of ``requested`` that are ``granted``; where one is empty, the other."""
     if not requested or not granted:
         return requested or granted
     allowed = set(granted.split())
@@ -114,18 +110,19 @@ def requested_scope(requested: str, granted: str) -> str:
 
 
 def check_id_token(claims: Mapping[str, Any], *, issuer: str, client_id: str) -> None:
-    """Check who made an ID token, for whom, and until when (OpenID Connect Core section 3.1.3.7).
+    """Check the issuer, the audience and the times of an ID token.
 
-    Signature and nonce are the caller's to check. Raises InvalidResponseError.
+    OpenID Connect Core section 3.1.3.7; the caller checks signature and nonce. Raises
+    InvalidResponseError.
     """
     for fault in (*_parties(claims, issuer, client_id), *_times(claims)):
         raise _unusable(fault)
 
 
 def check_signed_claims(claims: Mapping[str, Any], *, issuer: str, client_id: str) -> None:
-    """Check who made signed userinfo, and for whom (OpenID Connect Core section 5.3.2).
+    """Check the issuer and the audience of signed userinfo (OpenID Connect Core section 5.3.2).
 
-    It need not say until when. Raises InvalidResponseError.
+    It need not have times. Raises InvalidResponseError.
     """
     for fault in _parties(claims, issuer, client_id):
         raise _unusable(fault)
@@ -139,7 +136,7 @@ def _parties(claims: Mapping[str, Any], issuer: str, client_id: str) -> Iterator
         yield "is another issuer's"
     if client_id not in audiences:
         yield "is for another client"
-    # To whom a token for several was issued: with any but us it may have been taken.
+    # A token for several audiences may have been stolen from another client.
     if party != client_id and (party is not None or len(audiences) > 1):
         yield "was issued to another client"
     if not isinstance(claims.get("sub"), str):
@@ -155,7 +152,7 @@ def _times(claims: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _number(value: object) -> float:
-    """Return the value, or what is neither more nor less than any number."""
+    """Return a number, or NaN, for which every comparison is false."""
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         return value
     return math.nan

@@ -1,6 +1,6 @@
-"""Client ID Metadata Documents: the hosting side (draft-ietf-oauth-client-id-metadata-document).
+"""Hosting Client ID Metadata Documents (draft-ietf-oauth-client-id-metadata-document).
 
-A document's URL is the client_id. A server fetches it, follows no redirect and asks nothing.
+A document's URL is the client_id. Servers fetch it, and do not follow redirects.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from django_dcr.protocol.json import encode, parse_object
 from django_dcr.protocol.policy import application_type, check_client_metadata
 from django_dcr.text import clean
 
-#: In bytes; servers may refuse what is longer (section 6.6 of the draft).
+#: In bytes; servers may refuse longer documents (section 6.6 of the draft).
 MAX_BYTES = 5 * 1024
-#: In seconds: a changed redirect URI is not live before a server's copy has expired.
+#: In seconds: a changed redirect URI takes effect when a server's copy has expired.
 MAX_AGE = 300
-# Beyond this a server would keep an old document for longer than people wait for a change.
+# In seconds; longer than people wait for a change to take effect.
 _LONG_AGE = 86_400
-# Those from which servers fetch, as this app does.
+# Ports from which servers fetch, as this app does.
 _PORTS = (443, 8443, 9443)
-# Names that no other network resolves (RFC 6761, RFC 6762, RFC 8375).
+# Domains that other networks do not resolve (RFC 6761, RFC 6762, RFC 8375).
 _PRIVATE_NAMES = (".localhost", ".local", ".internal", ".lan", ".home.arpa")
 
 
@@ -34,7 +34,7 @@ def document_url_fault(url: str, *, is_internal: bool = False) -> str:
     """Return what is wrong with the URL of a document, "" where it can be a client_id.
 
     Section 3 of the draft. ``is_internal`` is for servers inside the site's own network, which
-    may reach names and ports that nobody else does.
+    can use internal names and other ports.
     """
     try:
         parts = uris.parse(url)  # which refuses fragments, user names and dot segments
@@ -67,8 +67,8 @@ def _host_fault(host: str) -> str:
 def document_method(metadata: Mapping[str, Any], server_metadata: Mapping[str, Any]) -> str:
     """Return how the client of a document authenticates at a server.
 
-    A document carries no shared secret (section 4.1 of the draft), so "none" or, with keys,
-    "private_key_jwt". Raises NotAllowedError where the server or the site wants another.
+    A document has no shared secret (section 4.1 of the draft), so that is "none" or, with keys,
+    "private_key_jwt". Raises NotAllowedError where the server or the site requires another.
     """
     offered = strings(server_metadata, "token_endpoint_auth_methods_supported")
     stated = metadata.get("token_endpoint_auth_method")
@@ -88,9 +88,9 @@ def document_method(metadata: Mapping[str, Any], server_metadata: Mapping[str, A
 
 
 def client_document(metadata: Mapping[str, Any], *, method: str) -> dict[str, Any]:
-    """Return the members of a document, but for its client_id.
+    """Return the members of a document except its client_id.
 
-    Raises NotAllowedError for what no document may have, or every one needs (section 4.1).
+    Raises NotAllowedError for members that are forbidden in a document or missing (section 4.1).
     """
     members = merge_metadata(metadata, {"token_endpoint_auth_method": method})
     check_client_metadata(members)
@@ -105,7 +105,7 @@ def client_document(metadata: Mapping[str, Any], *, method: str) -> dict[str, An
 
 
 def document_body(members: Mapping[str, Any], *, url: str) -> bytes:
-    """Return the JSON that is served; raise NotAllowedError where it is too long."""
+    """Return the JSON to serve; raise NotAllowedError where it is too long."""
     body = encode({"client_id": url, **members})
     if len(body) > MAX_BYTES:
         raise NotAllowedError(
@@ -116,7 +116,7 @@ def document_body(members: Mapping[str, Any], *, url: str) -> bytes:
 
 
 def document_faults(reply: Reply, *, url: str, body: bytes) -> list[str]:
-    """Return why a server would refuse what ``url`` answers, where it should be ``body``."""
+    """Return why servers would refuse the response of ``url``, which should be ``body``."""
     if 300 <= reply.status < 400:
         return [
             f"it answers {reply.status}, a redirect to {clean(reply.headers.get('Location'), 100)}"
@@ -158,7 +158,7 @@ def _content_faults(reply: Reply, url: str, body: bytes) -> Iterator[str]:
 
 
 def document_warnings(members: Mapping[str, Any], *, url: str) -> list[str]:
-    """Return what some servers refuse in a document, though the draft allows it."""
+    """Return what some servers refuse in a document although the draft allows it."""
     host = uris.parse(url).host
     return [
         f"{name} is on {other}, and some servers want every one on the document's host {host}"
@@ -168,7 +168,7 @@ def document_warnings(members: Mapping[str, Any], *, url: str) -> list[str]:
 
 
 def age_warnings(headers: Mapping[str, str]) -> list[str]:
-    """Return what the Cache-Control of an answer means for changes of the document."""
+    """Return what the Cache-Control of a response means for changes of the document."""
     found = re.search(r"max-age=([0-9]{1,9})", headers.get("Cache-Control", ""))
     if found is None:
         return ["Cache-Control has no max-age; a proxy takes it away, and servers choose their own"]
@@ -185,7 +185,7 @@ def _hosts(value: object) -> set[str]:
         try:
             parts = uris.parse(each)
         except ValueError:
-            continue  # a redirect URI of an app, or nothing
+            continue  # such as a redirect URI of a native app
         if not parts.is_loopback:
             hosts.add(parts.host)
     return hosts

@@ -1,4 +1,4 @@
-"""What a server says in an error response, whichever shape it gives to the body.
+"""Codes and descriptions in error responses, whatever the format of the body.
 
 RFC 6749 section 5.2, RFC 6750 section 3, RFC 9457, and what servers, frameworks and gateways
 send instead. The texts are as the server wrote them: callers redact and clean them before they
@@ -19,7 +19,7 @@ from django_dcr.protocol.headers import parse_challenge
 from django_dcr.protocol.json import parse_object
 from django_dcr.text import clean
 
-#: A longer plain text is a page or a log, and no reason.
+#: A longer plain text is a page or a log rather than a reason.
 MAX_PLAIN_TEXT_LENGTH = 300
 _MAX_DEPTH = 4
 _MAX_ITEMS = 10
@@ -52,12 +52,12 @@ _PARTS = (
     "issues",
 )
 _FIELDS = ("field", "fieldname", "loc", "path", "property", "propertypath", "param", "name")
-# One word, as every registered code is; RFC 6749 section 5.2 permits blanks, and with them it is
-# a sentence that was put in the code's place.
+# One word, as every registered code is. RFC 6749 section 5.2 permits spaces, but a code with
+# spaces is a sentence in the wrong member.
 _CODE = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]{1,100}")
 _OTHER_CODE = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{1,99}")
 _NO_CODES = frozenset({"error", "fail", "failed", "failure", "object"})
-# What the statuses that refuse say anyway (RFC 9110 section 15, and its predecessors).
+# The reason phrases of statuses, which add nothing (RFC 9110 section 15 and older RFCs).
 _PHRASES = frozenset(
     {
         "bad gateway",
@@ -81,12 +81,12 @@ _PHRASES = frozenset(
 )
 _PAGE = re.compile(r"\s*<(?:!doctype|html|\?xml)\b", re.IGNORECASE)
 _CHARSET = re.compile(r"charset\s*=\s*\"?([a-z0-9-]+)", re.IGNORECASE)
-# The server names the codec, and some of Python's are slow, or are not for text.
+# The server chooses the codec, and some of Python's are slow or not for text.
 _CHARSETS = frozenset(
     {"utf-8", "us-ascii", "iso-8859-1", "windows-1252", "utf-16", "utf-16le", "utf-16be"}
 )
 
-# RFC 6749 section 5.2 has the first; some servers answer the other.
+# RFC 6749 section 5.2; some servers send the second for an unknown client.
 _CLIENT_CODES = ("invalid_client", "unauthorized_client")
 _CLIENT_WORDS = re.compile(
     r"\b(unknown|invalid|unregistered|no such)\W+(oauth\W+)?(client|application)\b"
@@ -97,7 +97,7 @@ _CLIENT_WORDS = re.compile(
 
 
 class Reply(Protocol):
-    """An HTTP answer; its headers are looked up without regard to case."""
+    """An HTTP response; its headers are case-insensitive."""
 
     @property
     def status(self) -> int: ...
@@ -109,48 +109,52 @@ class Reply(Protocol):
     def body(self) -> bytes: ...
 
 
-class Said(NamedTuple):
-    """A server's error code and its words, "" where there are none, as the server wrote them."""
+class ServerError(NamedTuple):
+    """A server's error code and description, "" where there is none, exactly as written."""
 
     code: str
-    words: str
+    description: str
 
 
-def read(reply: Reply) -> Said:
-    """Return what an error response says; never raises."""
+def read(reply: Reply) -> ServerError:
+    """Return the code and the description of an error response; never raises."""
     document = _document(reply)
-    said = Said("", _plain_text(reply)) if document is None else read_object(document, reply.status)
-    if said.code or reply.status not in (400, 401, 403):
-        return said
+    stated = (
+        ServerError("", _plain_text(reply))
+        if document is None
+        else read_object(document, reply.status)
+    )
+    if stated.code or reply.status not in (400, 401, 403):
+        return stated
     challenge = _challenge(reply.headers)  # RFC 6750 section 3.1
     code, words = challenge.get("error", ""), challenge.get("error_description", "")
     if not is_code(code):
         code, words = "", words or code
-    return Said(code, words or said.words)
+    return ServerError(code, words or stated.description)
 
 
 def is_code(text: str) -> bool:
-    """Whether a text may be an error code, and not a sentence."""
+    """Whether a text may be an error code rather than a sentence."""
     return bool(_CODE.fullmatch(clean(text, 101)))
 
 
-def read_object(document: Mapping[str, Any], status: int) -> Said:
-    """Return what an object says that is, or may be, the body of an error response."""
-    members = _folded(document)
+def read_object(document: Mapping[str, Any], status: int) -> ServerError:
+    """Return the code and the description in the object that a body was parsed into."""
+    members = _normalized(document)
     code = _oauth_code(members)
-    # With another status a code says that nothing was done, and that only one of OAuth's can.
+    # With any other status a code means that nothing was done, and only OAuth's codes mean that.
     if not code and status in NOT_CARRIED_OUT:
         code = _other_code(members)
     words = _words(document, _MAX_DEPTH) or _field_errors(document)
-    return Said(code, "" if words == code else words)
+    return ServerError(code, "" if words == code else words)
 
 
 def _document(reply: Reply) -> Mapping[str, Any] | None:
-    """Return the body as an object, or None where it is neither JSON nor a form."""
+    """Parse the body; return None where it is neither JSON nor a form."""
     text = _text(reply)
     start = text.lstrip()[:1]
     if start != "{":
-        # A list of errors, or one text, may be all there is.
+        # The body may be a list of errors, or one text.
         return _parsed(f'{{"errors":{text}}}') or _form(reply, text)
     return _parsed(text) or {}
 
@@ -188,18 +192,18 @@ def _media_type(reply: Reply) -> str:
 
 
 def _plain_text(reply: Reply) -> str:
-    """Return a short plain text; a page never is one, whatever its media type says."""
+    """Return a short plain text, but never a page, whatever its media type."""
     media_type = _media_type(reply)
     if "html" in media_type or "xml" in media_type:
         return ""
     text = _text(reply).strip()
     is_page = text.startswith("<") or "</" in text
     is_legible = len(text) <= MAX_PLAIN_TEXT_LENGTH and "\ufffd" not in text
-    return _worded(text) if is_legible and not is_page else ""
+    return _informative(text) if is_legible and not is_page else ""
 
 
-def _folded(document: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the members by their names in the form to compare; the first of two counts."""
+def _normalized(document: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the members by their normalized names; the first of two counts."""
     members: dict[str, Any] = {}
     for name, value in document.items():
         members.setdefault(re.sub("[^a-z0-9]", "", name.lower()), value)
@@ -214,7 +218,7 @@ def _oauth_code(members: Mapping[str, Any]) -> str:
 def _other_code(members: Mapping[str, Any]) -> str:
     error, first = members.get("error"), _first(members.get("errors"))
     for inner, names in ((error, _NESTED_CODES), (members, _CODES), (first, _CODES)):
-        found = _folded(inner) if isinstance(inner, Mapping) else {}
+        found = _normalized(inner) if isinstance(inner, Mapping) else {}
         for value in map(found.get, names):
             if isinstance(value, str) and _is_other_code(value):
                 return value
@@ -230,9 +234,9 @@ def _first(value: object) -> object:
 
 
 def _words(value: object, depth: int) -> str:
-    """Return what a value of any type says, on one line."""
+    """Return the text in a value of any type, on one line."""
     if isinstance(value, str):
-        return _worded(value)
+        return _informative(value)
     if depth == 0:
         return ""
     if isinstance(value, list):
@@ -240,8 +244,8 @@ def _words(value: object, depth: int) -> str:
     return _words_of_object(value, depth) if isinstance(value, Mapping) else ""
 
 
-def _worded(text: str) -> str:
-    """Return a text, or "" for one that says no more than a status does, and for a page."""
+def _informative(text: str) -> str:
+    """Return a text, or "" for a reason phrase or a page."""
     is_phrase = text.strip().rstrip(".!").lower() in _PHRASES
     return "" if is_phrase or _PAGE.match(text) else text.strip()
 
@@ -251,7 +255,7 @@ def _joined(texts: Iterator[str]) -> str:
 
 
 def _words_of_object(document: Mapping[str, Any], depth: int) -> str:
-    members = _folded(document)
+    members = _normalized(document)
     error = None if _oauth_code(members) else members.get("error")
     candidates = [*map(members.get, _WORDS), error, members.get("fault")]
     words = next(filter(None, (_words(each, depth - 1) for each in candidates)), "")
@@ -260,35 +264,35 @@ def _words_of_object(document: Mapping[str, Any], depth: int) -> str:
 
 
 def _item(value: object, depth: int) -> str:
-    """Return what one of several errors says, after the name of what it is about."""
+    """Return the text of one of several errors, after the name of its field."""
     words = _words(value, depth)
-    field = _field(_folded(value)) if isinstance(value, Mapping) else ""
+    field = _field(_normalized(value)) if isinstance(value, Mapping) else ""
     return f"{field}: {words}" if words and field else words
 
 
 def _parts(value: object, depth: int) -> str:
-    """Return what is said of each field, where an object has the fields' names for its own."""
+    """Return the texts of several errors, also of an object with one member per field."""
     return _words(value, depth) or (_by_field(value, depth) if isinstance(value, Mapping) else "")
 
 
 def _by_field(document: Mapping[str, Any], depth: int) -> str:
-    said = (
+    errors = (
         (name, _words(value, depth - 1))
         for name, value in list(document.items())[:_MAX_ITEMS]
-        # What is said of a credential may be the credential.
+        # The text about a credential may contain it.
         if not (name in ASSIGNED_MEMBERS or names_secret(name))
     )
-    return _joined(f"{name}: {words}" for name, words in said if words)
+    return _joined(f"{name}: {words}" for name, words in errors if words)
 
 
 def _field(members: Mapping[str, Any]) -> str:
     """Return the name of the member of the request that an error is about."""
     source = members.get("source")
     places = [*map(members.get, _FIELDS)]
-    if isinstance(source, Mapping):  # JSON:API
+    if isinstance(source, Mapping):  # in JSON:API
         places += [source.get("pointer"), source.get("parameter")]
     for place in places:
-        if isinstance(place, list):  # the way there: ["body", "redirect_uris", 0]
+        if isinstance(place, list):  # a path: ["body", "redirect_uris", 0]
             place = ".".join(str(step) for step in place if isinstance(step, (str, int)))
         if isinstance(place, str) and place:
             return place
@@ -296,11 +300,11 @@ def _field(members: Mapping[str, Any]) -> str:
 
 
 def _field_errors(document: Mapping[str, Any]) -> str:
-    """Return what a body says that is nothing but fields and sentences on them."""
+    """Return the texts of a body that consists of fields and sentences about them."""
     return _joined(
         f"{name}: {words}"
         for name, value in document.items()
-        # A value alone is what was sent, and came back.
+        # A value without spaces is an echo of what was sent.
         if type_of(name) and isinstance(value, list) and " " in (words := _words(value, 1))
     )
 
@@ -308,40 +312,41 @@ def _field_errors(document: Mapping[str, Any]) -> str:
 def _challenge(headers: Mapping[str, str]) -> Mapping[str, str]:
     """Return the parameters of the Bearer challenge (RFC 6750 section 3)."""
     challenge = parse_challenge(headers.get("WWW-Authenticate", ""))
-    return next((said for scheme, said in challenge.parts if scheme == "bearer"), {})
+    return next((found for scheme, found in challenge.parts if scheme == "bearer"), {})
 
 
 def client_refusal(reply: Reply) -> str:
-    """Return how a token endpoint says that it refuses the client, "" where it does not say so.
+    """Return the code with which a token endpoint refuses the client, "" where it does not.
 
-    That is the code ``invalid_client`` (RFC 6749 section 5.2), or what servers answer in its
-    place: ``unauthorized_client``, 404, or words about an unknown client under another code.
+    That is ``invalid_client`` (RFC 6749 section 5.2), or what servers send instead:
+    ``unauthorized_client``, the status 404, or a description of an unknown client with another
+    code.
     """
     if reply.status not in (400, 401, 403, 404, 422):
         return ""
-    said = read(reply)
-    if said.code in _CLIENT_CODES:
-        return said.code
-    is_unknown = reply.status == 404 or _CLIENT_WORDS.search(said.words)
-    if said.code == "invalid_grant" or not is_unknown:
+    stated = read(reply)
+    if stated.code in _CLIENT_CODES:
+        return stated.code
+    is_unknown = reply.status == 404 or _CLIENT_WORDS.search(stated.description)
+    if stated.code == "invalid_grant" or not is_unknown:
         return ""
-    return said.code or str(reply.status)
+    return stated.code or str(reply.status)
 
 
 def accepts_client(reply: Reply) -> bool:
-    """Whether a token endpoint refuses a code only, and so has accepted the client."""
+    """Whether a token endpoint refuses only the code, so that it has accepted the client."""
     return reply.status == 400 and read(reply).code == "invalid_grant"
 
 
 def knows_client(reply: Reply, redirect_uri: str, state: str) -> bool | None:
-    """Return what an authorization endpoint lets on about a client, None where nothing.
+    """Return whether an authorization endpoint knows the client; None where that is uncertain.
 
-    It sends to a redirect URI, also with an error, only where that is a known client's (RFC 6749
-    section 4.1.2.1); an unknown client gets a page that says so.
+    It redirects to a redirect URI, even with an error, only for a known client (RFC 6749 section
+    4.1.2.1); for an unknown one it shows an error page.
     """
     if 300 <= reply.status < 400:
-        place = _parameters(reply.headers, redirect_uri)
-        return True if state in place.get("state", ()) else None
+        parameters = _parameters(reply.headers, redirect_uri)
+        return True if state in parameters.get("state", ()) else None
     return False if reply.status in (400, 401, 403, 404, 422) else None
 
 

@@ -1,4 +1,4 @@
-"""Responses that are not a success, and the error that each becomes.
+"""The error for each response that is not a success.
 
 RFC 7591 section 3.2.2, RFC 7592 section 2, RFC 6750 section 3.
 """
@@ -23,7 +23,7 @@ from django_dcr.exceptions import (
     UnsupportedError,
 )
 from django_dcr.protocol import error_responses
-from django_dcr.protocol.error_responses import Reply, Said
+from django_dcr.protocol.error_responses import Reply, ServerError
 from django_dcr.protocol.headers import delta_seconds, http_date
 from django_dcr.text import MASK, clean, hides_variables
 
@@ -42,7 +42,7 @@ _WHERE_TO_PUT_ONE = (
     "set one on the server's row in the admin, or give --initial-access-token-file to "
     "manage.py dcr_register."
 )
-# Words about whoever asks, not about what is asked: "token_endpoint_auth_method" has no such word.
+# About the sender rather than the request; "token_endpoint_auth_method" does not match.
 _ON_AUTHENTICATION = re.compile(
     r"\b((access|invalid|bearer|initial)[ _-])*token\b|\bbearer\b|\b(un)?authenticated\b"
     r"|\bauthentication (credentials|is|was)\b|\bcredentials\b|\bauthorization header\b"
@@ -58,37 +58,37 @@ def check_status(
     step: str,
     secrets: Collection[str] = (),
 ) -> None:
-    """Raise ``rejection(...)`` unless the answer's status is one of those accepted."""
+    """Raise ``rejection(...)`` unless the response's status is one of those accepted."""
     if reply.status not in accepted:
         raise rejection(reply, step=step, secrets=secrets)
 
 
 @hides_variables
 def rejection(reply: Reply, *, step: str, secrets: Collection[str] = ()) -> DCRError:
-    """Return the error that an answer without success means; its text says what to do next.
+    """Return the error for a response that is not a success; its message says what to do next.
 
-    ``step`` is what was asked for, such as "register", which the advice depends on. ``secrets``
-    are values that must not be repeated should the server echo them.
+    The advice depends on ``step``, such as "register". ``secrets`` are removed from the message,
+    should the server echo them.
     """
     status = reply.status
     if 300 <= status < 400:
         return NetworkError(_redirect(reply), status=status)
-    said = _said(reply, secrets)
+    stated = _safe(error_responses.read(reply), secrets)
     if status in (405, 501) or (status == 404 and step == "register"):
-        return UnsupportedError(_unsupported(status, step, said), status=status)
-    error = _refusal(reply, said, step, token_sent=any(secrets))
+        return UnsupportedError(_unsupported(status, step, stated), status=status)
+    error = _refusal(reply, stated, step, token_sent=any(secrets))
     if 400 <= status < 500 or status == 503 or error.was_refused:
         return error
     return InvalidResponseError(
-        f"The server answered with status {status:03}{_quoted(said)}. Try again later, or ask its "
-        "operator.",
+        f"The server answered with status {status:03}{_quoted(stated)}. Try again later, or ask "
+        "its operator.",
         status=status,
     )
 
 
 def quoted(document: Mapping[str, Any], secrets: Collection[str]) -> str:
-    """Return what the error in an answer with success says, in the form for a sentence."""
-    return _quoted(_shown(error_responses.read_object(document, 200), secrets))
+    """Return the error in the body of a successful response, as part of a sentence."""
+    return _quoted(_safe(error_responses.read_object(document, 200), secrets))
 
 
 def _redirect(reply: Reply) -> str:
@@ -102,48 +102,48 @@ def _redirect(reply: Reply) -> str:
     )
 
 
-def _unsupported(status: int, step: str, said: Said) -> str:
+def _unsupported(status: int, step: str, stated: ServerError) -> str:
     if step == "register":
         return (
-            f"The server answered {status}{_quoted(said)}: registration is not offered at its "
+            f"The server answered {status}{_quoted(stated)}: registration is not offered at its "
             "endpoint. Register by hand, or ask its operator to turn it on."
         )
     return (
-        f"The server answered {status}{_quoted(said)}: it does not offer this ({step}). "
+        f"The server answered {status}{_quoted(stated)}: it does not offer this ({step}). "
         "Use its own console."
     )
 
 
-def _refusal(reply: Reply, said: Said, step: str, *, token_sent: bool) -> RequestRejectedError:
+def _refusal(
+    reply: Reply, stated: ServerError, step: str, *, token_sent: bool
+) -> RequestRejectedError:
     wait = _retry_after(reply.headers.get("Retry-After", ""))
     gone = step in ("read", "update", "delete") and reply.status in (401, 404, 410)
-    advice = _advice(reply.status, step, said, wait, token_sent=token_sent)
+    advice = _advice(reply.status, step, stated, wait, token_sent=token_sent)
     return (RegistrationGoneError if gone else RequestRejectedError)(
-        f"The server refused with {reply.status}{_quoted(said)}. {advice}",
+        f"The server refused with {reply.status}{_quoted(stated)}. {advice}",
         status=reply.status,
-        error=said.code,
-        error_description=said.words,
+        error=stated.code,
+        error_description=stated.description,
         retry_after=wait,
     )
 
 
-def _said(reply: Reply, secrets: Collection[str]) -> Said:
-    return _shown(error_responses.read(reply), secrets)
+def _safe(stated: ServerError, secrets: Collection[str]) -> ServerError:
+    """Return the code and the description without secrets, cleaned and shortened."""
+    code, words = (_redacted(text, secrets) for text in stated)
+    return ServerError(
+        code if error_responses.is_code(code) else "", clean(words, MAX_DESCRIPTION_LENGTH)
+    )
 
 
-def _shown(said: Said, secrets: Collection[str]) -> Said:
-    """Return what the server says, without the secrets, cleaned and bounded."""
-    code, words = (_redacted(text, secrets) for text in said)
-    return Said(code if error_responses.is_code(code) else "", clean(words, MAX_DESCRIPTION_LENGTH))
-
-
-def _quoted(said: Said) -> str:
-    code = f" {said.code}" if said.code else ""
-    return f'{code}, in its words "{said.words}"' if said.words else code
+def _quoted(stated: ServerError) -> str:
+    code = f" {stated.code}" if stated.code else ""
+    return f'{code}, in its words "{stated.description}"' if stated.description else code
 
 
 def _redacted(text: str, secrets: Collection[str]) -> str:
-    """Return ``text`` on one line without the secrets, in the spellings an echo takes."""
+    """Return ``text`` on one line without the secrets, in whichever encoding it echoes them."""
     spellings = {
         spelling
         for secret in secrets
@@ -155,8 +155,8 @@ def _redacted(text: str, secrets: Collection[str]) -> str:
         )
         if spelling
     }
-    # The longest first, for one may be part of another. Twice, because cleaning may close
-    # the gaps that hid one.
+    # The longest first, because one may be part of another. Again after cleaning, which may remove
+    # the characters that split one.
     for spelling in sorted(spellings, key=len, reverse=True):
         text = text.replace(spelling, MASK)
     text = clean(text, 10 * MAX_DESCRIPTION_LENGTH)
@@ -176,22 +176,24 @@ def _retry_after(text: str) -> int | None:
     return int(min(seconds, MAX_RETRY_AFTER)) if seconds >= 0 else None
 
 
-def _advice(status: int, step: str, said: Said, wait: int | None, *, token_sent: bool) -> str:
-    """Return what to do next: what follows from the status, and no guess past the words."""
+def _advice(
+    status: int, step: str, stated: ServerError, wait: int | None, *, token_sent: bool
+) -> str:
+    """Return what to do next; no guesses where the server itself gives a reason."""
     if status in (429, 503):
         return f"Wait {wait} seconds, then try again." if wait else "Try again later."
     if step in ("read", "update", "delete") and status in (401, 404, 410):
         return "It refuses this registration's token or has forgotten the client; register again."
-    if step == "register" and (advice := _on_token(status, said, token_sent=token_sent)):
+    if step == "register" and (advice := _on_token(status, stated, token_sent=token_sent)):
         return advice
-    if said.words:
+    if stated.description:
         return "If that does not explain it, ask the server's operator."
-    return _ADVICE.get(said.code, "Ask the server's operator what it accepts.")
+    return _ADVICE.get(stated.code, "Ask the server's operator what it accepts.")
 
 
-def _on_token(status: int, said: Said, *, token_sent: bool) -> str:
-    """Return what to do about the initial access token, "" where that is not known to help."""
-    if _ON_AUTHENTICATION.search(f"{said.code} {said.words}"):
+def _on_token(status: int, stated: ServerError, *, token_sent: bool) -> str:
+    """Return what to do about the initial access token, "" where it is not the known cause."""
+    if _ON_AUTHENTICATION.search(f"{stated.code} {stated.description}"):
         if token_sent:
             return (
                 "Check the initial access token that was sent; it may have expired or be used up."
@@ -199,7 +201,7 @@ def _on_token(status: int, said: Said, *, token_sent: bool) -> str:
         return f"It may want an initial access token: {_WHERE_TO_PUT_ONE}"
     if status == 401 and not token_sent:
         return f"It wants an initial access token: {_WHERE_TO_PUT_ONE}"
-    if said.words or said.code in _ADVICE:
+    if stated.description or stated.code in _ADVICE:
         return ""
     if status == 401:
         return "It does not accept the initial access token that was sent; set another one."

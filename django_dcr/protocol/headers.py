@@ -1,4 +1,4 @@
-"""Header fields of responses: dates, caching, redirects (RFC 9110, RFC 9111) and challenges."""
+"""Header fields of responses: dates, caching, redirects and challenges (RFC 9110, RFC 9111)."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from email.utils import parsedate_to_datetime
 
 from django_dcr import uris
 
-# RFC 9110 section 8.8.3. What else a server may put there, a request could not give back.
+# RFC 9110 section 8.8.3; any other value could not be sent back in a request.
 _ENTITY_TAG = re.compile(r'(?:W/)?"[\x21\x23-\x7e]{0,250}"')
-#: A longer header is not read at all: half of a URL would be another one.
+#: A longer header is ignored: half of a URL would be another URL.
 MAX_LENGTH = 64 * 1024
 
 _NAME = r"[A-Za-z0-9!#$%&'*+.^_`|~-]+"
 _PARAMETER = re.compile(
     rf"(?P<name>{_NAME})[ \t]*=[ \t]*"
-    # A value without quotation marks is a token; many write a URL or a date there.
+    # An unquoted value is a token; many servers write a URL or a date there.
     r'(?:"(?P<quoted>[^"\\]*(?:\\.[^"\\]*)*)"|(?P<plain>[^\s,"=][^\s,"]*))',
     re.DOTALL,
 )
@@ -31,7 +31,7 @@ _MALFORMED = re.compile(r'[^\s,"]+')
 def delta_seconds(text: str) -> float | None:
     """Return the number of seconds in a header (RFC 9110 section 10.2.3), or None.
 
-    However many digits there are, this takes no time and raises nothing: it ends in infinity.
+    Never raises: a number with very many digits is infinity.
     """
     text = text.strip(" \t")
     return float(text) if re.fullmatch("[0-9]+", text) else None
@@ -48,9 +48,9 @@ def http_date(text: str) -> float | None:
 
 
 def freshness(headers: Mapping[str, str], limit: float) -> float:
-    """Return for how many seconds an answer counts as fresh (RFC 9111 section 4.2).
+    """Return for how many seconds a response is fresh (RFC 9111 section 4.2).
 
-    At most ``limit`` seconds, which is also the answer where nothing readable is said.
+    At most ``limit`` seconds, which is also the default where the headers state nothing valid.
     """
     directives = _directives(headers.get("Cache-Control", ""))
     if "no-store" in directives or "no-cache" in directives:
@@ -63,7 +63,7 @@ def freshness(headers: Mapping[str, str], limit: float) -> float:
 
 
 def entity_tag(headers: Mapping[str, str]) -> str:
-    """Return an answer's ETag (RFC 9110 section 8.8.3), "" where it is malformed or very long."""
+    """Return a response's ETag (RFC 9110 section 8.8.3), "" where it is malformed or very long."""
     tag = headers.get("ETag", "")
     return tag if _ENTITY_TAG.fullmatch(tag) else ""
 
@@ -89,12 +89,12 @@ def redirect_target(url: str, location: str) -> str:
 
 @dataclass(frozen=True)
 class Challenge:
-    """What the challenges of one response say together.
+    """The challenges of one response (RFC 9110 section 11.6.1), of whatever schemes.
 
-    Of a parameter that several challenges have, the first counts.
+    Where several of them have the same parameter, the first one counts.
     """
 
-    #: Each challenge: its scheme in lower case, and its parameters by their names in lower case.
+    #: The scheme and the parameters of each challenge; schemes and names are in lower case.
     parts: tuple[tuple[str, Mapping[str, str]], ...] = ()
 
     @property
@@ -104,7 +104,7 @@ class Challenge:
 
     @property
     def scope(self) -> str:
-        """The scope that the request needs (RFC 6750 section 3), as it was written, or ""."""
+        """The scope that the request needs (RFC 6750 section 3), exactly as written, or ""."""
         return self.parameter("scope")
 
     @property
@@ -113,16 +113,15 @@ class Challenge:
         return self.parameter("error")
 
     def parameter(self, name: str) -> str:
-        """Return a parameter by its name in lower case, of whichever challenge, or ""."""
+        """Return a parameter of any challenge by its name in lower case, or ""."""
         return next((values[name] for _scheme, values in self.parts if name in values), "")
 
 
 def parse_challenge(headers: str | Iterable[str]) -> Challenge:
-    """Read the WWW-Authenticate header of a response, or each of them where it has several.
+    """Parse the WWW-Authenticate header of a response, or all of them where it has several.
 
     Never raises. Any scheme may have the parameters of OAuth (RFC 9728 section 5.1). Malformed
-    parts are passed over, a parameter that breaks off is left out, and more than 64 KiB say
-    nothing at all.
+    parts and incomplete parameters are skipped, and headers of more than 64 KiB are ignored.
     """
     header = headers if isinstance(headers, str) else ", ".join(headers)
     return Challenge() if len(header) > MAX_LENGTH else Challenge(tuple(_challenges(header)))
@@ -133,7 +132,7 @@ def _challenges(header: str) -> Iterator[tuple[str, Mapping[str, str]]]:
     position = _skip(header, 0)
     while position < len(header):
         if header[position] == '"':
-            break  # a quoted text that began outside, or never ends: what follows is anyone's
+            break  # a quotation mark out of place: what follows cannot be trusted
         if parameter := _PARAMETER.match(header, position):
             quoted, plain = parameter["quoted"], parameter["plain"]
             value = plain if quoted is None else re.sub(r"(?s)\\(.)", r"\1", quoted)

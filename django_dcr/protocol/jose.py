@@ -1,7 +1,7 @@
-"""Keys made, opened and used to sign (RFC 7515, RFC 7517), by joserfc.
+"""Creating and loading private keys, and signing with them (RFC 7515, RFC 7517), by joserfc.
 
-That takes a twentieth of a second to import, and most processes sign nothing: the package imports
-this module when something of it is first asked for.
+Importing joserfc takes a twentieth of a second, and most processes sign nothing, so the package
+imports this module only when it is needed.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ _LIBRARY_NAMES = {"EdDSA": "Ed25519"}
 
 @dataclass(frozen=True)
 class NewKey:
-    """A key that was just made."""
+    """A newly created key."""
 
     #: The thumbprint of the key (RFC 7638).
     kid: str
-    #: The whole key, as the JSON text of a JWK.
+    #: The private key, as the JSON text of a JWK.
     private: str = field(repr=False)
     #: The members that may be published.
     public: dict[str, Any]
@@ -35,7 +35,7 @@ class NewKey:
 
 @hides_variables
 def make_key(algorithm: str) -> NewKey:
-    """Make a key for one of ``KEY_TYPES``."""
+    """Create a key for one of ``KEY_TYPES``."""
     kind: Any
     size: Any
     kind, size = KEY_TYPES[algorithm]
@@ -47,13 +47,13 @@ def make_key(algorithm: str) -> NewKey:
 
 @hides_variables
 def open_key(private: str, algorithm: str) -> Key:
-    """Read what ``make_key`` made; raises ValueError for what is not a key for ``algorithm``."""
+    """Load a key of ``make_key``; raises ValueError where it is not a key for ``algorithm``."""
     try:
         members = json.loads(private)
         fits = is_key_for(algorithm, members)
         key = import_key(members) if fits else None
     except (JoseError, AttributeError, LookupError, TypeError, ValueError, RecursionError):
-        # Without its cause, which quotes the text.
+        # Without its cause, which quotes the key.
         raise ValueError("cannot be read") from None
     if key is None:
         raise ValueError(f"is of the wrong type or size for {algorithm}")

@@ -1,7 +1,4 @@
-"""What a client may sign by, and the public side of its keys (RFC 7517, RFC 7518).
-
-Keys are made and used in ``jose``.
-"""
+"""Signature algorithms and public keys (RFC 7517, RFC 7518); private keys are in ``jose``."""
 
 from __future__ import annotations
 
@@ -13,11 +10,11 @@ from django_dcr.exceptions import UnsupportedError
 from django_dcr.protocol.client_metadata import PRIVATE_KEY_MEMBERS
 from django_dcr.text import clean, hides_variables
 
-#: The smallest RSA key that any of these algorithms may be used with (RFC 7518 section 3.3).
+#: The smallest size of an RSA key for these algorithms (RFC 7518 section 3.3).
 MIN_RSA_BITS = 2048
 
-#: Algorithms of asymmetric signatures with the keys they take, the one to prefer first: short
-#: signatures and keys before long ones, PSS before PKCS #1.
+#: Asymmetric algorithms with their key types, in order of preference: short signatures and keys
+#: before long ones, PSS before PKCS #1.
 KEY_TYPES: Mapping[str, tuple[str, str | int]] = {
     "ES256": ("EC", "P-256"),
     "ES384": ("EC", "P-384"),
@@ -29,12 +26,12 @@ KEY_TYPES: Mapping[str, tuple[str, str | int]] = {
 #: Algorithms with a shared secret, and the hash of each (RFC 7518 section 3.2).
 HASHES = {"HS256": "sha256", "HS384": "sha384", "HS512": "sha512"}
 
-# What a public key is made of (RFC 7518 sections 6.2 and 6.3, RFC 8037 section 2).
+# The members of a public key (RFC 7518 sections 6.2 and 6.3, RFC 8037 section 2).
 _MATERIAL = {"kty", "crv", "x", "y", "n", "e"}
 
 
 def has_key(document: Mapping[str, Any], key: Mapping[str, Any]) -> bool:
-    """Whether a JWK Set, such as a server echoes, has a public key, by whatever id."""
+    """Whether a JWK Set contains a public key, under any ``kid``."""
     wanted = {name: value for name, value in key.items() if name in _MATERIAL}
     members = document.get("keys")
     return any(
@@ -52,7 +49,7 @@ def is_key_for(algorithm: str, key: Mapping[str, Any]) -> bool:
 
 
 def is_too_small(key: Mapping[str, Any]) -> bool:
-    """Whether a JWK is an RSA key that no algorithm may be used with."""
+    """Whether a JWK is an RSA key of fewer than ``MIN_RSA_BITS``."""
     # A modulus is base64url without leading zeros, four characters for three bytes.
     return key.get("kty") == "RSA" and len(str(key.get("n", ""))) * 6 < MIN_RSA_BITS
 
@@ -72,6 +69,6 @@ def mac(secret: str, algorithm: str, message: bytes) -> bytes:
 
 
 def key_set(keys: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return a JWK Set of public keys (RFC 7517 section 5), whatever else they hold."""
-    hidden = PRIVATE_KEY_MEMBERS
-    return {"keys": [{k: v for k, v in key.items() if k not in hidden} for key in keys]}
+    """Return a JWK Set (RFC 7517 section 5) of the public members of ``keys``."""
+    private = PRIVATE_KEY_MEMBERS
+    return {"keys": [{k: v for k, v in key.items() if k not in private} for key in keys]}

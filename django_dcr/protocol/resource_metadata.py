@@ -1,7 +1,6 @@
-"""Protected resources: where their metadata is, and what of it may be used (RFC 9728).
+"""Protected resource metadata (RFC 9728): identifiers, well-known URLs, and checks before use.
 
-A resource is text that is compared code point by code point (section 6); nothing here normalises
-one.
+Resource identifiers are compared code point by code point (section 6) and never normalized.
 """
 
 from __future__ import annotations
@@ -23,29 +22,29 @@ from django_dcr.protocol.server_metadata import check_trusted_origin
 from django_dcr.text import clean
 
 EXAMPLE_RESOURCE = "https://mcp.example.com/mcp"
-#: How often a resource may ask for more scope, one authorization after the other.
+#: How many times in a row a resource may ask for more scope.
 MAX_STEP_UPS = 3
 
-#: So many of the servers that a resource names are looked at: a megabyte would hold 80,000.
+#: How many of the servers that a resource names are considered; a megabyte has room for 80,000.
 MAX_NAMED = 1000
 
 _PLACE = "/.well-known/oauth-protected-resource"
 
 # RFC 6749 section 3.3.
 _SCOPE_TOKEN = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+")
-# As long as a URL may become with it.
+# Longer ones do not fit into a URL.
 _MAX_SCOPE_LENGTH = 4096
 
 
 def check_resource(resource: str, *, allow_http: bool = False) -> None:
-    """Refuse what is not a protected resource's identifier (RFC 9728 section 1.2, RFC 8707 2).
+    """Raise NotAllowedError for what is not a resource identifier (RFC 9728 section 1.2).
 
-    Raises NotAllowedError unless it is https (with ``allow_http``: or http) without fragment and
-    userinfo.
+    It is an https URL (with ``allow_http``: or http) without fragment (RFC 8707 section 2) and user
+    name.
     """
     fault = _fault(resource, allow_http) or _document_fault(resource)
     if fault:
-        # The text itself is not repeated: what stands before its @ may be a password.
+        # The address is not quoted: it may contain a password before an @.
         raise NotAllowedError(
             f"The address of the resource {fault}. One looks like {EXAMPLE_RESOURCE}."
         )
@@ -67,7 +66,7 @@ def _fault(resource: object, allow_http: bool) -> str:
 
 
 def _document_fault(resource: str) -> str:
-    """What is wrong where the address is that of a document: one about a document finds none."""
+    """Say so where the address is that of a metadata document rather than of the resource."""
     origin, mark, rest = resource.partition(_PLACE)
     if not mark or rest[:1] not in ("", "/", "?"):
         return ""
@@ -76,10 +75,10 @@ def _document_fault(resource: str) -> str:
 
 
 def resource_metadata_urls(resource: str) -> list[str]:
-    """Return where a resource that passed ``check_resource`` may publish its metadata, in order.
+    """Return the URLs at which a valid resource may publish its metadata, in the order to try them.
 
-    The well-known part is inserted between host and path and query (RFC 9728 section 3.1); then
-    the place at the root, where servers of several resources have it (MCP authorization).
+    The well-known part is inserted between host and path (RFC 9728 section 3.1). Then follows the
+    URL at the root, which servers with several resources use (MCP authorization).
     """
     url = uris.parse(resource)
     place = _root_place(url.origin)
@@ -89,10 +88,10 @@ def resource_metadata_urls(resource: str) -> list[str]:
 
 
 def check_metadata_place(url: str, *, resource: str, trusted_origins: Collection[str]) -> None:
-    """Check the URL of a challenge's ``resource_metadata`` before it is asked for.
+    """Check the URL in a challenge's ``resource_metadata`` before it is requested.
 
-    Raises UnsupportedError unless it is on the resource's own origin or on a trusted one: a
-    resource must not be able to send this site's requests anywhere.
+    Raises UnsupportedError unless it is on the resource's own origin or on a trusted one, so that
+    a resource cannot direct this site's requests anywhere else.
     """
     try:
         check_trusted_origin(url, issuer=resource, trusted_origins=trusted_origins)
@@ -111,11 +110,11 @@ def _root_place(origin: str) -> str:
 
 
 def is_metadata_of(name: object, resource: str, *, place: str = "", alias: str = "") -> bool:
-    """Whether a document at ``place`` that calls itself ``name`` is about ``resource``.
+    """Whether a document at the URL ``place`` with the identifier ``name`` is about ``resource``.
 
-    That is, by the same text (RFC 9728 section 3.3), or by the ``alias`` that an operator accepts.
-    The well-known place at the root is made of the origin alone, and so has the document of the
-    origin, of which a resource that has none of its own is a part (MCP authorization).
+    The identifiers are equal (RFC 9728 section 3.3), or ``name`` is the ``alias`` that an operator
+    accepts. At the root the document may be that of the whole origin, which also describes
+    resources without one of their own (MCP authorization).
     """
     if name == resource or (alias and name == alias):
         return True
@@ -131,20 +130,20 @@ def check_resource_metadata(
 ) -> dict[str, Any]:
     """Return the document as it may be stored, unknown members included.
 
-    Raises InvalidResponseError unless ``is_metadata_of``. Members that are null or an empty text,
-    and lists that are empty, are read as absent.
+    Raises InvalidResponseError unless ``is_metadata_of``. Null, empty strings and empty lists count
+    as absent.
     """
     stated = document.get("resource")
     if not is_metadata_of(stated, resource, place=place, alias=alias):
         raise InvalidResponseError(_mismatch(stated, resource))
-    # With a character left out, another server than the resource named would be used.
+    # Without that character it would be another URL, which would then be used.
     members: dict[str, Any] = storable(document)
     for name in {"authorization_servers", "resource"} & document.keys():
         members[name] = storable(document[name], substitute="\ufffd")
     return {
         name: value
         for name, value in members.items()
-        # Of these an empty list is a statement: no token comes as a bearer token (section 2).
+        # An empty list of these means that no bearer token is accepted (section 2).
         if value not in (None, "") and (value != [] or name == "bearer_methods_supported")
     }
 
@@ -165,10 +164,9 @@ def _mismatch(stated: object, resource: str) -> str:
 
 
 def may_be_alias(alias: object, resource: str) -> bool:
-    """Whether an operator may accept a document that names ``alias`` in place of ``resource``.
+    """Whether an operator may accept a document about ``alias`` for ``resource``.
 
-    It has to be on the same origin, and the same path or one above: the whole of which the
-    resource is a part.
+    It has to be on the same origin, with the same path or a parent of it.
     """
     if _fault(alias, allow_http=True):
         return False
@@ -179,10 +177,7 @@ def may_be_alias(alias: object, resource: str) -> bool:
 
 
 def named_servers(metadata: Mapping[str, Any]) -> list[str]:
-    """Return the issuers in ``authorization_servers`` (RFC 9728 section 2), each of them once.
-
-    Those after the first ``MAX_NAMED`` are left out.
-    """
+    """Return up to ``MAX_NAMED`` issuers of ``authorization_servers`` (RFC 9728 section 2)."""
     named = metadata.get("authorization_servers")
     texts = named if isinstance(named, list) else []
     return list(dict.fromkeys(text for text in texts if isinstance(text, str)))[:MAX_NAMED]
@@ -194,16 +189,15 @@ def scopes_for(
     *,
     requested: Sequence[str] = (),
 ) -> str:
-    """Return the scope to request for a resource, in one text; "" to request none at all.
+    """Return the scope to request for a resource, as one string; "" to request none.
 
-    That of the resource's ``challenge``; else the ``scopes_supported`` of its ``metadata``; else
-    none (MCP authorization, "Scope Selection Strategy"). After an ``insufficient_scope`` (RFC
-    6750 section 3.1) pass what was ``requested`` so far, one text for each authorization, the
-    first one first: the answer is the union of all with what the challenge names, or else the
-    metadata. More than 4,096 characters count as nothing said.
+    It is that of the resource's ``challenge``, else the ``scopes_supported`` of its ``metadata``
+    (MCP authorization, "Scope Selection Strategy"); more than 4,096 characters are ignored. After
+    an ``insufficient_scope`` (RFC 6750 section 3.1) pass what was ``requested`` so far, one string
+    for each authorization in order: those scopes are included.
 
-    Raises RequestRejectedError where that is nothing that was not requested already, and after
-    ``MAX_STEP_UPS`` step-ups, so that no resource sends users round and round.
+    Raises RequestRejectedError where that adds no scope, and after ``MAX_STEP_UPS`` attempts, so
+    that a resource cannot send users round in a loop.
     """
     earlier = [requested] if isinstance(requested, str) else list(requested)
     supported = metadata.get("scopes_supported")
@@ -227,7 +221,7 @@ def scopes_for(
 
 
 def _tokens(words: Sequence[object]) -> list[str]:
-    """Return each scope once, or nothing where they are too long to be sent."""
+    """Return each scope once, or none where they are too long to be sent."""
     scopes = (word for word in words if isinstance(word, str) and _SCOPE_TOKEN.fullmatch(word))
     tokens = list(dict.fromkeys(scopes))
     return tokens if len(" ".join(tokens)) <= _MAX_SCOPE_LENGTH else []

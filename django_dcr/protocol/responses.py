@@ -1,6 +1,6 @@
-"""What a server answered about a registration (RFC 7591 section 3.2.1, RFC 7592 section 3).
+"""Client information responses (RFC 7591 section 3.2.1, RFC 7592 section 3).
 
-Strict about credentials, which are kept exactly or not at all; tolerant in all else.
+Parsing is strict about credentials, which are kept exactly or not at all, and tolerant otherwise.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ from django_dcr.text import SensitiveText, clean, hides_variables
 MAX_CLIENT_ID_LENGTH = 16_384
 MAX_CLIENT_SECRET_LENGTH = 262_144
 MAX_ACCESS_TOKEN_LENGTH = 16_384
-#: In seconds since 1970; what is later was meant in milliseconds, or means nothing.
+#: In seconds since 1970; larger numbers are milliseconds or meaningless.
 MAX_TIMESTAMP = 10**11
 MAX_DEVIATIONS = 50
 
-# In seconds: clocks that differ by less agree, and what differs by more is no clock's error.
-_AGREEMENT = 60
+# In seconds; smaller differences are ignored, and larger ones are not a clock's error.
+_MIN_CLOCK_OFFSET = 60
 MAX_CLOCK_OFFSET = 24 * 3600
 
 _CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
@@ -41,10 +41,9 @@ _CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 @dataclass(frozen=True)
 class ClientInformation:
-    """A client information response, read.
+    """A parsed client information response, which may be used where ``faults`` is empty.
 
-    Where ``faults`` is empty it may be adopted. None stands for a member that the answer lacks,
-    or that cannot be used; timestamps are seconds since 1970.
+    None stands for a member that is missing or unusable; timestamps are seconds since 1970.
     """
 
     client_id: str | None
@@ -56,15 +55,15 @@ class ClientInformation:
     registration_access_token: str | None = field(repr=False)
     #: The granted client metadata in its RFC types: no credentials, nothing null or empty.
     metadata: dict[str, Any]
-    #: What is odd and was tolerated, one sentence each.
+    #: A sentence for each deviation that was tolerated.
     deviations: tuple[str, ...]
-    #: Why the answer cannot be adopted.
+    #: The reasons why the response cannot be used.
     faults: tuple[str, ...]
-    #: Seconds by which this site's clock is ahead of the one that wrote the timestamps; 0 where
-    #: they agree to a minute, or nothing tells.
+    #: Seconds by which this site's clock is ahead of the server's; 0 where they differ by less than
+    #: a minute, or where it is unknown.
     clock_offset: int = 0
-    #: What an answer says that is an error, cleaned, in the form for a sentence.
-    said: str = ""
+    #: The error in the response, cleaned, as part of a sentence.
+    error: str = ""
 
 
 @hides_variables
@@ -75,12 +74,11 @@ def client_information(
     headers: Mapping[str, str] = MappingProxyType({}),
     secrets: Collection[str] | None = None,
 ) -> ClientInformation:
-    """Read an answer; never raises.
+    """Parse a response; never raises.
 
-    ``requested`` is what was sent, where the answer is that to a registration: what the answer
-    leaves out was granted as requested, and the answer has to suffice. ``headers`` are the
-    answer's, whose Date tells the server's clock. ``secrets`` are what must not be repeated of
-    the words of an error; without them no words are.
+    ``requested`` is the body of a registration request: members that the response omits were
+    granted as requested, and the credentials must be complete. The Date in ``headers`` gives the
+    server's clock. ``secrets`` are removed from the text of an error; without them there is none.
     """
     metadata, deviations = parse_metadata(document)
     reader = _Reader(document, deviations)
@@ -92,11 +90,12 @@ def client_information(
             "The member client_secret_expires_at is missing, so the expiry is unknown."
         )
     issued_at = reader.timestamp("client_id_issued_at")
+    method = str({**(requested or {}), **metadata}.get("token_endpoint_auth_method"))
     offset = reader.clock_offset(
         expires_at,
         None if requested is None else issued_at,
         headers.get("Date", ""),
-        signs=_signs({**(requested or {}), **metadata}),
+        signs=method in ASSERTION_METHODS,
     )
     uri = reader.registration_client_uri()
     token = reader.registration_access_token()
@@ -119,19 +118,19 @@ def client_information(
         deviations=tuple(clean(sentence) for sentence in reader.deviations[:MAX_DEVIATIONS]),
         faults=tuple(reader.faults),
         clock_offset=offset,
-        said=reader.said(secrets),
+        error=reader.error(secrets),
     )
 
 
 class _Reader:
-    """One answer, and what was found to be odd (deviations) or wrong (faults) in it."""
+    """Parses one response and collects its deviations and faults."""
 
     def __init__(self, document: Mapping[str, Any], deviations: list[str]) -> None:
         self.document = document
         self.deviations = deviations
         self.faults: list[str] = []
 
-    def said(self, secrets: Collection[str] | None) -> str:
+    def error(self, secrets: Collection[str] | None) -> str:
         if secrets is None or not self.document.get("error"):
             return ""
         issued = (
@@ -172,7 +171,7 @@ class _Reader:
                 "The member registration_access_token is empty or masked, so it counts as absent."
             )
             return None
-        # What a header takes: RFC 6750 section 2.1, and the tokens of less careful servers.
+        # What a header may contain, which is more than RFC 6750 section 2.1 allows in a token.
         visible = isinstance(value, str) and re.fullmatch("[!-~]+", value)
         if not visible or len(value) > MAX_ACCESS_TOKEN_LENGTH:
             self.faults.append("registration_access_token is not usable in a header")
@@ -205,20 +204,22 @@ class _Reader:
     def clock_offset(
         self, expires_at: int | None, issued_at: int | None, date: str, *, signs: bool
     ) -> int:
-        """Seconds by which this clock is ahead of the server's, by the answer's own words.
+        """Return the seconds by which this clock is ahead of the server's, by the response.
 
-        ``issued_at`` is that of a client issued just now. Its Date says the same, unless a proxy
-        with a clock of its own wrote that: then the secret would have expired before it was
-        issued.
+        The Date header gives the server's clock, unless a proxy with another clock wrote it: then
+        the secret would have expired before it was issued, and ``issued_at`` of a new client is
+        used.
         """
         if not expires_at and not signs:
-            return 0  # nothing depends on it
+            return 0  # no time depends on it
         now = time.time()
         sent_at = http_date(date)
         if sent_at is None or (issued_at is not None and issued_at < (expires_at or 0) <= sent_at):
             sent_at = issued_at
-        offset = 0 if sent_at is None else round((now - sent_at) / 60) * 60  # alike in every answer
-        if not _AGREEMENT < abs(offset) <= MAX_CLOCK_OFFSET:
+        offset = (
+            0 if sent_at is None else round((now - sent_at) / 60) * 60
+        )  # in whole minutes, the same each time
+        if not _MIN_CLOCK_OFFSET < abs(offset) <= MAX_CLOCK_OFFSET:
             return 0
         side = "behind" if offset > 0 else "ahead of"
         what = "secret's expiry is" if expires_at else "times in what the client signs are"
@@ -229,14 +230,14 @@ class _Reader:
         return offset
 
     def statement(self, sent: object) -> None:
-        """Note a software statement that is not the one sent (RFC 7591 section 3.2.1)."""
+        """Record a software statement that is not the one sent (RFC 7591 section 3.2.1)."""
         if self.document.get("software_statement") not in (None, sent):
             self.deviations.append("The member software_statement came back changed.")
 
     def public_client(self, requested: Mapping[str, Any], secret: str | None) -> dict[str, str]:
-        """Read a method that is stated to be none, by null or "", where there is no secret.
+        """Return the method "none" where it is stated as null or "" and there is no secret.
 
-        A member that is left out was granted as requested, and one that is null was not.
+        A member that is omitted was granted as requested, but one that is null was not.
         """
         name = "token_endpoint_auth_method"
         stated = self.document.get(name, ...)
@@ -250,7 +251,7 @@ class _Reader:
         return {name: "none"}
 
     def compare(self, requested: Mapping[str, Any], granted: Mapping[str, Any]) -> None:
-        """Note where the answer falls behind what was requested (RFC 7591 section 3.2.1)."""
+        """Record what was requested and not granted (RFC 7591 section 3.2.1)."""
         for name in ("redirect_uris", "grant_types"):
             if not set(requested.get(name, ())) <= set(granted.get(name, ())):
                 self.deviations.append(f"The member {name} lacks what was requested.")
@@ -263,7 +264,7 @@ class _Reader:
         uri: str | None,
         token: str | None,
     ) -> None:
-        """Judge whether the credentials are enough for what was granted."""
+        """Record where the credentials do not suffice for what was granted."""
         method = granted.get("token_endpoint_auth_method", "client_secret_basic")
         if secret is None and method in SECRET_METHODS:
             self.faults.append(
@@ -284,12 +285,8 @@ class _Reader:
             self.deviations.append(f"The member {missing} is missing, so this cannot be managed.")
 
 
-def _signs(metadata: Mapping[str, Any]) -> bool:
-    return str(metadata.get("token_endpoint_auth_method")) in ASSERTION_METHODS
-
-
 def _can_authenticate(granted: Mapping[str, Any], method: object) -> bool:
-    # Nobody has told the server of a key where it granted none.
+    # Without granted keys the server knows none.
     has_keys = any(granted.get(name) for name in KEY_MEMBERS)
     return method in AUTHENTICATION_METHODS and (method != "private_key_jwt" or has_keys)
 

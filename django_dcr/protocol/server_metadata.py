@@ -1,7 +1,7 @@
-"""Finding a server's metadata, and what of it may be used.
+"""Authorization server metadata: issuers, well-known URLs, and checks before use.
 
-RFC 8414 and OpenID Connect Discovery 1.0. An issuer is text that is compared code point by code
-point (RFC 8414 section 4); nothing here normalises one.
+RFC 8414 and OpenID Connect Discovery 1.0. Issuers are compared code point by code point (RFC 8414
+section 4) and never normalized.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from django_dcr.exceptions import InvalidResponseError, NotAllowedError, Unsuppo
 from django_dcr.protocol.json import storable
 from django_dcr.text import clean
 
-# Of URLs, and of objects of URLs (RFC 8414 section 2, RFC 8705 section 5).
+# Members that are URLs or objects of URLs (RFC 8414 section 2, RFC 8705 section 5).
 _URL_MEMBERS = ("_endpoint", "_uri", "_endpoint_aliases")
 
 EXAMPLE_ISSUER = "https://login.example/realm"
@@ -34,24 +34,23 @@ ENDPOINTS = (
 
 
 def check_issuer(issuer: str, *, allow_http: bool = False) -> None:
-    """Refuse what is not an issuer identifier (RFC 8414 section 2).
+    """Raise NotAllowedError for what is not an issuer identifier (RFC 8414 section 2).
 
-    Raises NotAllowedError unless it is https (with ``allow_http``: or http) without query,
-    fragment and userinfo.
+    It is an https URL (with ``allow_http``: or http) without query, fragment and user name.
     """
     fault = _issuer_fault(issuer, allow_http)
     meant = "" if fault else issuer_of_document(issuer)
     if meant:
         fault = f'is the address of a metadata document; the issuer is probably "{clean(meant)}"'
     if fault:
-        # The issuer itself is not repeated: what stands before its @ may be a password.
+        # The issuer is not quoted: it may contain a password before an @.
         error = NotAllowedError(f"The issuer {fault}. An issuer looks like {EXAMPLE_ISSUER}.")
         error.suggested_issuer = meant
         raise error
 
 
 def issuer_of_document(text: str) -> str:
-    """Return whose metadata document is at the URL ``text``, or "" where that is no such URL.
+    """Return the issuer of the metadata document at a well-known URL, "" for any other text.
 
     The inverse of ``well_known_urls()``.
     """
@@ -79,7 +78,7 @@ def _issuer_fault(issuer: str, allow_http: bool) -> str:
 
 
 def _spelling(text: str) -> str:
-    """Name the character that a person hardly sees, or the host name in its other spelling."""
+    """Point out an invisible character, or give the ASCII form of the host name."""
     for position, character in enumerate(text[: uris.MAX_LENGTH], start=1):
         if character.isspace():
             return f": character {position} is a space; remove it"
@@ -96,7 +95,7 @@ def _spelling(text: str) -> str:
 
 
 def well_known_urls(issuer: str) -> list[str]:
-    """Return where an issuer that passed ``check_issuer`` may publish its metadata, in order.
+    """Return the URLs at which a valid issuer may publish its metadata, in the order to try them.
 
     RFC 8414 inserted (section 3.1), OpenID inserted (section 5), OpenID appended (OpenID Connect
     Discovery section 4.1).
@@ -114,8 +113,8 @@ def well_known_urls(issuer: str) -> list[str]:
 def check_server_metadata(document: dict[str, Any], *, issuer: str) -> dict[str, Any]:
     """Return the document as it may be stored, unknown members included.
 
-    Raises InvalidResponseError unless it is this issuer's own (RFC 8414 section 3.3). Members that
-    are null or an empty text, and lists that are empty, are read as absent.
+    Raises InvalidResponseError unless it is this issuer's (RFC 8414 section 3.3). Null, empty
+    strings and empty ``..._supported`` lists count as absent.
     """
     stated = document.get("issuer")
     if stated != issuer:
@@ -126,7 +125,7 @@ def check_server_metadata(document: dict[str, Any], *, issuer: str) -> dict[str,
     members: dict[str, Any] = storable(document)
     for name in members:
         if name.endswith(_URL_MEMBERS):
-            # With a character left out, another URL than the server's would be checked and used.
+            # Without that character it would be another URL, which would then be used.
             members[name] = storable(document[name], substitute="\ufffd")
     return {
         name: value
@@ -159,7 +158,7 @@ def endpoint(
     issuer: str,
     trusted_origins: Collection[str] = (),
 ) -> str:
-    """Return the URL of an endpoint such as "registration_endpoint", exactly as it was stated.
+    """Return the URL of an endpoint such as "registration_endpoint", exactly as published.
 
     Raises UnsupportedError where there is none, and what ``check_trusted_origin`` raises.
     """
@@ -191,7 +190,7 @@ def unusable_endpoints(
     issuer: str,
     trusted_origins: Collection[str],
 ) -> list[str]:
-    """Return the names of the endpoints that are stated, and that ``endpoint`` refuses."""
+    """Return the names of the published endpoints that ``endpoint`` refuses."""
     refused = []
     for name in names:
         try:
@@ -205,7 +204,7 @@ def unusable_endpoints(
 def foreign_origins(
     metadata: Mapping[str, Any], *, issuer: str, trusted_origins: Collection[str]
 ) -> list[str]:
-    """Return the origins of endpoints that an operator has to trust before they can be used."""
+    """Return the origins that an operator has to trust before their endpoints can be used."""
     refused = unusable_endpoints(metadata, issuer=issuer, trusted_origins=trusted_origins)
     origins = _origins([metadata[name] for name in refused])
     home = uris.parse(issuer)
@@ -213,10 +212,10 @@ def foreign_origins(
 
 
 def check_trusted_origin(url: str, *, issuer: str, trusted_origins: Collection[str]) -> None:
-    """Check a URL that the server gave, before anything is sent there; do so at each use.
+    """Check a URL from the server, each time before anything is sent to it.
 
-    Raises InvalidResponseError where it is malformed, or http under an https issuer, and
-    NotAllowedError where its origin is neither the issuer's nor one the operator trusts.
+    Raises InvalidResponseError where it is malformed, or http although the issuer is https, and
+    NotAllowedError where its origin is neither the issuer's nor one that the operator trusts.
     """
     try:
         target = uris.parse(url)
@@ -244,5 +243,5 @@ def _origins(entries: Collection[str]) -> set[str]:
         try:
             origins.add(uris.origin(entry))
         except ValueError:
-            continue  # what is no origin vouches for nothing
+            continue  # a malformed entry allows nothing
     return origins

@@ -254,8 +254,8 @@ def conflict(
 
 def unusable(information: protocol.ClientInformation) -> InvalidResponseError:
     reasons = "; ".join(information.faults)
-    if information.said:
-        reasons = f"the answer is an error{information.said}"
+    if information.error:
+        reasons = f"the answer is an error{information.error}"
     return InvalidResponseError(
         f"The server's answer cannot be used: {reasons}. Report this to the server's operator."
     )
