@@ -1,8 +1,7 @@
 """Three ways to a client: the real commands against the real server of this site.
 
 Serves the example site on free ports, with and without TLS, over a temporary database, runs each
-command in a process of its own and checks what came of it in the server's own tables. Exits with
-0 only if every check held.
+command in a process of its own and checks the result in the server's own tables.
 """
 
 from __future__ import annotations
@@ -10,52 +9,23 @@ from __future__ import annotations
 import json
 import os
 import secrets
-import shlex
-import subprocess
-import sys
-import tempfile
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import django
 import https_site
-from cryptography.fernet import Fernet
-from django.apps import apps
+from demo_site import RequestHandler, check, manage, output, rows, run, say, serve, step
 from django.contrib.auth.hashers import check_password
-from django.core.management import call_command
-from django.core.servers.basehttp import ThreadedWSGIServer, WSGIRequestHandler
 from django.core.wsgi import get_wsgi_application
 from django.db import connection
-from django.db.models import QuerySet
-
-MANAGE = str(Path(__file__).with_name("manage.py"))
 
 
-class DemoError(Exception):
-    """A check did not hold."""
-
-
-def main() -> int:
-    with tempfile.TemporaryDirectory(prefix="django-dcr-demo-") as folder:
-        database = Path(folder, "db.sqlite3")
-        prepare(database)
-        try:
-            with serve() as issuer, serve_documents(Path(folder)):
-                registered(issuer)
-                documented(issuer)
-                entered_by_hand(issuer, Path(folder, "secret.txt"))
-        except (DemoError, subprocess.CalledProcessError) as error:
-            say(f"\nFAILED in the last step above: {error}")
-            say("What to do: read what its last command says. To try that command by hand,")
-            say("start the site with make run and use a second terminal.")
-            return 1
-        finally:
-            connection.close()
-    say("\nDone: every step was checked in the server's own tables. To look around: make run")
-    return 0
+def three_ways(folder: Path) -> None:
+    with serve() as issuer, serve_documents(folder):
+        registered(issuer)
+        documented(issuer)
+        entered_by_hand(issuer, folder / "secret.txt")
 
 
 def registered(issuer: str) -> None:
@@ -94,21 +64,21 @@ def registered(issuer: str) -> None:
     check("and takes the new token", names() == ["Demo shop and cafe"])
 
     step("6. Ask for a new secret")
-    if manage("dcr_renew", "--issuer", issuer, may_refuse=True):
+    if manage("dcr_renew", "--issuer", issuer, may_fail=True):
         check("the server issued a new one, and it is kept here", fits(revealed_secret()))
     else:
-        say("   No fault: this kind of server never changes a secret, and the command says so.")
-        check("the old one is still kept, and still right", fits(secret))
+        say("   Expected: this kind of server never changes a secret, and the command says so.")
+        check("the old one is still kept, and still valid", fits(secret))
 
     step("7. Remove the registration (RFC 7592)")
     manage("dcr_revoke", "--issuer", issuer)
-    check("nothing is left at the server", not clients() and not tokens())
+    check("the server no longer has this client", not clients() and not tokens())
     manage("dcr_list")
 
 
 def documented(issuer: str) -> None:
     say("\nThe second way: a document that this site serves, and the server fetches.")
-    step("8. Publish it (Client ID Metadata Document); the server is told nothing")
+    step("8. Publish it (Client ID Metadata Document); nothing is sent to the server")
     manage("dcr_register", issuer, "--owner", "document", "--set", "client_name=Demo document")
     manage("dcr_document", registration_id("document"))
     check("the server knows no client yet", not clients())
@@ -127,7 +97,7 @@ def documented(issuer: str) -> None:
 
 def entered_by_hand(issuer: str, file: Path) -> None:
     say("\nThe third way: a client that a person registered in the server's console.")
-    step("11. The server's operator registers it there, and hands its secret over in a file")
+    step("11. The server's operator registers it there, and passes its secret on in a file")
     secret = secrets.token_urlsafe()
     file.touch(mode=0o600)
     file.write_text(f"{secret}\n")
@@ -141,38 +111,13 @@ def entered_by_hand(issuer: str, file: Path) -> None:
     check("the secret kept here is the one of the console", fits(revealed_secret("console")))
     manage("dcr_probe", registration_id("console"))
 
-    step("13. Close it here; what is in the console is not this site's to delete")
+    step("13. Close it here; this site cannot delete what is in the console")
     manage("dcr_revoke", "--owner", "console", "--forget")
     check("the server still has it", names() == ["Demo by hand"])
 
 
-def step(title: str) -> None:
-    say(f"\n{title}")
-
-
-def manage(*arguments: str, may_refuse: bool = False) -> bool:
-    """Run one command as a person would; return whether it did all that was asked."""
-    say(f"   $ manage.py {shlex.join(arguments)}")
-    done = subprocess.run([sys.executable, MANAGE, *arguments], check=False).returncode == 0
-    if not done and not may_refuse:
-        raise DemoError(f"{arguments[0]} did not exit with 0")
-    return done
-
-
-def output(*arguments: str) -> str:
-    """What a command prints, not shown here."""
-    command = [sys.executable, MANAGE, *arguments]
-    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
-
-
-def check(claim: str, holds: bool) -> None:
-    if not holds:
-        raise DemoError(f'not so: "{claim}". Clients at the server: {names()}')
-    say(f"   ok: {claim}")
-
-
 def clients() -> list[Any]:
-    """What the server holds, from its own table."""
+    """The clients at the server, from its own table."""
     return list(rows("oauth2_provider", "Application"))
 
 
@@ -185,13 +130,8 @@ def tokens() -> list[str]:
     return list(rows("oauth2_provider", "AccessToken").values_list("token_checksum", flat=True))
 
 
-def rows(app: str, model: str) -> QuerySet[Any]:
-    # By name: models cannot be imported before prepare() has said which settings to use.
-    return apps.get_app_config(app).get_model(model)._default_manager.all()
-
-
 def fits(secret: str) -> bool:
-    """Whether the server, which keeps a hash only, would take this secret."""
+    """Whether the server, which stores a hash only, accepts this secret."""
     return check_password(secret, clients()[0].client_secret)
 
 
@@ -220,50 +160,9 @@ def revealed_secret(owner: str = "") -> str:
     return str(json.loads(shown)["client_secret"])
 
 
-def prepare(database: Path) -> None:
-    """Point the site, here and in the commands' processes, at a fresh database and new keys.
-
-    What is set here wins over a file ``.env``.
-    """
-    os.environ.update(
-        DJANGO_SETTINGS_MODULE="example.settings",
-        DEBUG="True",
-        SECRET_KEY=secrets.token_urlsafe(),
-        ALLOWED_HOSTS="127.0.0.1,localhost",
-        DATABASE_URL=f"sqlite:///{database}",
-        OPEN_REGISTRATION="True",
-        TAKES_DOCUMENTS="True",
-        DCR_ENCRYPTION_KEYS=Fernet.generate_key().decode(),
-        DCR_ALLOWED_ISSUERS="",
-        DCR_INTERNAL_ORIGINS=f"http://127.0.0.1,https://{https_site.HOST}",
-        DCR_PROXY="",
-    )
-    django.setup()
-    call_command("migrate", verbosity=0)
-
-
-class RequestHandler(WSGIRequestHandler):
-    def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
-        side = "server" if "/o/" in self.path or "/.well-known/" in self.path else "site"
-        say(f"     the {side} answers {self.command} {self.path.partition('?')[0]} with {code}")
-
-
-@contextmanager
-def serve() -> Iterator[str]:
-    """Serve the site on a free port of this machine; yield its issuer identifier."""
-    server = ThreadedWSGIServer(("127.0.0.1", 0), RequestHandler)
-    server.set_app(get_wsgi_application())
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}/o"
-    finally:
-        server.shutdown()
-        server.server_close()
-
-
 @contextmanager
 def serve_documents(folder: Path) -> Iterator[None]:
-    """Serve the site over https as well, and have both sides trust its certificate."""
+    """Serve the site over https, too, with a certificate that both sides trust."""
     with https_site.serve(get_wsgi_application(), folder, RequestHandler) as site:
         os.environ.update(
             DCR_BASE_URL=site.origin,
@@ -273,15 +172,9 @@ def serve_documents(folder: Path) -> Iterator[None]:
         yield
 
 
-def say(text: str) -> None:
-    print(text, flush=True)  # at once, so that lines of the commands fall into their places
-
-
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except KeyboardInterrupt:
-        sys.exit(130)
-    except BrokenPipeError:  # the reader of the pipe has left: nobody to tell the rest to
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
+    run(
+        three_ways,
+        advice="read what its last command says. To try that command yourself,\n"
+        "start the site with make run and use a second terminal.",
+    )

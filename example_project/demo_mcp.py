@@ -1,86 +1,70 @@
 """From the address of a tool server to an answer of its tools: the site's pages, without a browser.
 
 Serves the example site on a free port over a temporary database and starts a tool server beside
-it (MCP). Somebody fills in the pages' forms; what came of each is checked in the records of the
-two servers. Exits with 0 only if every check held.
+it (MCP). A user fills in the forms of the pages; each result is checked in the records of the
+two servers.
 """
 
 from __future__ import annotations
 
 import html.parser
-import os
-import subprocess
-import sys
-import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import urljoin
 
 import requests
-from demo import DemoError, manage, prepare, rows, say, serve, step
+from demo_site import DemoError, check, manage, rows, run, say, serve, step
 from django.db import connection
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 NAME, PASSWORD = "jane", "wonderland"
 
 
-def main() -> int:
-    with tempfile.TemporaryDirectory(prefix="django-dcr-demo-") as folder:
-        prepare(Path(folder, "db.sqlite3"))
-        from django.contrib.auth.models import User
-        from example.tool_process import ToolServerError, tool_server
+def from_address_to_answer(_folder: Path) -> None:
+    from django.contrib.auth.models import User
+    from example.tool_process import ToolServerError, tool_server
 
-        User.objects.create_user(NAME, password=PASSWORD)
-        calls: list[dict[str, str]] = []
-        try:
-            with serve() as issuer, tool_server(issuer, calls=calls.append) as url:
-                way(issuer, url, calls)
-        except (DemoError, ToolServerError, subprocess.CalledProcessError) as error:
-            say(f"\nFAILED in the last step above: {error}")
-            say("What to do: read what was answered last. To try that by hand, start the site")
-            say("with make run and open the page /tools/.")
-            return 1
-        finally:
-            connection.close()
-    say("\nDone: every step was checked in the servers' own records. To look around: make run")
-    return 0
+    User.objects.create_user(NAME, password=PASSWORD)
+    calls: list[dict[str, str]] = []
+    try:
+        with serve() as issuer, tool_server(issuer, calls=calls.append) as url:
+            use_tools(issuer, url, calls)
+    except ToolServerError as error:
+        raise DemoError(str(error)) from error
 
 
-def way(issuer: str, url: str, calls: list[dict[str, str]]) -> None:
-    person = Person(issuer.removesuffix("/o"))
+def use_tools(issuer: str, url: str, calls: list[dict[str, str]]) -> None:
+    visitor = Visitor(issuer.removesuffix("/o"))
 
-    step("1. Ask a tool server of which nothing but the address is known (MCP)")
-    challenge = challenged(url)
+    step("1. Send a request to a tool server of which only the address is known (MCP)")
+    challenge = challenge_to(url)
     check("it answers 401 and says where its metadata is", "resource_metadata=" in challenge)
     check("its authorization server knows no client of this site", not clients())
 
     step("2. Connect it on the site's page: from the address to a client (RFC 9728, 8414, 7591)")
-    person.open("/tools/")
-    person.press("Connect", url=url)
+    visitor.open("/tools/")
+    visitor.press("Connect", url=url)
     check(
         "the site has become a client by itself",
         [each.name for each in clients()] == ["Example site"],
     )
-    check("and has sent the user to log in", "Who are you?" in person.page)
+    check("and has sent the user to log in", "Who are you?" in visitor.page)
 
     step("3. Log in and consent there: from the client to a token (RFC 8707)")
-    person.press("Log in", username=NAME, password=PASSWORD)
-    check("the server asks for what the tool server needs", "Read your notes" in person.page)
-    check("and for no more", "Write notes" not in person.page)
-    person.press("Yes, it may")
+    visitor.press("Log in", username=NAME, password=PASSWORD)
+    check("the server asks for what the tool server needs", "Read your notes" in visitor.page)
+    check("and for no more", "Write notes" not in visitor.page)
+    visitor.press("Yes, it may")
     token = tokens()[-1]
     check("the server issued a token for this tool server alone", token.resource == [url])
     check("with its scope", token.scope == "tools")
-    check("the page lists the tools", "whoami" in person.page and "remember" in person.page)
+    check("the page lists the tools", "whoami" in visitor.page and "remember" in visitor.page)
     kept = rows("example", "Connection").get()
     check("the site has the token", kept.access_token.reveal() == token.token)
     check("encrypted", token.token not in stored("example_connection"))
 
     step("4. Call a tool")
-    person.press("Call whoami")
-    check("it knows whose token it was given", f"You are {NAME}." in person.page)
+    visitor.press("Call whoami")
+    check("it knows whose token it was given", f"You are {NAME}." in visitor.page)
     client_id = clients()[0].client_id
     check(
         "and has recorded the call",
@@ -88,43 +72,37 @@ def way(issuer: str, url: str, calls: list[dict[str, str]]) -> None:
     )
 
     step("5. Call a tool that needs more: the union of the scopes is asked for (RFC 6750)")
-    person.press("Call remember", text="Buy carrots.")
+    visitor.press("Call remember", text="Buy carrots.")
     check("the tool server refused", not [each for each in calls if each["tool"] == "remember"])
-    check("the user is asked again", "Write notes" in person.page)
-    person.press("Yes, it may")
+    check("the user is asked again", "Write notes" in visitor.page)
+    visitor.press("Yes, it may")
     check(
         "the new token has both scopes", set(tokens()[-1].scope.split()) == {"tools", "tools:write"}
     )
-    person.press("Call remember", text="Buy carrots.")
+    visitor.press("Call remember", text="Buy carrots.")
     check("the call is recorded now", calls[-1]["tool"] == "remember")
-    person.press("Call recall")
-    check("and the note is kept", "Buy carrots." in person.page)
+    visitor.press("Call recall")
+    check("and the note is kept", "Buy carrots." in visitor.page)
 
     step("6. Disconnect: the tokens are revoked (RFC 7009)")
     last = rows("example", "Connection").get().access_token.reveal()
-    check("the last token is good", not challenged(url, last))
-    person.press("Disconnect")
-    check("the server has no good token left", not [each for each in tokens() if each.is_valid()])
-    check("the tool server refuses the last one", "invalid_token" in challenged(url, last))
+    check("the last token is valid", not challenge_to(url, last))
+    visitor.press("Disconnect")
+    check("the server has no valid token left", not [each for each in tokens() if each.is_valid()])
+    check("the tool server refuses the last one", "invalid_token" in challenge_to(url, last))
     check("the site keeps none", not rows("example", "Connection").exists())
 
     step("7. Remove the client (RFC 7592)")
     manage("dcr_revoke", "--issuer", issuer)
-    check("nothing is left at the server", not clients())
+    check("the server no longer has this client", not clients())
 
 
-def check(claim: str, holds: bool) -> None:
-    if not holds:
-        raise DemoError(f'not so: "{claim}"')
-    say(f"   ok: {claim}")
-
-
-def clients() -> Sequence[Any]:
-    """The clients at the authorization server but the tool server's own, from its table."""
+def clients() -> list[Any]:
+    """The clients at the authorization server, except the tool server's, from its table."""
     return list(rows("oauth2_provider", "Application").exclude(name="Tool server"))
 
 
-def tokens() -> Sequence[Any]:
+def tokens() -> list[Any]:
     """The access tokens at the authorization server that users have consented to."""
     return list(rows("oauth2_provider", "AccessToken").filter(user__username=NAME).order_by("pk"))
 
@@ -136,16 +114,16 @@ def stored(table: str) -> str:
         return repr(cursor.fetchall())
 
 
-def challenged(url: str, token: str = "") -> str:
-    """How the tool server challenges a request with this token; "" where it is content."""
+def challenge_to(url: str, token: str = "") -> str:
+    """Return the tool server's challenge to a request with this token; "" where it accepts it."""
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     answer = requests.post(url, json={}, headers=headers, timeout=30)
     say(f"     the tool server answers POST {url} with {answer.status_code}")
     return answer.headers.get("WWW-Authenticate", "")
 
 
-class Person:
-    """Somebody who opens the site's pages and presses their buttons, by the words on them."""
+class Visitor:
+    """Opens the site's pages and presses their buttons, by the words on them."""
 
     def __init__(self, site: str) -> None:
         self.session = requests.Session()
@@ -174,7 +152,7 @@ class Form:
     def __init__(self, action: str) -> None:
         self.action = action
         self.fields: dict[str, str] = {}
-        #: By what is on them: what they send.
+        #: What each button sends, by the words on it.
         self.buttons: dict[str, dict[str, str]] = {}
 
 
@@ -204,10 +182,8 @@ class Forms(html.parser.HTMLParser):
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except KeyboardInterrupt:
-        sys.exit(130)
-    except BrokenPipeError:  # the reader of the pipe has left: nobody to tell the rest to
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
+    run(
+        from_address_to_answer,
+        advice="read what was answered last. To try that yourself, start the site\n"
+        "with make run and open the page /tools/.",
+    )

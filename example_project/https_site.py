@@ -1,6 +1,6 @@
 """A site over https on this machine, with a certificate that is made for it.
 
-Servers fetch documents and keys by https only. Whoever is to fetch them from here trusts
+Servers fetch documents and keys over https only. To fetch them from here they have to trust
 ``certificate``: SSL_CERT_FILE, NODE_EXTRA_CA_CERTS and DCR_CA_BUNDLE name such a file.
 """
 
@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from django.core.servers.basehttp import ThreadedWSGIServer, WSGIRequestHandler
 
-#: Every machine resolves it to itself. Some servers take no IP address for a client ID.
+#: Resolves to this machine. Some servers accept no client ID with an IP address.
 HOST = "localhost"
 
 
@@ -44,16 +44,23 @@ def serve(
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, key)
     server = ThreadedWSGIServer(("127.0.0.1", 0), handler)
-    # The handshake is left to the thread of each request, or a silent client would stop them all.
+    # The thread of each request does the handshake, or a silent client would block all others.
     server.socket = context.wrap_socket(
         server.socket, server_side=True, do_handshake_on_connect=False
     )
     server.base_environ["HTTPS"] = "on"
+    with serving(server, application):
+        yield HttpsSite(f"https://{HOST}:{server.server_port}", certificate)
+
+
+@contextmanager
+def serving(server: ThreadedWSGIServer, application: Callable[..., Any]) -> Iterator[None]:
+    """Let ``server`` answer requests for the block, in a thread of its own."""
     server.set_app(application)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     try:
-        yield HttpsSite(f"https://{HOST}:{server.server_port}", certificate)
+        yield
     finally:
         server.shutdown()
         server.server_close()

@@ -23,19 +23,20 @@ from authlib.common.urls import add_params_to_qs
 from authlib.integrations import django_client
 from authlib.integrations.base_client import MismatchingStateError
 from authlib.integrations.requests_client import OAuth2Session
-from django.http import HttpRequest, QueryDict
+from django.http import HttpRequest
 from django.views.decorators.debug import sensitive_variables
 
 from django_dcr import services
+from django_dcr.contrib.logins import authenticate, check_response, response_of
 from django_dcr.models import ClientRegistration
-from django_dcr.text import SensitiveBytes, hides_variables
+from django_dcr.text import hides_variables
 
-#: The part of Authlib's session keys that stands for a client. One for all, so that an answer
-#: is found by its state alone; which client it belongs to is kept, and checked, with it.
+#: The client's name in Authlib's session keys. All have the same, so that a login is found by its
+#: state alone; which client it belongs to is stored with it, and checked.
 _NAME = "django_dcr"
 
-# Authlib passes every member on as an option of its session, where "hooks", "trust_env" and
-# "code_challenge_method" have a meaning of their own: a server must not set those.
+# Authlib uses all members as options of its session, which include "hooks", "trust_env" and
+# "code_challenge_method": a server must not set those.
 _MEMBERS = (
     "issuer",
     "authorization_endpoint",
@@ -85,11 +86,7 @@ class RegisteredApp(django_client.DjangoOAuth2App):
     def _authenticate(
         self, _auth: object, _method: str, uri: str, headers: dict[str, str], body: str
     ) -> tuple[str, dict[str, str], bytes]:
-        # Not Authlib's own Basic, which does not form-urlencode (RFC 6749 section 2.3.1).
-        credentials, parameters = self.registration.client_authentication()
-        headers.update(credentials)
-        form = add_params_to_qs(body or "", list(parameters.items()))
-        return uri, headers, SensitiveBytes(form.encode())
+        return uri, headers, authenticate(self.registration, headers, body or "")
 
     def _name_resource(
         self, url: str, headers: dict[str, str], body: str
@@ -102,7 +99,7 @@ class RegisteredApp(django_client.DjangoOAuth2App):
     def create_authorization_url(
         self, redirect_uri: str | None = None, **parameters: Any
     ) -> dict[str, Any]:
-        """Return where to send the user, and what to keep for the answer.
+        """Return where to send the user, and what to keep until the response.
 
         As Authlib's own, after a check that the login can succeed (``check_login_request``, whose
         errors this raises). ``resource`` (RFC 8707) is sent to the token endpoint, too.
@@ -119,7 +116,7 @@ class RegisteredApp(django_client.DjangoOAuth2App):
         return begun
 
     def save_authorize_data(self, request: HttpRequest, **data: Any) -> None:
-        """Keep what a login needs when its answer comes, and where it began."""
+        """Store what a login needs when its response comes, and where it began."""
         attempt = services.login_attempt(self.registration)
         super().save_authorize_data(request, login=attempt, **data)
 
@@ -127,29 +124,25 @@ class RegisteredApp(django_client.DjangoOAuth2App):
     def authorize_access_token(self, request: HttpRequest, **options: Any) -> Any:
         """Return the token for the authorization response in ``request``.
 
-        As Authlib's own, after the response was checked to be the answer to a login that this
-        client began (RFC 9207). Raises Authlib's errors, a DCRError, and where the server
+        As Authlib's own, after a check that the response belongs to a login that this client
+        began (RFC 9207). Raises Authlib's errors, a DCRError, and where the server
         cannot be reached requests.RequestException.
         """
-        answer = _answer(request)
-        state = answer.get("state")
+        response = response_of(request)
         data = _login_data(self.framework, request)
-        attempt = data["login"]
         if "resource" in data:
             options = {"resource": data["resource"], **options}
             self.resource = options["resource"]
         try:
-            # A response with a code is not an error, whatever else is in it.
-            is_error = not answer.get("code")
-            services.check_login(self.registration, attempt, answer.get("iss"), is_error=is_error)
+            check_response(self.registration, data["login"], response)
             return super().authorize_access_token(request, **options)
         finally:
-            self.framework.clear_state_data(request.session, state)
+            self.framework.clear_state_data(request.session, response["state"])
 
     def parse_id_token(self, token: Any, nonce: str, *args: Any, **options: Any) -> Any:
         """Return the claims of a token's ID token, checked.
 
-        As Authlib's own, which also takes what is for another audience (OpenID Connect Core
+        As Authlib's own, which also accepts one for another audience (OpenID Connect Core
         section 3.1.3.7).
         """
         claims = super().parse_id_token(token, nonce, *args, **options)
@@ -171,9 +164,9 @@ class OAuth(django_client.OAuth):
     ) -> Any:
         """Return the client of ``owner`` at ``issuer``, for one request.
 
-        It is registered where there is none, and asks for ``metadata`` where that is given (see
+        It is registered where there is none, and requests ``metadata`` where that is given (see
         ``services.for_login``, whose errors this raises). Its tokens are for ``resource``, where
-        that is given. What ``register()`` has named is Authlib's own, as before.
+        that is given. A name that was given to ``register()`` is a client of Authlib's own.
         """
         if issuer in self._registry:
             return super().create_client(issuer)
@@ -181,7 +174,7 @@ class OAuth(django_client.OAuth):
         return RegisteredApp(self._framework(), registration, resource)
 
     def answered_client(self, request: HttpRequest) -> RegisteredApp:
-        """Return the client whose login the authorization response in ``request`` answers.
+        """Return the client to whose login the authorization response in ``request`` belongs.
 
         Raises Authlib's MismatchingStateError where no login of this session has its state,
         and any DCRError.
@@ -193,12 +186,8 @@ class OAuth(django_client.OAuth):
         return self.framework_integration_cls(_NAME, self.cache)
 
 
-def _answer(request: HttpRequest) -> QueryDict:
-    return request.GET if request.method == "GET" else request.POST
-
-
 def _login_data(framework: Any, request: HttpRequest) -> dict[str, Any]:
-    state = _answer(request).get("state")
+    state = response_of(request).get("state")
     data: dict[str, Any] | None = framework.get_state_data(request.session, state)
     if not data:
         raise MismatchingStateError

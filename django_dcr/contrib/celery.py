@@ -11,7 +11,7 @@ from django_dcr.exceptions import NetworkError
 from django_dcr.tasks import perform
 
 
-# Delivered again where a worker is killed: perform() knows what was done already.
+# Delivered again where a worker is killed: perform() skips what was done already.
 @shared_task(  # type: ignore[untyped-decorator]
     name="django_dcr.run", bind=True, max_retries=None, acks_late=True, reject_on_worker_lost=True
 )
@@ -23,7 +23,7 @@ def run(self: Any, action: str, pk: int) -> None:
 
 
 def enqueue(action: str, pk: int) -> None:
-    """Send a job to Celery's broker; raises NetworkError where that cannot be reached."""
+    """Send a job to Celery's broker. Raises NetworkError where that cannot be reached."""
     try:
         run.delay(action, pk)
     except OperationalError as exc:

@@ -26,11 +26,11 @@ _MAX_NAMED = 10
 
 @dataclasses.dataclass
 class Registrations(HealthCheck):
-    """Fails while a registration is of no use, or soon will be, and needs a person.
+    """Fails while a registration cannot be used, or soon cannot, unless an operator acts.
 
     That is: its secret has expired; it expires within ``DCR_RENEW_BEFORE`` and the last exchange
-    with the server failed; the server has lost the client; or it may hold one that cannot be
-    named. Takes one query and asks no server.
+    with the server failed; the server has lost the client; or a registration was not answered.
+    Takes one query and sends no request.
     """
 
     async def run(self) -> None:
@@ -48,9 +48,9 @@ class Registrations(HealthCheck):
 
 @dataclasses.dataclass
 class ClientKeys(HealthCheck):
-    """Fails while clients sign with a key past its date, or lack one that they prefer.
+    """Fails while clients sign with a key past its date, or there is none to prefer.
 
-    A daily ``manage.py dcr_client_keys --rotate`` keeps it from that. Takes one query, and another
+    A daily ``manage.py dcr_client_keys --rotate`` prevents that. Takes one query, and another
     one with ``DCR_PREFER_KEYS``.
     """
 
@@ -70,7 +70,7 @@ class ClientKeys(HealthCheck):
 
 
 def _late() -> QuerySet[ClientKey]:
-    """The newest keys of their kinds that have signed for longer than they should."""
+    """The newest keys of each kind whose time to sign has passed."""
     kind = {"owner_digest": OuterRef("owner_digest"), "algorithm": OuterRef("algorithm")}
     newer = ClientKey.objects.filter(**kind, number__gt=OuterRef("number"))
     return ClientKey.objects.filter(~Exists(newer), signs_until__lte=timezone.now())
@@ -82,7 +82,7 @@ def _ailing() -> QuerySet[ClientRegistration]:
     expired = Q(pk__in=rows.expiring(now))
     ending = rows.expiring(soon).filter(expired | ~Q(last_error=""))
     newer = rows.filter(key_digest=OuterRef("key_digest"), pk__gt=OuterRef("pk"))
-    lost = rows.filter(~Exists(newer), status=Status.GONE)  # and nobody has dealt with it
+    lost = rows.filter(~Exists(newer), status=Status.GONE)  # and not replaced
     doubtful = rows.live().filter(status=Status.UNKNOWN)
     found = rows.any_of(may_expire(soon), Q(status__in=[Status.GONE, Status.UNKNOWN]))
     return (ending | lost | doubtful).filter(pk__in=found.values("pk"), server__enabled=True)

@@ -31,11 +31,11 @@ from mozilla_django_oidc.utils import import_from_settings
 from mozilla_django_oidc.views import OIDCAuthenticationCallbackView, OIDCAuthenticationRequestView
 
 from django_dcr import protocol, services, transport
-from django_dcr.exceptions import MAX_LENGTH, DCRError, errors_at
+from django_dcr.contrib.logins import check_response, join_query, log_failure
+from django_dcr.exceptions import DCRError, errors_at
 from django_dcr.fields import Secret, digest
-from django_dcr.logs import log
 from django_dcr.models import ClientRegistration
-from django_dcr.text import SensitiveBytes, clean, hides_variables
+from django_dcr.text import SensitiveBytes, hides_variables
 
 _ATTEMPT = "django_dcr"
 _STEP = "login"
@@ -45,14 +45,14 @@ def _member(name: str) -> Callable[[ClientRegistration], Any]:
     return lambda registration: registration.server.metadata.get(name, "")
 
 
-#: The library's settings that a registration has the values of.
+#: The library's settings whose values come from the registration.
 _SETTINGS: dict[str, Callable[[ClientRegistration], Any]] = {
     "OIDC_OP_AUTHORIZATION_ENDPOINT": _member("authorization_endpoint"),
     "OIDC_OP_TOKEN_ENDPOINT": _member("token_endpoint"),
     "OIDC_OP_USER_ENDPOINT": _member("userinfo_endpoint"),
     "OIDC_OP_JWKS_ENDPOINT": _member("jwks_uri"),
     "OIDC_RP_CLIENT_ID": lambda registration: registration.client_id,
-    "OIDC_RP_CLIENT_SECRET": lambda registration: registration.client_secret,  # still sealed
+    "OIDC_RP_CLIENT_SECRET": lambda registration: registration.client_secret,  # still encrypted
     # OpenID Connect Registration section 2 has this default, the library another.
     "OIDC_RP_SIGN_ALGO": lambda registration: registration.metadata.get(
         "id_token_signed_response_alg", "RS256"
@@ -67,7 +67,7 @@ def _is_registered(issuer: str, owner: str) -> bool:
 
 
 class _Registered:
-    #: Whose client and server this is about; None until a request says so.
+    #: The client to log in with; None until a request names it.
     registration: ClientRegistration | None = None
 
     def get_settings(self, attr: str, *default: Any) -> Any:
@@ -80,7 +80,7 @@ class _Registered:
 
     def failed(self, error: Exception) -> HttpResponse:
         """Send the user to ``LOGIN_REDIRECT_URL_FAILURE``, and log why."""
-        log("login_failed", "A login failed. %s", clean(str(error), MAX_LENGTH))
+        log_failure(error)
         return HttpResponseRedirect(self.get_settings("LOGIN_REDIRECT_URL_FAILURE", "/"))
 
 
@@ -110,15 +110,12 @@ class AuthenticationRequestView(_Registered, OIDCAuthenticationRequestView):
             services.check_login_request(self.registration, sent["redirect_uri"][0])
         except DCRError as exc:
             return self.failed(exc)
-        if "?" in self.OIDC_OP_AUTH_ENDPOINT:  # as it may be (RFC 6749 section 3.1)
-            endpoint, _mark, query = response.url.rpartition("?")
-            response = HttpResponseRedirect(f"{endpoint}&{query}")
         *_, newest = request.session["oidc_states"].values()
         newest[_ATTEMPT] = services.login_attempt(self.registration)
         if "resource" in sent:
             newest[_ATTEMPT]["resource"] = sent["resource"]
         request.session.modified = True
-        return response
+        return HttpResponseRedirect(join_query(response.url, self.OIDC_OP_AUTH_ENDPOINT))
 
     def _check_keys(self, registration: ClientRegistration) -> None:
         """Check that there are keys to check an ID token with, before the user leaves."""
@@ -130,7 +127,7 @@ class AuthenticationRequestView(_Registered, OIDCAuthenticationRequestView):
 
 @method_decorator(transaction.non_atomic_requests, name="dispatch")
 class AuthenticationCallbackView(_Registered, OIDCAuthenticationCallbackView):
-    """Takes the user back, if the answer comes from the issuer where the login began."""
+    """Logs the user in, if the response comes from the issuer where the login began."""
 
     @hides_variables
     def get(self, request: HttpRequest) -> HttpResponse:
@@ -138,37 +135,36 @@ class AuthenticationCallbackView(_Registered, OIDCAuthenticationCallbackView):
         state = request.GET.get("state")
         attempt = states.get(state, {}).get(_ATTEMPT)
         if attempt is None:  # no login of this session, or one of the library's own
-            return self._answered(request)
+            return self._log_in(request)
         try:
             registration = services.resume_login(attempt)
-            is_error = "code" not in request.GET
-            services.check_login(registration, attempt, request.GET.get("iss"), is_error=is_error)
+            check_response(registration, attempt, request.GET)
             request.dcr_registration = registration  # type: ignore[attr-defined]
             request.dcr_resource = attempt.get("resource")  # type: ignore[attr-defined]
-            return self._answered(request)
+            return self._log_in(request)
         except (DCRError, jwt.PyJWTError, SuspiciousOperation) as exc:
-            if states.pop(state, None):  # one answer for each login
+            if states.pop(state, None):  # one response per login
                 request.session.modified = True
             return self.failed(exc)
 
-    def _answered(self, request: HttpRequest) -> HttpResponse:
+    def _log_in(self, request: HttpRequest) -> HttpResponse:
         response: HttpResponse = super().get(request)
         return response
 
 
 class AuthenticationBackend(_Registered, OIDCAuthenticationBackend):
-    """Asks the server who the user is, as the registration's client.
+    """Finds out who the user is, as the registration's client.
 
-    A user is found by issuer and subject, the only claims to rely on where there is more than
-    one server (OpenID Connect Core section 5.7): each of them may claim any e-mail address.
+    Users are found by issuer and subject, the only claims to rely on with more than one server
+    (OpenID Connect Core section 5.7): each of them may claim any e-mail address.
     """
 
     registration: ClientRegistration
-    #: What the login was for (RFC 8707), as it was sent with the authorization request.
+    #: The resources of the authorization request (RFC 8707).
     resource: list[str] | None = None
 
     def __init__(self) -> None:
-        self.UserModel = get_user_model()  # and the settings once there is a registration
+        self.UserModel = get_user_model()  # ``authenticate`` reads the settings
 
     def authenticate(self, request: HttpRequest | None, **kwargs: Any) -> Any:
         """Return the user, or None. Raises DCRError, PyJWTError and SuspiciousOperation."""
@@ -241,9 +237,9 @@ class AuthenticationBackend(_Registered, OIDCAuthenticationBackend):
         return claims
 
     def verify_token(self, token: str, **kwargs: Any) -> dict[str, Any]:
-        """Return the claims of an ID token, if this server made it for this client.
+        """Return the claims of an ID token, if this server issued it to this client.
 
-        The library checks signature and nonce only, not for whom and until when it is.
+        The library checks the signature and the nonce, but not the audience or the expiry.
         """
         claims: dict[str, Any] = super().verify_token(token, **kwargs)
         services.check_id_token(self.registration, claims)
@@ -265,7 +261,7 @@ class AuthenticationBackend(_Registered, OIDCAuthenticationBackend):
 
     @sensitive_variables()
     def _document(self, reply: transport.Reply, *secrets: str) -> dict[str, Any]:
-        """Return the document in an answer, or raise without ``secrets`` that it may repeat."""
+        """Return the document in a response; no error repeats any of the ``secrets``."""
         with errors_at(self.registration.server.issuer, _STEP, self.registration.pk):
             protocol.check_status(reply, {200}, step=_STEP, secrets=secrets)
             return protocol.parse_object(reply.body)

@@ -15,20 +15,20 @@
 from __future__ import annotations
 
 from typing import Any
-from urllib.parse import urlencode
 
 import requests_oauthlib
-from django.http import HttpRequest, HttpResponseRedirect, QueryDict
+from django.http import HttpRequest, HttpResponseRedirect
 from django.views.decorators.debug import sensitive_variables
 from oauthlib.oauth2 import MismatchingStateError, WebApplicationClient
 from oauthlib.oauth2.rfc6749.errors import MissingCodeError, raise_from_error
 
 from django_dcr import services
+from django_dcr.contrib.logins import authenticate, check_response, response_of
 from django_dcr.models import ClientRegistration
-from django_dcr.text import SensitiveBytes, hides_variables
+from django_dcr.text import hides_variables
 
 _SESSION_KEY = "django_dcr_logins"
-# More than anyone has open in a browser; the oldest make room.
+# More than a browser has open; the oldest are dropped.
 _MAX_LOGINS = 20
 
 
@@ -51,7 +51,7 @@ class OAuth2Session(requests_oauthlib.OAuth2Session):
         services.login_session(self, registration)
 
     def authorize_redirect(self, request: HttpRequest, **parameters: str) -> HttpResponseRedirect:
-        """Send the user to the server to log in; keep in Django's session what began.
+        """Send the user to the server to log in, and store the login in Django's session.
 
         ``parameters`` are sent with the request; ``resource`` (RFC 8707) is sent to the token
         endpoint, too. Raises UnsupportedError where the server refuses the PKCE method that this
@@ -82,27 +82,24 @@ class OAuth2Session(requests_oauthlib.OAuth2Session):
     def authorize_access_token(self, request: HttpRequest) -> Any:
         """Return the token for the authorization response in ``request``.
 
-        The response has to be the answer to a login that this registration began (RFC 9207),
-        and answers it once. Raises oauthlib's OAuth2Error, a DCRError, and where the server
+        The response has to belong to a login that this registration began (RFC 9207), which it
+        ends. Raises oauthlib's OAuth2Error, a DCRError, and where the server
         cannot be reached requests.RequestException.
         """
-        answer = _answer(request)
-        login = _login(request)
-        others = {**request.session[_SESSION_KEY]}
-        del others[answer["state"]]
+        response, login = response_of(request), _login(request)
+        logins = request.session[_SESSION_KEY]
+        others = {state: kept for state, kept in logins.items() if state != response["state"]}
         request.session[_SESSION_KEY] = others
-        # A response with a code is not an error, whatever else is in it.
-        is_error = not answer.get("code")
-        services.check_login(self.registration, login, answer.get("iss"), is_error=is_error)
-        if error := answer.get("error"):
-            raise_from_error(error, answer.dict())
-        if is_error:
+        check_response(self.registration, login, response)
+        if error := response.get("error"):
+            raise_from_error(error, response.dict())
+        if not response.get("code"):
             raise MissingCodeError
         self.redirect_uri, self.scope = login["redirect_uri"], login["scope"]
         self.resource = login.get("resource")
         kept = {"code_verifier": login["code_verifier"]} if "code_verifier" in login else {}
         endpoint = self.registration.server.metadata["token_endpoint"]
-        return self.fetch_token(endpoint, code=answer["code"], **kept)
+        return self.fetch_token(endpoint, code=response["code"], **kept)
 
     def _named_resource(self) -> dict[str, str]:
         return {"resource": self.resource} if self.resource else {}
@@ -121,16 +118,12 @@ class OAuth2Session(requests_oauthlib.OAuth2Session):
 
     @sensitive_variables()
     def _authenticate(self, request: Any) -> Any:
-        credentials, parameters = self.registration.client_authentication()
-        request.headers.update(credentials)
-        # The library logs the body, which this type masks.
-        body = "&".join(filter(None, [request.body, urlencode(parameters)]))
-        request.body = SensitiveBytes(body.encode())
+        request.body = authenticate(self.registration, request.headers, request.body or "")
         return request
 
 
 def answered_session(request: HttpRequest) -> OAuth2Session:
-    """Return a session of the registration whose login the response in ``request`` answers.
+    """Return a session of the registration to whose login the response in ``request`` belongs.
 
     Raises oauthlib's MismatchingStateError where no login of Django's session has its state,
     and any DCRError.
@@ -138,13 +131,9 @@ def answered_session(request: HttpRequest) -> OAuth2Session:
     return OAuth2Session(services.resume_login(_login(request)))
 
 
-def _answer(request: HttpRequest) -> QueryDict:
-    return request.GET if request.method == "GET" else request.POST
-
-
 def _login(request: HttpRequest) -> dict[str, Any]:
     logins = request.session.get(_SESSION_KEY, {})
-    login: dict[str, Any] | None = logins.get(_answer(request).get("state"))
+    login: dict[str, Any] | None = logins.get(response_of(request).get("state"))
     if login is None:
         raise MismatchingStateError
     return login

@@ -1,4 +1,4 @@
-"""What allauth asks a site: which clients there are, and how to speak to their servers."""
+"""allauth's adapter: which clients there are, and the session for requests to their servers."""
 
 from __future__ import annotations
 
@@ -10,11 +10,9 @@ from allauth.socialaccount.models import SocialApp
 from django.http import HttpRequest
 
 from django_dcr import protocol
-from django_dcr.exceptions import MAX_LENGTH
-from django_dcr.logs import log
+from django_dcr.contrib.logins import log_failure
 from django_dcr.models import ClientRegistration
 from django_dcr.services import login_scope, login_session
-from django_dcr.text import clean
 
 PROVIDER = "dcr"
 
@@ -25,7 +23,7 @@ class SocialAccountAdapter(DefaultSocialAccountAdapter):
     def list_registrations(self, request: HttpRequest | None) -> Iterable[ClientRegistration]:
         """Return the registrations that the login page offers: the site's own, unless overridden.
 
-        Others can be used too, by whoever knows the address of their login.
+        Others can be used, too, through the address of their login.
         """
         rows = ClientRegistration.objects.live().active().filter(owner="", server__enabled=True)
         return rows.select_related("server").order_by("pk")
@@ -50,20 +48,20 @@ class SocialAccountAdapter(DefaultSocialAccountAdapter):
         exception: Exception | None = None,
         extra_context: dict[str, Any] | None = None,
     ) -> None:
-        """Log why a login failed, of which the user's page says nothing."""
+        """Log why a login failed, which the user's page does not say."""
         if provider.id == PROVIDER and exception is not None:
-            log("login_failed", "A login failed. %s", clean(str(exception), MAX_LENGTH))
+            log_failure(exception)
         super().on_authentication_error(request, provider, error, exception, extra_context)
 
     def get_requests_session(self) -> Any:
-        """Return a session that speaks to a registration's server only by this app's rules."""
+        """Return a session under this app's rules for requests to a registration's server."""
         session = super().get_requests_session()
         registration = getattr(self.request, "dcr_registration", None)
         return session if registration is None else login_session(session, registration)
 
 
 def _app(registration: ClientRegistration) -> SocialApp:
-    """Return what allauth knows a client by: the secret stays where it is."""
+    """Return allauth's model of a client, without the secret."""
     server, scope = registration.server, login_scope(registration)
     withheld = protocol.unusable_endpoints(
         server.metadata,
@@ -73,7 +71,7 @@ def _app(registration: ClientRegistration) -> SocialApp:
     )
     return SocialApp(
         provider=PROVIDER,
-        provider_id=registration.key_digest,  # and so bound to the issuer and the owner
+        provider_id=registration.key_digest,  # which identifies the issuer and the owner
         name=str(server),
         client_id=registration.client_id,
         settings={

@@ -24,17 +24,17 @@ from django_dcr.services import (
 
 
 class RegisteredClientProvider(OpenIDConnectProvider):
-    """OpenID Connect with the client, the metadata and the method of a registration."""
+    """OpenID Connect with the client of a registration, its server and its authentication."""
 
     id = PROVIDER
     name = "OAuth client registration"
     oauth2_adapter_class = RegistrationAdapter
-    # An ID token that a browser sends does not show where its login began.
+    # An ID token that a browser sends does not say where its login began.
     supports_token_authentication = False
 
-    #: Whether this request is that of a user who comes back from the server.
+    #: Whether this request ends a login.
     is_callback = False
-    #: What the login was for (RFC 8707), as it was sent with the authorization request.
+    #: The resource of the authorization request (RFC 8707).
     resource: str | None = None
 
     @cached_property
@@ -42,7 +42,7 @@ class RegisteredClientProvider(OpenIDConnectProvider):
         """The usable registration, of this request alone. Raises any DCRError."""
         key = {name: self.app.settings[name] for name in ("issuer", "owner")}
         registration = resume_login(key) if self.is_callback else for_login(**key)
-        self.app.client_id = registration.client_id  # a renewal may have brought a new one
+        self.app.client_id = registration.client_id  # a renewal may have changed it
         self.request.dcr_registration = registration
         return registration
 
@@ -55,7 +55,7 @@ class RegisteredClientProvider(OpenIDConnectProvider):
         return generate_code_challenge() if code_challenge_method(self.registration) else {}
 
     def redirect(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
-        """Send the user to the registration's server, and note where this login began."""
+        """Send the user to the registration's server, and store where this login began."""
         try:
             adapter = self.get_oauth2_adapter(request)
             check_login_request(self.registration, adapter.get_callback_url(request, self.app))

@@ -1,4 +1,4 @@
-"""The two steps of a login, as allauth has them, with a registration behind them."""
+"""The two steps of a login in allauth, with the client of a registration."""
 
 from __future__ import annotations
 
@@ -19,10 +19,11 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.urls import reverse
 from django.views.decorators.debug import sensitive_variables
 
+from django_dcr.contrib.logins import check_response, join_query
 from django_dcr.exceptions import DCRError
 from django_dcr.fields import digest
 from django_dcr.models import ClientRegistration
-from django_dcr.services import check_id_token, check_login
+from django_dcr.services import check_id_token
 from django_dcr.text import hides_variables
 
 if TYPE_CHECKING:
@@ -30,9 +31,9 @@ if TYPE_CHECKING:
 
 
 def redirect_uri(request: HttpRequest, issuer: str, owner: str = "") -> str:
-    """Return the redirect URI to register, where the users of ``owner`` come back to.
+    """Return the redirect URI to register for the users of ``owner``.
 
-    Each registration has its own, so that no server's answer can be taken for another's
+    Each registration has a different one, so that no server's response can be taken for another's
     (RFC 9700 section 4.4.2.2).
     """
     return _absolute(request, digest(issuer, owner))
@@ -47,11 +48,9 @@ class RegisteredClient(OAuth2Client):
     def get_redirect_url(
         self, authorization_url: str, scope: Iterable[str], extra_params: Mapping[str, str]
     ) -> str:
-        """Return where to send the user, also where the address has a query (section 3.1)."""
+        """Return where to send the user, also where the endpoint has a query."""
         url: str = super().get_redirect_url(authorization_url, scope, extra_params)
-        if "?" in authorization_url:
-            url = url.replace(f"{authorization_url}?", f"{authorization_url}&", 1)
-        return url
+        return join_query(url, authorization_url)
 
     @sensitive_variables()
     def get_access_token(
@@ -80,7 +79,7 @@ class RegisteredClient(OAuth2Client):
 
 
 class RegistrationAdapter(OpenIDConnectOAuth2Adapter):
-    """What a login needs to know of the server: all of it from the registration's row."""
+    """allauth's view of the server, all of it from the registration's row."""
 
     client_class = RegisteredClient
 
@@ -94,7 +93,7 @@ class RegistrationAdapter(OpenIDConnectOAuth2Adapter):
 
     @property
     def openid_config(self) -> dict[str, Any]:
-        """The server's metadata; what it need not have and allauth looks for is empty."""
+        """The server's metadata, with empty values for optional members that allauth reads."""
         metadata = self.provider.registration.server.metadata
         return {"jwks_uri": "", "userinfo_endpoint": "", **metadata}
 
@@ -108,14 +107,14 @@ class RegistrationAdapter(OpenIDConnectOAuth2Adapter):
         return _absolute(request, self.provider_id)
 
     def _decode_id_token(self, app: SocialApp, id_token: str) -> dict[str, Any]:
-        """Return the claims; allauth takes a token without ``exp``, and one for others too."""
+        """Return the claims; allauth accepts tokens without ``exp`` and for other clients."""
         claims: dict[str, Any] = super()._decode_id_token(app, id_token)
         check_id_token(self.provider.registration, claims)
         return claims
 
 
 class CallbackView(OAuth2CallbackView):
-    """The user's way back, on which the answer's issuer is checked before its code is used."""
+    """Ends a login, after a check of the response's issuer (RFC 9207)."""
 
     adapter: RegistrationAdapter
 
@@ -133,16 +132,11 @@ class CallbackView(OAuth2CallbackView):
         if state is not None:
             attempt = state.get("login_attempt", {})
             provider.resource = attempt.get("resource")
-            check_login(
-                provider.registration,
-                attempt,
-                request.GET.get("iss"),
-                is_error="code" not in request.GET,
-            )
+            check_response(provider.registration, attempt, request.GET)
         return state, response
 
 
-@transaction.non_atomic_requests  # for the client may have to be renewed first
+@transaction.non_atomic_requests  # since the client may have to be renewed first
 @login_not_required
 def login(request: HttpRequest, provider_id: str) -> HttpResponse:
     """Send the user to the registration's server."""
@@ -152,7 +146,7 @@ def login(request: HttpRequest, provider_id: str) -> HttpResponse:
 @transaction.non_atomic_requests
 @login_not_required
 def callback(request: HttpRequest, provider_id: str) -> HttpResponse:
-    """Let the user in, if the server's answer is in order."""
+    """Log the user in, if the server's response is valid."""
     return _run(CallbackView, request, provider_id)
 
 

@@ -1,6 +1,6 @@
 """What is counted: the registrations in the database, and the exchanges of this process.
 
-No label has a secret, an owner, or a text that others choose without end: issuers beyond the
+No label has a secret or an owner, and the number of labels is limited: issuers beyond the
 ``MAX_ISSUERS`` with most registrations are counted together, as "other".
 """
 
@@ -38,7 +38,7 @@ class Registrations(Collector):
     """
 
     def describe(self) -> list[Metric]:
-        """Name the metrics without a query, for a registry that this is added to."""
+        """Return the metrics without samples, and without a query."""
         return list(_families())
 
     def collect(self) -> Iterator[Metric]:
@@ -65,7 +65,7 @@ class Registrations(Collector):
 
 
 def counts() -> Any:
-    """The query: one row per server, status and mechanism, by an index that has all of it."""
+    """Return a row per server, status and mechanism, from an index alone."""
     secrets_end = {"live": True, "status": Status.ACTIVE, "client_secret_expires_at__gt": 0}
     end = F("client_secret_expires_at") + F("clock_offset")
     has_expired = {"client_secret_expires_at__lte": int(time.time()) - F("clock_offset")}
@@ -79,9 +79,9 @@ def counts() -> Any:
 
 
 def _close_old_connection() -> None:
-    """Do what Django does around a request, since a scrape may come outside of any."""
+    """Do what Django does around a request, since a scrape may not be one."""
     connection = connections[router.db_for_read(ClientRegistration)]
-    if not connection.in_atomic_block:  # which Django does not look at
+    if not connection.in_atomic_block:  # which Django does not check
         connection.close_if_unusable_or_obsolete()
 
 
@@ -123,7 +123,7 @@ def _summed(rows: list[dict[str, Any]], issuers: dict[int, str]) -> Counter[tupl
 
 
 def register(registry: CollectorRegistry) -> None:
-    """Count registrations, and from now on this process's exchanges, in ``registry``."""
+    """Add the registrations, and this process's exchanges from now on, to ``registry``."""
     registry.register(Registrations())
     seconds = Histogram(
         "dcr_exchange_seconds",
