@@ -7,15 +7,16 @@ import hmac
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 from django.conf import settings
 from django.core import checks
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connections, models, router, transaction
 from django.db.models.expressions import BaseExpression
 from django.db.models.lookups import Exact
+from django.utils.functional import SimpleLazyObject
 from django.utils.translation import gettext_lazy as _
 from django.views.decorators.debug import sensitive_variables
 
@@ -24,13 +25,16 @@ from django_dcr.exceptions import DecryptionError
 from django_dcr.text import MASK, SensitiveText
 
 if TYPE_CHECKING:
+    from cryptography import fernet
     from typing_extensions import Self
 
     # What is assigned, and what is loaded: a text is sealed as it is assigned.
     _TextField = models.TextField["str | Secret | None", "Secret | None"]
     _CharField = models.CharField[Any, Any]
-else:  # generic for type checkers only
-    _TextField, _CharField = models.TextField, models.CharField
+else:
+    # Imported when the first secret is sealed or revealed, which many processes never do.
+    fernet = SimpleLazyObject(lambda: import_module("cryptography.fernet"))
+    _TextField, _CharField = models.TextField, models.CharField  # generic for type checkers only
 
 
 @dataclass(frozen=True, repr=False)
@@ -59,7 +63,7 @@ class Secret:
         """
         try:
             column, value = _opened(self.ciphertext)
-        except (InvalidToken, UnicodeError):
+        except (fernet.InvalidToken, UnicodeError):
             raise DecryptionError(
                 f"None of DCR_ENCRYPTION_KEYS opens the stored {self.column}. "
                 "Put the key it was encrypted with back into the list."
@@ -76,7 +80,7 @@ class Secret:
         """Whether the first of ``DCR_ENCRYPTION_KEYS``, alone, opens it."""
         try:
             _multifernet((_keys()[0],)).decrypt(self.ciphertext.encode("ascii"))
-        except (InvalidToken, UnicodeError):
+        except (fernet.InvalidToken, UnicodeError):
             return False
         return True
 
@@ -94,7 +98,7 @@ def _opened(ciphertext: str) -> tuple[str, SensitiveText]:
     return column, SensitiveText(value)
 
 
-def _keyring() -> MultiFernet:
+def _keyring() -> fernet.MultiFernet:
     return _multifernet(_keys())
 
 
@@ -109,9 +113,9 @@ def _keys() -> tuple[str, ...]:
 # Deriving the key objects costs more than using them, and deployments have one list.
 @lru_cache(maxsize=8)
 @sensitive_variables()
-def _multifernet(keys: tuple[str, ...]) -> MultiFernet:
+def _multifernet(keys: tuple[str, ...]) -> fernet.MultiFernet:
     try:
-        return MultiFernet([Fernet(key) for key in keys])
+        return fernet.MultiFernet([fernet.Fernet(key) for key in keys])
     except (ValueError, TypeError):
         # The text of the original may quote the key.
         raise ImproperlyConfigured(
