@@ -150,9 +150,16 @@ class Settings:
         """The mechanisms of new clients: the first of them that server and site both can."""
         return _setting("DCR_MECHANISMS", ("metadata_document", "dynamic"))
 
-    def is_internal(self, url: uris.URL) -> bool:
-        """Whether ``DCR_INTERNAL_ORIGINS`` lists the origin of ``url``."""
-        return any(_covers(entry, url) for entry in self.DCR_INTERNAL_ORIGINS)
+    def is_internal(self, url: uris.URL | str) -> bool:
+        """Whether ``DCR_INTERNAL_ORIGINS`` lists the origin of ``url``, if it is a URL at all."""
+        entries = self.DCR_INTERNAL_ORIGINS
+        if not entries:
+            return False
+        try:
+            parts = uris.parse(url) if isinstance(url, str) else url
+        except ValueError:
+            return False
+        return any(_covers(entry, parts) for entry in entries)
 
 
 def _covers(entry: str, url: uris.URL) -> bool:

@@ -13,15 +13,16 @@ from django_dcr.models.authorizationserver import (
     check_issuer,
 )
 from django_dcr.models.cacheddocument import CachedDocument
-from django_dcr.models.clientcredentials import EXPIRY_MARGIN
+from django_dcr.models.client import EXPIRY_MARGIN
 from django_dcr.models.clientkey import ClientKey, ClientKeyQuerySet, signing_key
-from django_dcr.models.clientqueries import (
+from django_dcr.models.clientregistration import (
+    ClientRegistration,
     ClientRegistrationQuerySet,
     check_owner,
     is_named,
+    live_registration,
     may_expire,
 )
-from django_dcr.models.clientregistration import ClientRegistration, live_registration
 from django_dcr.models.persistence import InDoubtError
 from django_dcr.models.protectedresource import (
     MAX_SERVERS,

@@ -22,11 +22,10 @@ from django_dcr.exceptions import (
 )
 from django_dcr.fields import DigestField, SecretField, SecretQuerySet, digest
 from django_dcr.mechanisms import AUTOMATIC
-from django_dcr.models.cacheddocument import CachedDocument
+from django_dcr.models.cacheddocument import CachedDocument, check_origins, origin_of
 from django_dcr.models.failures import FORGOTTEN
 from django_dcr.models.leases import DatabaseNow
 from django_dcr.models.loading import Columns
-from django_dcr.models.origins import check_origins, may_use_http, origin_of
 from django_dcr.text import clean
 
 # So many requests may follow each other at once: discovery, and a read before an update.
@@ -53,7 +52,7 @@ class AuthorizationServerQuerySet(SecretQuerySet["AuthorizationServer"]):
 
 def check_issuer(issuer: str) -> None:
     """Raise NotAllowedError unless ``issuer`` is well formed and ``DCR_ALLOWED_ISSUERS`` has it."""
-    protocol.check_issuer(issuer, allow_http=may_use_http(issuer))
+    protocol.check_issuer(issuer, allow_http=conf.is_internal(issuer))
     if conf.DCR_ALLOWED_ISSUERS and issuer not in conf.DCR_ALLOWED_ISSUERS:
         raise NotAllowedError(
             f"The issuer {issuer} is not in DCR_ALLOWED_ISSUERS. Add it there, exactly as "
@@ -425,7 +424,7 @@ def _check_mechanisms(mechanisms: object) -> None:
 
 def _check_discovery_url(url: str) -> None:
     try:
-        is_allowed = not url or uris.parse(url).scheme == "https" or may_use_http(url)
+        is_allowed = not url or uris.parse(url).scheme == "https" or conf.is_internal(url)
     except ValueError:
         is_allowed = False
     if not is_allowed:

@@ -22,7 +22,7 @@ from django_dcr.models.persistence import retry_on_db_error
 from django_dcr.text import clean, hides_variables
 
 if TYPE_CHECKING:
-    from django_dcr.models.clientmetadata import ClientMetadataModel
+    from django_dcr.models.client import ClientModel
 
 #: How long a key signs.
 LIFETIME = timedelta(days=90)
@@ -188,7 +188,7 @@ def _opened(private_key: Secret, algorithm: str, encryption_keys: tuple[str, ...
     return protocol.open_key(private_key.reveal(), algorithm)
 
 
-def signing_key(registration: ClientMetadataModel) -> ClientKey:
+def signing_key(registration: ClientModel) -> ClientKey:
     """Return the key with which this client signs now, from memory or by one query.
 
     That is one that its server can know: of the key set that it was registered with, and of the
@@ -216,7 +216,7 @@ def signing_key(registration: ClientMetadataModel) -> ClientKey:
     return max(usable, key=preference)
 
 
-def _registered(registration: ClientMetadataModel, keys: list[ClientKey]) -> list[ClientKey]:
+def _registered(registration: ClientModel, keys: list[ClientKey]) -> list[ClientKey]:
     """The keys of the set that the server was told of."""
     sent, address = registration.metadata.get("jwks"), registration.metadata.get("jwks_uri")
     if sent and not address:  # a key is published for as long as it is in there
@@ -229,7 +229,7 @@ def _registered(registration: ClientMetadataModel, keys: list[ClientKey]) -> lis
     return [key for key in published if key.owner_digest == digest("")]
 
 
-def _no_key(registration: ClientMetadataModel, algorithms: Collection[str]) -> UnsupportedError:
+def _no_key(registration: ClientModel, algorithms: Collection[str]) -> UnsupportedError:
     pk, ours = registration.pk, [name for name in protocol.KEY_TYPES if name in algorithms]
     if not ours:
         text = (

@@ -13,8 +13,7 @@ from django_dcr.conf import conf
 from django_dcr.exceptions import ConflictError, NotAllowedError, UnsupportedError
 from django_dcr.fields import DigestField, digest
 from django_dcr.models.authorizationserver import AuthorizationServer, check_issuer
-from django_dcr.models.cacheddocument import CachedDocument
-from django_dcr.models.origins import check_origins, may_use_http
+from django_dcr.models.cacheddocument import CachedDocument, check_origins
 from django_dcr.models.persistence import moment_after
 from django_dcr.text import clean
 
@@ -51,7 +50,7 @@ class ProtectedResourceQuerySet(models.QuerySet["ProtectedResource"]):
 
 def check_resource(resource: str) -> None:
     """Raise NotAllowedError unless ``resource`` is well formed, and https or internal."""
-    protocol.check_resource(resource, allow_http=may_use_http(resource))
+    protocol.check_resource(resource, allow_http=conf.is_internal(resource))
 
 
 if TYPE_CHECKING:
@@ -204,7 +203,7 @@ class ProtectedResource(CachedDocument):
     def _refusal_of_insider(self, issuer: str) -> str:
         """Keep a resource outside from having each port of an internal host asked."""
         is_chosen = issuer == self.pinned_issuer or issuer in conf.DCR_ALLOWED_ISSUERS
-        if is_chosen or not may_use_http(issuer) or may_use_http(self.resource):
+        if is_chosen or not conf.is_internal(issuer) or conf.is_internal(self.resource):
             return ""
         return (
             f"The server {clean(issuer, 120)} is inside your network, and the resource is not. If "

@@ -16,7 +16,7 @@ from django_dcr.fields import DigestField, Secret, ciphertext_is, digest
 from django_dcr.lifecycle import Status
 from django_dcr.logs import log_registration
 from django_dcr.mechanisms import Mechanism
-from django_dcr.models.clientcredentials import ClientCredentialsModel
+from django_dcr.models.client import ClientModel
 from django_dcr.models.failures import FORGOTTEN, RememberingModel
 from django_dcr.models.leases import LeasedModel
 from django_dcr.models.persistence import retry_on_db_error
@@ -45,7 +45,7 @@ _NO_CREDENTIALS: dict[str, Any] = {
 }
 
 
-class ClientTransitionsModel(ClientCredentialsModel, LeasedModel, RememberingModel):
+class ClientTransitionsModel(ClientModel, LeasedModel, RememberingModel):
     """A registration's state, and each of the ways in which it changes."""
 
     #: Why it is registered by this mechanism, for the history.

@@ -11,7 +11,7 @@ from typing import Any
 
 from django.urls import NoReverseMatch, reverse
 
-from django_dcr import protocol, signals, transport, uris
+from django_dcr import protocol, signals, transport
 from django_dcr.conf import conf
 from django_dcr.exceptions import (
     ConflictError,
@@ -57,7 +57,7 @@ def site_obstacle() -> str:
         url = _url("0" * 16)
     except NoReverseMatch:
         return "the site's URLs do not include django_dcr.urls"
-    fault = protocol.document_url_fault(url, is_internal=_is_internal(url))
+    fault = protocol.document_url_fault(url, is_internal=conf.is_internal(url))
     return f"the document's URL {fault}; see DCR_BASE_URL" if fault else ""
 
 
@@ -203,13 +203,6 @@ def _others(registration: ClientRegistration) -> Any:
 
 def _url(slug: str) -> str:
     return conf.DCR_BASE_URL.rstrip("/") + reverse("django_dcr:client-document", args=[slug])
-
-
-def _is_internal(url: str) -> bool:
-    try:
-        return conf.is_internal(uris.parse(url))
-    except ValueError:
-        return False
 
 
 def _members(registration: ClientRegistration) -> dict[str, Any]:
