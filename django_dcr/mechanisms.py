@@ -2,8 +2,7 @@
 
 Services, admin, commands and documentation read this table. A new mechanism is a member of
 ``Mechanism`` and an entry of ``MECHANISMS``; one that a site carries out by itself is an entry of
-``AUTOMATIC`` too, and says in ``services/choice.py`` when it is possible and in ``register()``,
-``update()`` and ``revoke()`` what is done.
+``AUTOMATIC`` too, and has its case in ``register_by_choice()``, ``update()`` and ``revoke()``.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ from django_dcr.exceptions import DCRError, NetworkError
 from django_dcr.lifecycle import ACTIONS, Status
 from django_dcr.logs import log
 from django_dcr.models import ClientRegistration, actor
-from django_dcr.services.calm import admitted
+from django_dcr.services.operation import backoff
 
 #: Takes a job, as ``enqueue`` does, and some time later calls ``perform``.
 Runner = Callable[[str, int], object]
@@ -101,7 +101,7 @@ def perform(action: str, pk: int, tries: int = 0) -> float | None:
     if registration is None:
         return None
     try:
-        with actor("background"), admitted(registration, _TASKS.get(action, action)):
+        with actor("background"), backoff(registration, _TASKS.get(action, action)):
             service(action)(registration)
     except DCRError as exc:
         if tries < MAX_TRIES and _may_pass(exc):

@@ -20,7 +20,7 @@ from django_dcr import services
 from django_dcr.exceptions import NetworkError
 from django_dcr.management.schedule import Schedule
 from django_dcr.models import AuthorizationServer, ClientRegistration
-from django_dcr.services.runs import Run, current_run, one_run
+from django_dcr.runs import Run, current_run, one_run
 from django_dcr.transport import is_silence
 from django_dcr.transport.exchange import BROKEN_OFF, MALFORMED, TIMED_OUT, TLS_FAILED, UNSENDABLE
 from tests.factories import client_information, make_registration, make_server, stored
@@ -216,10 +216,14 @@ def test_the_admins_list_leaves_them_for_later_too(
 def test_only_time_outs_and_failed_connections_count(error: NetworkError, expected: bool) -> None:
     """Not what concerns one row alone, such as a token that no header may hold."""
     assert is_silence(error) is expected
-    run, server = Run(), AuthorizationServer(pk=7)
-    for _ in range(2):
-        run.note_failure(server, error)
-    assert run.is_silent(7) is expected
+
+
+def test_a_server_is_silent_after_two_requests_without_an_answer() -> None:
+    run = Run()
+    run.note_silence(7)
+    assert not run.is_silent(7)
+    run.note_silence(7)
+    assert run.is_silent(7)
     assert not run.is_silent(8)
 
 
@@ -281,7 +285,7 @@ def test_before_its_first_answer_a_server_gets_two_rows_at_most(run_: Run) -> No
     schedule = Schedule(rows, run_, threading.Event())
     begun = begin(schedule, 3)
     assert pairs(begun) == [(0, 1), (1, 1), (9, 2)]
-    run_.note_answer(AuthorizationServer(pk=1))
+    run_.note_answer(1)
     end(begun[0])
     assert pairs(begin(schedule, 3)) == [(2, 1), (3, 1), (4, 1)]
 
@@ -301,10 +305,9 @@ def test_a_row_that_sends_nothing_lets_one_other_begin(run_: Run) -> None:
 def test_after_one_request_without_an_answer_one_row_may_try(run_: Run) -> None:
     schedule = Schedule([(number, 1) for number in range(4)], run_, threading.Event())
     first, second = begin(schedule, 2)
-    silent, server = NetworkError(TIMED_OUT), AuthorizationServer(pk=1)
-    run_.note_failure(server, silent)
+    run_.note_silence(1)
     end(first)
-    run_.note_failure(server, silent)
+    run_.note_silence(1)
     end(second)
     assert pairs(begin(schedule, 3)) == [(2, 1), (3, 1), None], "to be named as left"
 
@@ -387,6 +390,6 @@ def test_no_more_than_some_rows_are_passed_over_for_those_of_other_servers(run_:
     with ThreadPoolExecutor(1) as pool:
         third = pool.submit(begin, schedule, 1)
         assert passed_over.wait(SECONDS)
-        run_.note_answer(AuthorizationServer(pk=1))
+        run_.note_answer(1)
         end(begun[0])
         assert pairs(third.result(SECONDS)) == [(2, 1)]

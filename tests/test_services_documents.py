@@ -342,7 +342,7 @@ def test_where_a_document_cannot_be_the_client_the_row_says_why_r176_r179(
     server.metadata |= metadata
     server.save()
     row = make_draft(server=server, requested_metadata={**WISHES, **wishes})
-    assert reason in documents.obstacle(row)
+    assert reason in documents.obstacle(row, row.server)
     row.mechanism = "metadata_document"
     with pytest.raises(UnsupportedError, match="not possible at this server"):
         services.register(row)

@@ -256,4 +256,4 @@ def test_every_request_to_a_server_starts_at_one_place() -> None:
         if isinstance(node, ast.Attribute) and ast.unparse(node) == "transport.send"
     }
     # A document of this site is fetched from this site, and one of a resource from the resource.
-    assert senders == {"operation.py", "documents.py", "fetching.py"}
+    assert senders == {"operation.py", "documents.py", "discovery.py"}

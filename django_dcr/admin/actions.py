@@ -31,7 +31,7 @@ from django_dcr.admin.display import CommonColumnsMixin
 from django_dcr.admin.forms import IndentedJSONField, primary_key
 from django_dcr.exceptions import DCRError
 from django_dcr.models import actor
-from django_dcr.services.runs import Run, one_run
+from django_dcr.runs import Run, one_run
 from django_dcr.text import clean
 
 if TYPE_CHECKING:

@@ -29,7 +29,7 @@ from django_dcr.exceptions import NetworkError
 from django_dcr.lifecycle import ACTIONS, DELETABLE, EVENTS
 from django_dcr.mechanisms import Mechanism, refusal, way
 from django_dcr.models import ClientRegistration
-from django_dcr.services.runs import Run
+from django_dcr.runs import Run
 from django_dcr.text import clean
 
 #: The form field that asks to delete the row, too, once the server no longer has the client.

@@ -7,7 +7,7 @@ from collections import Counter, defaultdict, deque
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
-from django_dcr.services.runs import MAX_SILENCES, Run
+from django_dcr.runs import MAX_SILENCES, Run
 
 # How many rows are passed over for those of other servers: a million would take a lot of memory.
 _MAX_WAITING = 10_000

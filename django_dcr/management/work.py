@@ -22,7 +22,7 @@ from django_dcr.management.failures import ERRORS, INTERRUPTED, describe_error
 from django_dcr.management.output import DCRCommand, Row, discard_output
 from django_dcr.management.schedule import Pair, Schedule
 from django_dcr.models import ClientRegistration, ClientRegistrationQuerySet
-from django_dcr.services.runs import Run, one_run
+from django_dcr.runs import Run, one_run
 
 Service = Callable[[ClientRegistration], ClientRegistration]
 

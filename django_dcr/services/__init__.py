@@ -7,28 +7,12 @@ ConflictError before anything is sent.
 
 from __future__ import annotations
 
+from asgiref.sync import sync_to_async
+
 from django_dcr.protocol import parse_challenge, scopes_for
 from django_dcr.services.adoption import adopt
-from django_dcr.services.asynchronous import (
-    aadopt,
-    adiscover,
-    adiscover_resource,
-    afor_login,
-    aget_or_register,
-    aget_or_register_for,
-    aread,
-    areconcile,
-    aregister,
-    arenew,
-    areplace,
-    aresume_login,
-    aretry,
-    arevoke,
-    aupdate,
-)
-from django_dcr.services.choice import register_by_choice
 from django_dcr.services.configuration import read, revoke, update
-from django_dcr.services.discovery import discover
+from django_dcr.services.discovery import discover, discover_resource
 from django_dcr.services.documents import inspect_document
 from django_dcr.services.key_rotation import rotate_client_key
 from django_dcr.services.login import (
@@ -38,7 +22,6 @@ from django_dcr.services.login import (
     check_signed_claims,
     client_refused,
     code_challenge_method,
-    for_login,
     login_attempt,
     login_endpoint,
     login_scope,
@@ -46,12 +29,11 @@ from django_dcr.services.login import (
     resume_login,
 )
 from django_dcr.services.probing import probe
-from django_dcr.services.provision import get_or_register
-from django_dcr.services.reconciliation import reconcile, retry
-from django_dcr.services.registration import register
+from django_dcr.services.provision import for_login, get_or_register, get_or_register_for
+from django_dcr.services.reconciliation import reconcile
+from django_dcr.services.registration import register, register_by_choice
 from django_dcr.services.renewal import renew, renew_if_due
-from django_dcr.services.replacement import replace
-from django_dcr.services.resources import discover_resource, get_or_register_for
+from django_dcr.services.replacement import replace, retry
 
 __all__ = [
     "aadopt",
@@ -102,3 +84,22 @@ __all__ = [
     "scopes_for",
     "update",
 ]
+
+# For async views. ``sync_to_async`` runs each in the thread that Django keeps for the request, with
+# the context of the caller: its connections to the database are closed with the request, and
+# ``actor()`` holds.
+aadopt = sync_to_async(adopt)
+adiscover = sync_to_async(discover)
+adiscover_resource = sync_to_async(discover_resource)
+afor_login = sync_to_async(for_login)
+aget_or_register = sync_to_async(get_or_register)
+aget_or_register_for = sync_to_async(get_or_register_for)
+aread = sync_to_async(read)
+areconcile = sync_to_async(reconcile)
+aregister = sync_to_async(register)
+arenew = sync_to_async(renew)
+areplace = sync_to_async(replace)
+aresume_login = sync_to_async(resume_login)
+aretry = sync_to_async(retry)
+arevoke = sync_to_async(revoke)
+aupdate = sync_to_async(update)

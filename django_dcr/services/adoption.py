@@ -36,8 +36,6 @@ from django_dcr.services.operation import (
 from django_dcr.services.replacement import finish, put_in_place
 from django_dcr.text import SensitiveText, clean, hides_variables
 
-STEP = "register"
-
 # What consoles show in place of a secret or part of one.
 _MASKED = re.compile(r"[*\u2022\u25cf\u00b7\u2026]{3}|^[xX]{4,}$|^\.{3,}$")
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
@@ -78,7 +76,7 @@ def adopt(
     client, or another one of this owner, is already stored; and what ``read()`` raises. Nothing
     is stored then.
     """
-    with errors_at(issuer, STEP):
+    with errors_at(issuer, "register"):
         registration = ClientRegistration(
             server=_allowed_server(issuer, owner),
             owner=owner,
@@ -269,7 +267,7 @@ def _take_the_place(registration: ClientRegistration, predecessor: ClientRegistr
     """Become the live row in place of another, whose client, if it has one, is then revoked."""
     had_client, reads = predecessor.status in _IN_USE, registration.is_manageable
     with (
-        operation(predecessor, STEP) as work,
+        operation(predecessor, "register") as work,
         work.lease(*_IN_USE, *_WITHOUT_CLIENT, task="replace"),
     ):
         if predecessor.client_id == registration.client_id:

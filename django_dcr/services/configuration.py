@@ -25,6 +25,7 @@ from django_dcr.services import documents
 from django_dcr.services.discovery import discover_for
 from django_dcr.services.key_rotation import own_keys
 from django_dcr.services.operation import (
+    RETRY_LATER,
     Operation,
     announce,
     check_possible,
@@ -34,8 +35,6 @@ from django_dcr.services.operation import (
     operation,
     unusable,
 )
-from django_dcr.services.outages import note_outcome
-from django_dcr.services.registration import warn
 
 # Statuses that may come with new credentials; they are checked once those are committed.
 _SUCCESS = range(200, 300)
@@ -83,24 +82,11 @@ def update(registration: ClientRegistration) -> ClientRegistration:
     """
     with operation(registration, "update") as work:
         check_possible(registration, "update")
-        if registration.mechanism == Mechanism.METADATA_DOCUMENT:
-            return documents.change(work)
         server = discover_for(registration)
-        requested = registration.requested
-        request = protocol.registration_request(requested, server.metadata, own_keys(registration))
-        warn(server, request)
-        own = registration.requested_metadata
-        # A client's keys are always sent, as jwks or jwks_uri, not both (RFC 7591 section 2).
-        keys = [name for name in protocol.KEY_MEMBERS if name in request]
-        replaced = [name for name in protocol.KEY_MEMBERS if keys and name not in keys]
-        with work.lease(Status.ACTIVE):
-            replace_metadata(
-                work,
-                requested={k: v for k, v in request.items() if k in requested or k in keys},
-                # What the server has granted overrides what this app chose.
-                defaults=request,
-                removed=[k for k, v in own.items() if v in (None, "", [], {})] + replaced,
-            )
+        if registration.mechanism == Mechanism.METADATA_DOCUMENT:
+            documents.change(work)
+        else:
+            _update(work, server)
     announce(signals.updated, registration)
     return registration
 
@@ -149,7 +135,7 @@ def revoke_replaced(registration: ClientRegistration) -> None:
     except (ConflictError, InvalidResponseError, NetworkError):
         return
     except DCRError as exc:
-        if exc.status not in (429, 503):  # which ask to be retried later
+        if exc.status not in RETRY_LATER:
             revoke(registration, forget=True)
 
 
@@ -165,6 +151,24 @@ def fetch(work: Operation, *, release: bool = False) -> None:
 
 
 # -- updating ----------------------------------------------------------------------------------
+
+
+def _update(work: Operation, server: AuthorizationServer) -> None:
+    requested, own = work.registration.requested, work.registration.requested_metadata
+    keys = own_keys(work.registration)
+    request = protocol.registration_request(requested, server.metadata, keys)
+    work.log_warnings(request)
+    # A client's keys are always sent, as jwks or jwks_uri, not both (RFC 7591 section 2).
+    sent = [name for name in protocol.KEY_MEMBERS if name in request]
+    replaced = [name for name in protocol.KEY_MEMBERS if sent and name not in sent]
+    with work.lease(Status.ACTIVE):
+        replace_metadata(
+            work,
+            requested={k: v for k, v in request.items() if k in requested or k in sent},
+            # What the server has granted overrides what this app chose.
+            defaults=request,
+            removed=[k for k, v in own.items() if v in (None, "", [], {})] + replaced,
+        )
 
 
 def replace_metadata(
@@ -329,11 +333,11 @@ def _delete(work: Operation) -> ClientRegistration:
         note = f"Counted as deleted: {exc}"
     except DCRError as exc:
         registration.fail(exc, _status_after(exc, registration.server, before))
-        note_outcome(work.server, exc)
+        work.record_outcome(exc)
         raise
     if not registration.clear(note):
         raise conflict(registration, "was taken over while this process waited")
-    note_outcome(work.server)
+    work.record_outcome()
     announce(signals.revoked, registration)
     return registration
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from django.urls import NoReverseMatch, reverse
 
-from django_dcr import protocol, signals, transport
+from django_dcr import protocol, transport
 from django_dcr.conf import conf
 from django_dcr.exceptions import (
     ConflictError,
@@ -25,12 +25,9 @@ from django_dcr.fields import keyed_digest
 from django_dcr.lifecycle import Status
 from django_dcr.logs import log
 from django_dcr.mechanisms import Mechanism
-from django_dcr.models import ClientRegistration
-from django_dcr.services.discovery import discover_for
+from django_dcr.models import AuthorizationServer, ClientRegistration
 from django_dcr.services.key_rotation import own_keys
-from django_dcr.services.operation import Operation, announce, conflict
-
-STEP = "register"
+from django_dcr.services.operation import Operation, conflict
 
 _SERVED = [Status.REGISTERING, Status.ACTIVE]
 # How many different documents an owner may have at once.
@@ -61,15 +58,8 @@ def site_obstacle() -> str:
     return f"the document's URL {fault}; see DCR_BASE_URL" if fault else ""
 
 
-def obstacle(registration: ClientRegistration) -> str:
-    """Return why a document cannot be this row's client, "" where it can.
-
-    Requests the server's metadata where that is stale.
-    """
-    found = site_obstacle()
-    if found:
-        return found
-    server = discover_for(registration)
+def obstacle(registration: ClientRegistration, server: AuthorizationServer) -> str:
+    """Return why a document cannot be this row's client at the server, "" where it can."""
     if not server.takes_documents:
         return "the server does not announce client_id_metadata_document_supported"
     try:
@@ -82,13 +72,8 @@ def obstacle(registration: ClientRegistration) -> str:
 def prepare(registration: ClientRegistration) -> bytes:
     """Fill in the row's document and its URL, and return the document; store and send nothing.
 
-    Raises UnsupportedError where a document cannot be the row's client.
+    There must be no ``obstacle()``.
     """
-    reason = obstacle(registration)
-    if reason:
-        raise UnsupportedError(
-            f"A metadata document is not possible at this server: {reason.rstrip('.')}."
-        )
     registration.metadata = _members(registration)
     slug, url = _place(registration)
     body = protocol.document_body(registration.metadata, url=url)
@@ -96,7 +81,7 @@ def prepare(registration: ClientRegistration) -> bytes:
     return body
 
 
-def publish(registration: ClientRegistration, body: bytes) -> ClientRegistration:
+def publish(registration: ClientRegistration, body: bytes) -> None:
     """Make a prepared row, whose intent is committed, an active client.
 
     A document that no other registration uses is fetched first, as servers will fetch it.
@@ -114,18 +99,15 @@ def publish(registration: ClientRegistration, body: bytes) -> ClientRegistration
         log("advised", "The document %s: %s", registration.client_id, warning)
     if not registration.publish(registration.metadata, warnings):
         raise conflict(registration, "was taken over while its document was fetched")
-    announce(signals.registered, registration)
-    return registration
 
 
-def change(work: Operation) -> ClientRegistration:
+def change(work: Operation) -> None:
     """Serve what the row now requests to every server that uses the document.
 
     Raises ConflictError where a registration at another server shares the document and that
     server's defaults require different contents.
     """
     registration = work.registration
-    discover_for(registration)
     try:
         members = _members(registration)
     except NotAllowedError as exc:
@@ -144,8 +126,6 @@ def change(work: Operation) -> ClientRegistration:
         warnings = protocol.document_warnings(members, url=registration.client_id)
         if not registration.publish(members, warnings, others=others):
             raise conflict(registration, "was taken over while this process waited")
-    announce(signals.updated, registration)
-    return registration
 
 
 def closing_note(registration: ClientRegistration) -> str:

@@ -32,9 +32,7 @@ from django_dcr.models import (
     live_registration,
 )
 from django_dcr.services.configuration import fetch
-from django_dcr.services.discovery import discover
 from django_dcr.services.operation import operation
-from django_dcr.services.provision import get_or_register
 from django_dcr.text import clean
 
 if TYPE_CHECKING:
@@ -42,46 +40,9 @@ if TYPE_CHECKING:
 
 STEP = "login"
 
-_NEEDED = ("authorization_endpoint", "token_endpoint")
+_REQUIRED = ("authorization_endpoint", "token_endpoint")
 # How often, at most, to ask the server why it refuses a client at every login.
 _ASK_AGAIN = timedelta(minutes=5)
-
-
-def for_login(
-    issuer: str, owner: str = "", *, metadata: Mapping[str, Any] | None = None
-) -> ClientRegistration:
-    """Return the registration with which to send a user to log in, or to end that login.
-
-    It is usable (see ``get_or_register``, which makes it where there is none), the metadata in
-    ``.server.metadata`` is fresh, and every address in it that a login uses is on an origin
-    that the issuer or the operator trusts: another server's there is the first half of a
-    mix-up (RFC 9700 section 4.4). An optional endpoint that is malformed or elsewhere is left out
-    of it; ``login_endpoint`` says why. Call it again for each request and keep nothing of it.
-    Raises any DCRError.
-    """
-    registration = get_or_register(issuer, owner, metadata=metadata)
-    with errors_at(issuer, STEP):
-        # A missing secret or key is told before the user leaves.
-        registration.check_authentication()
-        _check_endpoints(registration, discover(registration.server))
-        _check_plain_requests(registration)
-    return registration
-
-
-def _check_endpoints(
-    registration: ClientRegistration, server: AuthorizationServer
-) -> ClientRegistration:
-    """Leave in the server's metadata what a login may use; return the registration."""
-    for name in _NEEDED:
-        server.endpoint(name)
-    unusable = protocol.unusable_endpoints(
-        server.metadata, issuer=server.issuer, trusted_origins=server.trusted_origins
-    )
-    if unusable:
-        usable = {k: v for k, v in server.metadata.items() if k not in unusable}
-        # This object's alone; without the tag a refresh brings the whole document again.
-        server.metadata, server.etag = usable, ""
-    return registration
 
 
 def login_endpoint(registration: ClientRegistration, name: str) -> str:
@@ -116,7 +77,8 @@ def resume_login(attempt: Mapping[str, str]) -> ClientRegistration:
                 "login again."
             )
         registration.check_attached()
-        return _check_endpoints(registration, registration.server)
+        check_endpoints(registration.server)
+    return registration
 
 
 def check_login_request(registration: ClientRegistration, redirect_uri: str | None = None) -> None:
@@ -127,14 +89,31 @@ def check_login_request(registration: ClientRegistration, redirect_uri: str | No
     is not one of the client's; and DecryptionError.
     """
     with errors_at(registration.server.issuer, STEP):
-        _check_plain_requests(registration)
+        check_plain_requests(registration)
         registration.client_authentication()
         registered = registration.metadata.get("redirect_uris")
         if redirect_uri is not None and registered:
             protocol.check_redirect_uri(redirect_uri, registered)
 
 
-def _check_plain_requests(registration: ClientRegistration) -> None:
+def check_endpoints(server: AuthorizationServer) -> None:
+    """Keep, in this object's metadata, only the endpoints that a login may use.
+
+    Raises what ``AuthorizationServer.endpoint()`` raises for those that every login uses.
+    """
+    for name in _REQUIRED:
+        server.endpoint(name)
+    unusable = protocol.unusable_endpoints(
+        server.metadata, issuer=server.issuer, trusted_origins=server.trusted_origins
+    )
+    if unusable:
+        usable = {k: v for k, v in server.metadata.items() if k not in unusable}
+        # Without the tag a refresh returns the whole document again.
+        server.metadata, server.etag = usable, ""
+
+
+def check_plain_requests(registration: ClientRegistration) -> None:
+    """Raise UnsupportedError where the server or client requires signed or pushed requests."""
     protocol.check_plain_requests(registration.server.metadata, registration.metadata)
 
 

@@ -7,7 +7,8 @@
 
 ``operation()`` refuses to run inside a transaction and checks that the site still allows the
 server, ``lease()`` holds the row and records a failure of the block on it, ``send()`` observes the
-server's rate limit. Every error that leaves the block carries its issuer and step.
+server's rate limit. Every error that leaves the block carries its issuer and step. Work that
+nobody requested by name is wrapped in ``backoff()``, which raises what failed a short while ago.
 """
 
 from __future__ import annotations
@@ -39,11 +40,28 @@ from django_dcr.lifecycle import Status, state_of
 from django_dcr.logs import log, log_registration
 from django_dcr.mechanisms import refusal
 from django_dcr.models import AuthorizationServer, ClientRegistration
-from django_dcr.services.outages import note_outcome
-from django_dcr.services.runs import current_run
+from django_dcr.runs import MAX_SILENCES, current_run
 
 # Seconds to wait, beyond the time of one exchange, for the process that holds the row.
 _MARGIN = 2.0
+# With these a server asks to be retried later, whatever was requested.
+RETRY_LATER = (429, 503)
+
+
+@contextmanager
+def operation(
+    registration: ClientRegistration, step: str, *, at_any_server: bool = False
+) -> Iterator[Operation]:
+    """Begin work on a row that may change something at its server.
+
+    Raises ConflictError inside a transaction, and, unless ``at_any_server``, NotAllowedError
+    where the site no longer allows the server.
+    """
+    with errors_at(registration.server.issuer, step, registration.pk):
+        refuse_inside_atomic()
+        if not at_any_server:
+            registration.server.check_allowed()
+        yield Operation(registration, step)
 
 
 class Exchanges:
@@ -94,21 +112,45 @@ class Exchanges:
         Raises ConflictError, with nothing sent, where the next slot is too far off, and
         NetworkError where the server has failed to answer twice in this run.
         """
-        run = current_run()
-        if run is not None:
-            run.check(self.server)
+        run, server = current_run(), self.server
+        if run is not None and run.is_silent(server.pk):
+            raise NetworkError(
+                f"{server.issuer} failed to answer {MAX_SILENCES} times, so nothing more was sent "
+                "to it. Run this again later.",
+                sent=False,
+            )
         if not self._has_slot:
             self.wait_for_slot()
         self._has_slot, self.has_begun = False, True
         try:
             reply = transport.send(method, url, token=token, body=body, headers=headers)
         except NetworkError as exc:
-            if run is not None:
-                run.note_failure(self.server, exc)
+            if run is not None and transport.is_silence(exc):
+                run.note_silence(server.pk)
             raise
         if run is not None:
-            run.note_answer(self.server)
+            run.note_answer(server.pk)
         return reply
+
+    def record_outcome(self, exc: DCRError | None = None) -> None:
+        """Record on the server's row that it does not answer, or clear that record.
+
+        ``exc`` is the error that an exchange ended in, None for a success. Raises nothing: the
+        outcome of the exchange is what the caller needs to see.
+        """
+        server = self.server
+        try:
+            if exc is not None and is_outage(exc):
+                server.fail_to_answer(exc, exc.step)
+            elif exc is None or exc.status is not None or isinstance(exc, InvalidResponseError):
+                server.recover()
+        except Error as error:
+            log("not_noted", "Not recorded on the row of %s: %s", server.issuer, error)
+
+
+def is_outage(exc: DCRError) -> bool:
+    """Whether any other request to this server would fail in the same way now."""
+    return transport.is_silence(exc) or exc.status in RETRY_LATER
 
 
 class Operation(Exchanges):
@@ -118,6 +160,35 @@ class Operation(Exchanges):
         super().__init__(registration.server)
         self.registration = registration
         self.step = step
+
+    @contextmanager
+    def lease(self, *statuses: Status, task: str = "") -> Iterator[None]:
+        """Hold the row for the block, and record on it the error that the block raises.
+
+        Raises what ``acquire()`` raises.
+        """
+        self.acquire(*statuses, task=task)
+        registration = self.registration
+        try:
+            with self.errors():
+                yield
+        except RegistrationGoneError as exc:
+            mark_gone(registration, exc)
+            raise
+        except NotStoredError as exc:
+            log("not_stored", "%s", exc)
+            with suppress(Error):  # the database may still be unreachable
+                registration.fail(exc)
+            raise
+        except DCRError as exc:
+            if not (isinstance(exc, ConflictError) and exc.retry_after):  # that one is transient
+                registration.fail(exc)
+            self.record_outcome(exc)
+            raise
+        else:
+            self.record_outcome()
+        finally:
+            registration.release()
 
     def acquire(self, *statuses: Status, task: str = "", **values: Any) -> None:
         """Claim the row in one of ``statuses``, waiting for another process to finish with it.
@@ -152,50 +223,59 @@ class Operation(Exchanges):
         """Add issuer, step and row to the errors of a block before they are recorded."""
         return errors_at(self.server.issuer, self.step, self.registration.pk)
 
-    @contextmanager
-    def lease(self, *statuses: Status, task: str = "") -> Iterator[None]:
-        """Hold the row for the block, and record on it the error that the block raises.
+    def log_warnings(self, request: Mapping[str, Any]) -> None:
+        """Log what the server accepts in a request, but is better changed."""
+        for sentence in protocol.warnings(request, self.server.metadata):
+            log("advised", "Before sending to %s: %s", self.server.issuer, sentence)
 
-        Raises what ``acquire()`` raises.
-        """
-        self.acquire(*statuses, task=task)
-        registration = self.registration
-        try:
-            with self.errors():
-                yield
-        except RegistrationGoneError as exc:
-            mark_gone(registration, exc)
-            raise
-        except NotStoredError as exc:
-            log("not_stored", "%s", exc)
-            with suppress(Error):  # the database may still be unreachable
-                registration.fail(exc)
-            raise
-        except DCRError as exc:
-            if not (isinstance(exc, ConflictError) and exc.retry_after):  # that one is transient
-                registration.fail(exc)
-            note_outcome(self.server, exc)
-            raise
-        else:
-            note_outcome(self.server)
-        finally:
-            registration.release()
+
+def attempts() -> Iterator[None]:
+    """Yield at intervals, for as long as it is worth waiting for the process that holds a row.
+
+    The intervals shrink, so that the process that has waited longest is not starved by newcomers.
+    """
+    started, waited = time.monotonic(), 0.0
+    while waited < conf.DCR_TIMEOUT + _MARGIN:
+        yield
+        # With jitter: waiters that woke together would collide again.
+        time.sleep(random.uniform(0.1, 1) * 0.1 / (1 + waited))  # noqa: S311
+        waited = time.monotonic() - started
+
+
+# -- backing off -------------------------------------------------------------------------------
 
 
 @contextmanager
-def operation(
-    registration: ClientRegistration, step: str, *, at_any_server: bool = False
-) -> Iterator[Operation]:
-    """Begin work on a row that may change something at its server.
+def backoff(registration: ClientRegistration, task: str) -> Iterator[None]:
+    """Raise the remembered error of ``task``, or of the server, until its pause is over.
 
-    Raises ConflictError inside a transaction, and, unless ``at_any_server``, NotAllowedError
-    where the site no longer allows the server.
+    For work that nobody requested by name: a user opened a page, or a queue ran a job. After the
+    pause one caller runs the block, and for the others the error is still raised until the
+    outcome is known. A caller in the block that waits for another process raises that process's
+    error. Raises ConflictError inside a transaction, where nothing may be sent.
     """
-    with errors_at(registration.server.issuer, step, registration.pk):
+    check_backoff(registration.server, *[registration] if registration.failed_at(task) else [])
+    registration.is_calm = True
+    try:
+        yield
+    finally:
+        registration.is_calm = False
+
+
+def check_backoff(server: AuthorizationServer, *failed: ClientRegistration) -> None:
+    """As ``backoff()``, for a server and those of its registrations that ``failed``."""
+    rows: list[AuthorizationServer | ClientRegistration] = [*failed]
+    rows = [row for row in ([server, *rows] if server.is_held_back else rows) if not row.may_retry]
+    for row in rows:
+        if row.seconds_until_retry:
+            raise row.remembered(server.issuer)
+    for row in rows:
         refuse_inside_atomic()
-        if not at_any_server:
-            registration.server.check_allowed()
-        yield Operation(registration, step)
+        if not row.claim_retry():
+            raise row.remembered(server.issuer)
+
+
+# -- refusing ----------------------------------------------------------------------------------
 
 
 def is_inside_atomic() -> bool:
@@ -221,12 +301,6 @@ def refuse_inside_atomic() -> None:
         "would lose what the server issued. Call it outside atomic(); with ATOMIC_REQUESTS "
         "decorate the view with transaction.non_atomic_requests."
     )
-
-
-def mark_gone(registration: ClientRegistration, refusal: RegistrationGoneError) -> None:
-    """Record that the server refuses the row's token or forgot the client; send ``gone``."""
-    if registration.fail(refusal, Status.GONE):
-        announce(signals.gone, registration)
 
 
 def check_state(registration: ClientRegistration, *statuses: Status) -> None:
@@ -261,17 +335,13 @@ def unusable(information: protocol.ClientInformation) -> InvalidResponseError:
     )
 
 
-def attempts() -> Iterator[None]:
-    """Yield at intervals, for as long as it is worth waiting for the process that holds a row.
+# -- announcing --------------------------------------------------------------------------------
 
-    The intervals shrink, so that the process that has waited longest is not starved by newcomers.
-    """
-    started, waited = time.monotonic(), 0.0
-    while waited < conf.DCR_TIMEOUT + _MARGIN:
-        yield
-        # With jitter: waiters that woke together would collide again.
-        time.sleep(random.uniform(0.1, 1) * 0.1 / (1 + waited))  # noqa: S311
-        waited = time.monotonic() - started
+
+def mark_gone(registration: ClientRegistration, refusal: RegistrationGoneError) -> None:
+    """Record that the server refuses the row's token or forgot the client; send ``gone``."""
+    if registration.fail(refusal, Status.GONE):
+        announce(signals.gone, registration)
 
 
 def announce(

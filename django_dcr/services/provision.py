@@ -1,4 +1,8 @@
-"""Handing out a usable client, whatever that takes."""
+"""Handing out a usable client: found, or else registered, renewed or updated first.
+
+``get_or_register()`` is what a site calls, ``for_login()`` what a login calls, and
+``get_or_register_for()`` what a site calls that knows a protected resource and no server.
+"""
 
 from __future__ import annotations
 
@@ -30,20 +34,21 @@ from django_dcr.models import (
     live_registration,
 )
 from django_dcr.models.failures import LONGEST_PAUSE, pause_after
-from django_dcr.services.calm import admit_at, admitted
-from django_dcr.services.choice import register_by_choice, register_by_first
 from django_dcr.services.configuration import recover, update
-from django_dcr.services.discovery import discover
+from django_dcr.services.discovery import AnyChallenge, discover, discover_resource
+from django_dcr.services.login import check_endpoints, check_plain_requests
 from django_dcr.services.operation import (
     attempts,
+    backoff,
+    check_backoff,
     check_possible,
     check_state,
     conflict,
     refuse_inside_atomic,
 )
-from django_dcr.services.reconciliation import retry, settle
-from django_dcr.services.registration import STEP, register
+from django_dcr.services.registration import register, register_by_choice, settle
 from django_dcr.services.renewal import renew
+from django_dcr.services.replacement import retry
 
 
 def get_or_register(
@@ -52,53 +57,116 @@ def get_or_register(
     """Return the usable registration of ``owner`` at ``issuer``, registering where there is none.
 
     Usable means: active, the issuer still allowed, the secret not expired (or renewed first)
-    and, where ``metadata`` is given, asking for just that (or updated first). A hit costs one
-    query and works inside a transaction; all else speaks to the server and refuses there. Of
-    any number of processes that call at once, one registers and the others wait for it.
+    and, where ``metadata`` is given, requesting exactly that (or updated first). A hit costs one
+    query and works inside a transaction; everything else sends requests to the server and raises
+    ConflictError there. Of any number of processes that call at once, one registers and the
+    others wait for it.
     Raises any DCRError; a ConflictError says what a person has to decide. What failed is not
     sent again until a pause has passed: until then its error is raised, with ``retry_after``.
     """
-    return usable(issuer, owner, metadata)
+    with errors_at(issuer, "register"):
+        return _usable(issuer, owner, metadata)
 
 
-def usable(
+def for_login(
+    issuer: str, owner: str = "", *, metadata: Mapping[str, Any] | None = None
+) -> ClientRegistration:
+    """Return the registration with which to send a user to log in, or to end that login.
+
+    It is usable as with ``get_or_register()``, the metadata in ``.server.metadata`` is fresh,
+    and every endpoint in it that a login uses is on an origin that the issuer or the operator
+    trusts: one of another server would be the first half of a mix-up attack (RFC 9700 section
+    4.4). An optional endpoint that is malformed or on another origin is left out;
+    ``login_endpoint()`` says why. Call this for every request and keep nothing of the result.
+    Raises any DCRError.
+    """
+    registration = get_or_register(issuer, owner, metadata=metadata)
+    with errors_at(issuer, "login"):
+        # A missing secret or key is reported before the user leaves.
+        registration.check_authentication()
+        check_endpoints(discover(registration.server))
+        check_plain_requests(registration)
+    return registration
+
+
+def get_or_register_for(
+    url: str,
+    owner: str = "",
+    *,
+    metadata: Mapping[str, Any] | None = None,
+    challenge: AnyChallenge = None,
+    issuer: str = "",
+) -> ClientRegistration:
+    """Return the usable registration of ``owner`` for a protected resource (RFC 9728).
+
+    It is at a server that the resource names and this site allows: ``issuer``, else the one that
+    is pinned on the resource's row, else the only one. Where there is no registration, one is
+    made as by ``get_or_register()``. A server that does not announce PKCE with S256 is refused,
+    unless the client sends no users there. ``challenge`` is that of ``discover_resource()``.
+    A hit costs at most two queries, and no request while the resource's metadata is fresh; a
+    third query where it names several servers and none is chosen, because one may be disabled.
+    Raises what these two raise, and ConflictError where a person has to choose a server.
+    """
+    resource = discover_resource(url, challenge=challenge)
+    with resource.errors():
+        issuer = resource.choose_issuer(issuer)
+        with errors_at(issuer, "register"):
+            return _usable(issuer, owner, metadata, resource)
+
+
+@sensitive_variables()
+def register_named(
+    registration: ClientRegistration,
+    *,
+    initial_access_token: str | None = None,
+    mechanism: str | None = None,
+    if_missing: bool = False,
+) -> ClientRegistration:
+    """Register a client for an issuer and owner that somebody named; see ``live_or_new()``.
+
+    By ``mechanism``, or by the first that is possible. With ``if_missing`` an existing
+    registration is made usable instead, and updated to what this one requests. Raises
+    ConflictError, before anything is sent, where there is one and ``if_missing`` is not given,
+    and what ``register()`` and ``get_or_register()`` raise.
+    """
+    issuer, owner = registration.server.issuer, registration.owner
+    unsent = ACTIONS["register"].statuses
+    with errors_at(issuer, "register"):
+        if not if_missing:
+            check_state(registration, *unsent)
+        if registration.status in unsent:
+            registration.server = AuthorizationServer.objects.for_issuer(issuer)
+            try:
+                if mechanism is None:
+                    return register_by_choice(
+                        registration, initial_access_token=initial_access_token
+                    )
+                registration.mechanism = mechanism
+                return register(registration, initial_access_token=initial_access_token)
+            except ConflictError:
+                if not if_missing:
+                    raise  # another process was faster
+        return get_or_register(issuer, owner, metadata=registration.requested_metadata)
+
+
+# -- making a registration usable --------------------------------------------------------------
+
+
+def _usable(
     issuer: str,
     owner: str,
     metadata: Mapping[str, Any] | None,
     resource: ProtectedResource | None = None,
 ) -> ClientRegistration:
-    """As ``get_or_register()``; for a ``resource`` at a server that suits it only.
+    """As ``get_or_register()``; for a ``resource``, only at a server that suits it.
 
     At others nothing is registered: UnsupportedError is raised where the server announces no
     PKCE, InvalidResponseError where it disowns the resource.
     """
-    with errors_at(issuer, STEP):
-        asked = None if metadata is None else protocol.as_stored(metadata)
-        registration = _usable(issuer, owner, asked, resource)
-        _check_server(registration, resource)
-    return registration
-
-
-def _check_server(registration: ClientRegistration, resource: ProtectedResource | None) -> None:
-    """Check that the server suits the resource, and offers what its own row requires."""
-    server = registration.server
-    if resource is None and not server.require_pkce:
-        return
-    members = registration.metadata or registration.requested
-    logs_in = "authorization_code" in members.get("grant_types", ["authorization_code"])
-    resources = [] if resource is None else [resource.resource, resource.indicator]
-    try:
-        server.check_suits(resources, logs_in=logs_in)
-    except DCRError:  # by what it said a while ago
-        discover(server).check_suits(resources, logs_in=logs_in)
-
-
-def _usable(
-    issuer: str, owner: str, metadata: dict[str, Any] | None, resource: ProtectedResource | None
-) -> ClientRegistration:
+    requested = None if metadata is None else protocol.as_stored(metadata)
     registration = live_registration(issuer, owner)
     if registration is None or registration.status in (Status.DRAFT, Status.REJECTED):
-        registration = _registered(registration, issuer, owner, metadata, resource)
+        registration = _registered(registration, issuer, owner, requested, resource)
     registration.server.check_allowed()
     registration.check_attached()
     if registration.status == Status.UNKNOWN and registration.server.retry_unknown:
@@ -112,16 +180,51 @@ def _usable(
         registration = _recovered(registration)
     if registration.secret_has_expired:
         registration = _renewed(registration)
-    # What one of many owners requests changes nothing for the others.
+    # What one of several owners requests changes nothing for the others.
     is_own = registration.owner == owner
-    if is_own and metadata is not None and registration.requested_metadata != metadata:
-        registration.request_metadata(metadata)
-        if refusal(registration, "update"):
-            registration.save_request()  # for a person, who has to change the client at the server
-            return registration
-        with admitted(registration, "update"):
-            update(registration)
+    if is_own and requested is not None and registration.requested_metadata != requested:
+        _update(registration, requested)
+    _check_server(registration, resource)
     return registration
+
+
+def _registered(
+    registration: ClientRegistration | None,
+    issuer: str,
+    owner: str,
+    metadata: dict[str, Any] | None,
+    resource: ProtectedResource | None,
+) -> ClientRegistration:
+    """Register the row, or return the one that another process registers."""
+    if not conf.DCR_AUTO_REGISTER:
+        raise NotAllowedError(
+            "There is no registration, and DCR_AUTO_REGISTER is off. Register with: "
+            f"manage.py dcr_register {issuer}" + (f" --owner {owner}" if owner else "")
+        )
+    if resource is not None and issuer not in resource.known_issuers:
+        refuse_inside_atomic()
+        resource.note_issuer(issuer)
+    if registration is None:
+        refuse_inside_atomic()
+        registration = _draft(issuer, owner, metadata)
+    elif metadata not in (None, registration.requested_metadata) and registration.owner == owner:
+        registration.request_metadata(metadata)
+    with backoff(registration, "register"):
+        _check_server(registration, resource)
+        return _registered_by_one(registration)
+
+
+def _registered_by_one(registration: ClientRegistration) -> ClientRegistration:
+    try:
+        return register_by_choice(registration)
+    except ConflictError:
+        # Another process is registering it, has registered it, or has failed to.
+        found = live_registration(registration.server.issuer, registration.owner)
+        if found is None or not (
+            found.status in (Status.REGISTERING, Status.ACTIVE) or _has_failed(found)
+        ):
+            raise
+        return found
 
 
 def _retried(registration: ClientRegistration) -> ClientRegistration:
@@ -154,85 +257,11 @@ def _retried(registration: ClientRegistration) -> ClientRegistration:
         return current
 
 
-@sensitive_variables()
-def register_named(
-    registration: ClientRegistration,
-    *,
-    initial_access_token: str | None = None,
-    mechanism: str | None = None,
-    if_missing: bool = False,
-) -> ClientRegistration:
-    """Register a client for the issuer and the owner that somebody named, as ``live_or_new()``.
-
-    By ``mechanism``, or by the first that is possible. With ``if_missing`` a registration that
-    is there already is made usable instead, and updated to what this one requests. Raises
-    ConflictError where there is one and ``if_missing`` is not given, before anything is sent,
-    and what ``register()`` and ``get_or_register()`` raise.
-    """
-    issuer, owner = registration.server.issuer, registration.owner
-    unsent = ACTIONS["register"].statuses
-    with errors_at(issuer, STEP):
-        if not if_missing:
-            check_state(registration, *unsent)
-        if registration.status in unsent:
-            registration.server = AuthorizationServer.objects.for_issuer(issuer)
-            try:
-                if mechanism is None:
-                    return register_by_choice(
-                        registration, initial_access_token=initial_access_token
-                    )
-                registration.mechanism = mechanism
-                return register(registration, initial_access_token=initial_access_token)
-            except ConflictError:
-                if not if_missing:
-                    raise  # another process was faster
-        return get_or_register(issuer, owner, metadata=registration.requested_metadata)
-
-
-def _registered(
-    registration: ClientRegistration | None,
-    issuer: str,
-    owner: str,
-    metadata: dict[str, Any] | None,
-    resource: ProtectedResource | None,
-) -> ClientRegistration:
-    """Register the row, or find that another process is at work on it."""
-    if not conf.DCR_AUTO_REGISTER:
-        raise NotAllowedError(
-            "There is no registration, and DCR_AUTO_REGISTER is off. Register with: "
-            f"manage.py dcr_register {issuer}" + (f" --owner {owner}" if owner else "")
-        )
-    if resource is not None and issuer not in resource.known_issuers:
-        refuse_inside_atomic()
-        resource.note_issuer(issuer)
-    if registration is None:
-        refuse_inside_atomic()
-        registration = _draft(issuer, owner, metadata)
-    elif metadata not in (None, registration.requested_metadata) and registration.owner == owner:
-        registration.request_metadata(metadata)
-    with admitted(registration, STEP):
-        _check_server(registration, resource)
-        return _registered_by_one(registration)
-
-
-def _registered_by_one(registration: ClientRegistration) -> ClientRegistration:
-    try:
-        return register_by_first(registration)
-    except ConflictError:
-        # Another process is registering it, has registered it, or has failed to.
-        found = live_registration(registration.server.issuer, registration.owner)
-        if found is None or not (
-            found.status in (Status.REGISTERING, Status.ACTIVE) or _has_failed(found)
-        ):
-            raise
-        return found
-
-
 def _draft(issuer: str, owner: str, metadata: dict[str, Any] | None) -> ClientRegistration:
     """Return an unsaved row; the unique index lets only one process insert it."""
     check_owner(owner)
     server = AuthorizationServer.objects.for_issuer(issuer)
-    admit_at(server)
+    check_backoff(server)
     owner = "" if server.shared else owner
     last = ClientRegistration.objects.primary().for_key(issuer, owner).order_by("-pk").first()
     if last is not None and last.status == Status.GONE and not _may_be_followed(last):
@@ -266,7 +295,7 @@ def _await_answer(registration: ClientRegistration) -> None:
 def _has_failed(registration: ClientRegistration) -> bool:
     """Whether there is no client yet, and the last attempt to register one failed."""
     unregistered = (Status.DRAFT, Status.REJECTED, Status.REGISTERING)
-    return registration.status in unregistered and registration.failed_at(STEP)
+    return registration.status in unregistered and registration.failed_at("register")
 
 
 def _recovered(registration: ClientRegistration) -> ClientRegistration:
@@ -289,7 +318,7 @@ def _renewed(registration: ClientRegistration) -> ClientRegistration:
     """Renew an expired secret, unless that has just been done and did not help."""
     wait = registration.seconds_until_renewal
     if not wait:
-        with admitted(registration, "renew"):
+        with backoff(registration, "renew"):
             registration = _renewed_by_one(registration)
     if registration.secret_expires_within(timedelta()):
         raise ConflictError(
@@ -310,3 +339,26 @@ def _renewed_by_one(registration: ClientRegistration) -> ClientRegistration:
         if current is None or current.status != Status.ACTIVE or current.secret_has_expired:
             raise
         return current
+
+
+def _update(registration: ClientRegistration, requested: dict[str, Any]) -> None:
+    registration.request_metadata(requested)
+    if refusal(registration, "update"):
+        registration.save_request()  # a person has to change the client at the server
+        return
+    with backoff(registration, "update"):
+        update(registration)
+
+
+def _check_server(registration: ClientRegistration, resource: ProtectedResource | None) -> None:
+    """Check that the server suits the resource, and offers what its own row requires."""
+    server = registration.server
+    if resource is None and not server.require_pkce:
+        return
+    members = registration.metadata or registration.requested
+    logs_in = "authorization_code" in members.get("grant_types", ["authorization_code"])
+    resources = [] if resource is None else [resource.resource, resource.indicator]
+    try:
+        server.check_suits(resources, logs_in=logs_in)
+    except DCRError:  # according to metadata that may be out of date
+        discover(server).check_suits(resources, logs_in=logs_in)

@@ -7,17 +7,11 @@ from contextlib import suppress
 
 from django_dcr.exceptions import DCRError, errors_at
 from django_dcr.models import ClientRegistration, Mechanism, Status
+from django_dcr.runs import one_run
 from django_dcr.services.configuration import recover, revoke, revoke_replaced
-from django_dcr.services.operation import (
-    check_possible,
-    check_state,
-    operation,
-    refuse_inside_atomic,
-)
-from django_dcr.services.registration import STEP
-from django_dcr.services.renewal import finish_renewal
-from django_dcr.services.replacement import register_again
-from django_dcr.services.runs import one_run
+from django_dcr.services.operation import refuse_inside_atomic
+from django_dcr.services.registration import settle
+from django_dcr.services.replacement import finish_interrupted
 
 
 def reconcile() -> list[ClientRegistration]:
@@ -64,7 +58,7 @@ def _settle_orphan(registration: ClientRegistration) -> None:
     """Finish the renewal that registered this client, or delete the client."""
     rows = ClientRegistration.objects.primary().select_related("server").active().live()
     current = rows.for_key(registration.server.issuer, registration.owner).first()
-    if current is not None and finish_renewal(current):
+    if current is not None and finish_interrupted(current):
         registration.reload()
         return
     note = ""
@@ -77,35 +71,3 @@ def _settle_orphan(registration: ClientRegistration) -> None:
         revoke(registration)
     elif registration.claim(Status.ACTIVE, task="reconcile"):
         registration.clear(note)
-
-
-def retry(registration: ClientRegistration) -> ClientRegistration:
-    """Register a new client in place of an "unknown" or "gone" row; return the new row.
-
-    Only a person can decide this: the server may keep the old client, and the old row
-    stays as its record. Raises what ``register()`` raises, and ConflictError where another
-    registration has the place already.
-    """
-    with operation(registration, STEP):
-        registration.reload()  # another person may have decided a moment ago
-        check_state(registration, Status.UNKNOWN, Status.GONE)
-        check_possible(registration, "retry")
-        return register_again(registration, registration.mechanism, action="retry")
-
-
-def settle(registration: ClientRegistration) -> None:
-    """Turn an intent to register that nobody works on any more into "unknown"."""
-    if registration.status == Status.REGISTERING and registration.claim(
-        Status.REGISTERING, task="reconcile"
-    ):
-        if registration.mechanism == Mechanism.METADATA_DOCUMENT:  # no server was told of it
-            if registration.live:
-                registration.fail("The process that published this ended half-way.", Status.DRAFT)
-            else:
-                registration.withdraw()  # what it was to replace is there
-            return
-        registration.fail(
-            "The process that sent this ended before the answer came; the server may hold a "
-            "client that cannot be named.",
-            Status.UNKNOWN,
-        )

@@ -1,4 +1,10 @@
-"""Registering a client, with a row on record for every client that the server may hold."""
+"""Registration: making a row that has no client yet a client of its server (RFC 7591).
+
+``register_by_choice()`` takes the first mechanism that the server and the site both support,
+``register()`` the row's own. There is a row for every client that the server may hold: the
+intent is committed before the request is sent, and ``settle()`` closes an intent whose process
+has ended.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +17,7 @@ from django.db import Error, IntegrityError
 from django.views.decorators.debug import sensitive_variables
 
 from django_dcr import protocol, signals
+from django_dcr.conf import conf
 from django_dcr.exceptions import (
     ConflictError,
     DCRError,
@@ -18,7 +25,9 @@ from django_dcr.exceptions import (
     NetworkError,
     NotAllowedError,
     NotStoredError,
+    UnsupportedError,
 )
+from django_dcr.lifecycle import ACTIONS
 from django_dcr.logs import log
 from django_dcr.mechanisms import Mechanism
 from django_dcr.models import AuthorizationServer, ClientRegistration, InDoubtError, Status
@@ -29,21 +38,18 @@ from django_dcr.services.operation import (
     Operation,
     announce,
     check_possible,
+    check_state,
     conflict,
     operation,
     unusable,
 )
-from django_dcr.services.outages import note_outcome
 from django_dcr.text import SensitiveText, clean
-
-STEP = "register"
-
-_NEVER_SENT = [Status.DRAFT, Status.REJECTED]
 
 COLLISION = (
     "The server issued a client that another registration already holds. Nothing was "
     "changed; report this to the server's operator."
 )
+_NEVER_SENT = ACTIONS["register"].statuses
 
 
 @sensitive_variables()
@@ -59,30 +65,146 @@ def register(
     settled by ``retry()`` or ``revoke(forget=True)``); and, before anything is sent,
     NotAllowedError, UnsupportedError, ConflictError, DecryptionError.
     """
-    if initial_access_token is not None:
-        initial_access_token = SensitiveText(initial_access_token)
-    with operation(registration, STEP) as work:
+    initial_access_token = _masked(initial_access_token)
+    with operation(registration, "register") as work:
         check_possible(registration, "register")
         registration.check_attached()
         if registration.mechanism == Mechanism.METADATA_DOCUMENT:
-            body = documents.prepare(registration)
-            _commit_intent(work)
-            return documents.publish(registration, body)
+            reason = _obstacle(registration, Mechanism.METADATA_DOCUMENT)
+            if reason:
+                raise UnsupportedError(
+                    f"A metadata document is not possible at this server: {reason.rstrip('.')}."
+                )
+        _register(work, initial_access_token)
+    return registration
+
+
+@sensitive_variables()
+def register_by_choice(
+    registration: ClientRegistration, *, initial_access_token: str | None = None
+) -> ClientRegistration:
+    """Register a row that has no client yet, by the first mechanism that is possible.
+
+    The mechanisms are the server row's, else DCR_MECHANISMS; why one was skipped is in the log
+    and in the row's history. Raises UnsupportedError where none is left, with what to enter in
+    the server's console, and what ``register()`` raises.
+    """
+    initial_access_token = _masked(initial_access_token)
+    skipped: list[str] = []
+    with operation(registration, "register") as work:
+        check_possible(registration, "register")
+        check_state(registration, *_NEVER_SENT)
+        registration.check_attached()
+        for mechanism in work.server.mechanisms or conf.DCR_MECHANISMS:
+            reason = _obstacle(registration, mechanism)
+            if reason:
+                skipped += _reported(work.server, mechanism, reason)
+                continue
+            _choose(registration, mechanism, skipped)
+            try:
+                _register(work, initial_access_token)
+            except InvalidResponseError as exc:
+                # A document that servers would refuse leaves a draft and no client at any server.
+                if mechanism == Mechanism.DYNAMIC or registration.status != Status.DRAFT:
+                    raise
+                skipped.append(f"{mechanism}: {exc}")
+            else:
+                return registration
+        raise _register_by_hand(registration, skipped)
+
+
+def _masked(token: str | None) -> str | None:
+    """Return the token so that no error page shows it, not even with DEBUG."""
+    return None if token is None else SensitiveText(token)
+
+
+# -- choosing the mechanism --------------------------------------------------------------------
+
+
+def _obstacle(registration: ClientRegistration, mechanism: str) -> str:
+    """Return why the mechanism is not possible, "" where it is; discover the server if need be."""
+    if mechanism == Mechanism.METADATA_DOCUMENT:
+        found = documents.site_obstacle()
+        return found or documents.obstacle(registration, discover_for(registration))
+    offered = "registration_endpoint" in _discovered(registration).metadata
+    return "" if offered else "the server has no registration_endpoint"
+
+
+def _discovered(registration: ClientRegistration) -> AuthorizationServer:
+    """Return the server, its metadata fresh; reject what cannot be sent before requesting that."""
+    if not registration.server.is_fresh:
+        requested = registration.requested
+        protocol.check_client_metadata(requested)
+        protocol.check_own_keys(requested, own_keys(registration))
+    return discover_for(registration)
+
+
+def _reported(server: AuthorizationServer, mechanism: str, reason: str) -> list[str]:
+    """Return what to report: nothing of documents where neither site nor server uses any."""
+    unused = not conf.DCR_BASE_URL and not server.takes_documents
+    if mechanism == Mechanism.METADATA_DOCUMENT and unused:
+        return []
+    return [f"{mechanism}: {reason}"]
+
+
+def _choose(registration: ClientRegistration, mechanism: str, skipped: list[str]) -> None:
+    registration.mechanism = mechanism
+    if mechanism != Mechanism.METADATA_DOCUMENT:  # and clear what a failed attempt at one left
+        registration.document_slug, registration.client_id, registration.metadata = "", "", {}
+    reason = "; ".join(skipped)
+    if reason:
+        log(
+            "advised",
+            "The client at %s is registered by %s. Skipped %s",
+            registration.server.issuer,
+            mechanism,
+            reason,
+        )
+    registration.reason = clean(reason, 200)
+
+
+def _register_by_hand(registration: ClientRegistration, skipped: list[str]) -> UnsupportedError:
+    """Return an error with what to enter in the server's console and how to store the client."""
+    document = f"{Mechanism.METADATA_DOCUMENT}: "
+    reasons = [text.removeprefix(document) for text in skipped if text.startswith(document)]
+    requested, server = registration.requested, registration.server
+    members = ["redirect_uris", "post_logout_redirect_uris", "scope", "token_endpoint_auth_method"]
+    entries = [f"{name} {_shown(requested[name])}" for name in members if requested.get(name)]
+    owner = f" --owner {clean(registration.owner, 40)}" if registration.owner else ""
+    command = f"manage.py dcr_adopt {server.issuer}{owner} --client-id ID --client-secret-file FILE"
+    text = "This server offers no dynamic registration that this site may use. "
+    text += "".join(f"Nor a document: {clean(reason, 120).rstrip('.')}. " for reason in reasons)
+    text += f"Register by hand in its console, with {', '.join(entries) or 'what you need'}"
+    return UnsupportedError(
+        f"{clean(text, 480 - len(command))}; then store the client with: {command}"
+    )
+
+
+def _shown(value: object) -> str:
+    return clean(" ".join(value) if isinstance(value, list) else value, 150)
+
+
+# -- registering -------------------------------------------------------------------------------
+
+
+@sensitive_variables()
+def _register(work: Operation, initial_access_token: str | None) -> None:
+    """Register the client by the row's mechanism, which is possible, and announce it."""
+    registration = work.registration
+    if registration.mechanism == Mechanism.METADATA_DOCUMENT:
+        body = documents.prepare(registration)
+        _commit_intent(work)
+        documents.publish(registration, body)
+    else:
         # A row that is not live yet is a successor, registered in the middle of a renewal.
         work.has_begun = not registration.live
-        requested = registration.requested
-        if not registration.server.is_fresh:  # reject what cannot be sent before any request
-            protocol.check_client_metadata(requested)
-            protocol.check_own_keys(requested, own_keys(registration))
-        server = discover_for(registration)
-        requested = protocol.registration_request(
-            requested, server.metadata, own_keys(registration)
+        server = _discovered(registration)
+        request = protocol.registration_request(
+            registration.requested, server.metadata, own_keys(registration)
         )
-        warn(server, requested)
-        issued = _issued(work, requested, initial_access_token)
-        _adopt(work, issued)
+        work.log_warnings(request)
+        _adopt(work, _issued(work, request, initial_access_token))
     announce(signals.registered, registration)
-    return registration
 
 
 @sensitive_variables()
@@ -100,7 +222,7 @@ def _issued(
         with work.errors():
             reply = work.send("POST", endpoint, token=token, body=protocol.encode(requested))
             secrets = [token] if token else []
-            protocol.check_status(reply, {200, 201}, step=STEP, secrets=secrets)
+            protocol.check_status(reply, {200, 201}, step=work.step, secrets=secrets)
             # No variable holds the document: its secrets would be shown in tracebacks.
             issued = protocol.client_information(
                 protocol.parse_object(reply.body),
@@ -110,19 +232,13 @@ def _issued(
             )
     except DCRError as exc:
         registration.fail(exc, _status_after(exc, server))
-        note_outcome(server, exc)
+        work.record_outcome(exc)
         raise
-    note_outcome(server)
+    work.record_outcome()
     if reply.status == 200:
         deviation = "The server answered 200 instead of 201."
         issued = replace(issued, deviations=(deviation, *issued.deviations))
     return issued
-
-
-def warn(server: AuthorizationServer, requested: Mapping[str, Any]) -> None:
-    """Log what is allowed in a request, but better changed."""
-    for sentence in protocol.warnings(requested, server.metadata):
-        log("advised", "Before sending to %s: %s", server.issuer, sentence)
 
 
 def _commit_intent(work: Operation) -> None:
@@ -138,7 +254,7 @@ def _commit_intent(work: Operation) -> None:
         return
     registration.server = registration.server  # copies its primary key, which may be new
     try:
-        registration.insert(task=STEP, status=Status.REGISTERING)
+        registration.insert(task=work.step, status=Status.REGISTERING)
     except IntegrityError as exc:
         raise ConflictError(
             "Another process is already registering this client. Use the row that it stored."
@@ -241,3 +357,23 @@ def _delete_orphan(work: Operation, issued: protocol.ClientInformation) -> Statu
     except DCRError:
         return Status.UNKNOWN
     return Status.REJECTED
+
+
+# -- settling ----------------------------------------------------------------------------------
+
+
+def settle(registration: ClientRegistration) -> None:
+    """Turn an intent to register whose process has ended into "unknown"."""
+    if registration.status == Status.REGISTERING and registration.claim(
+        Status.REGISTERING, task="reconcile"
+    ):
+        if registration.mechanism != Mechanism.METADATA_DOCUMENT:
+            registration.fail(
+                "The process that sent this ended before the answer came; the server may hold a "
+                "client that cannot be named.",
+                Status.UNKNOWN,
+            )
+        elif registration.live:  # a document: no server was asked for anything
+            registration.fail("The process that published this ended half-way.", Status.DRAFT)
+        else:
+            registration.withdraw()  # the row that it was to replace is still there

@@ -12,14 +12,7 @@ from django_dcr.models import ClientRegistration, Status
 from django_dcr.services.configuration import recover, replace_metadata
 from django_dcr.services.discovery import discover_for
 from django_dcr.services.operation import Operation, announce, check_possible, operation
-from django_dcr.services.replacement import (
-    STEP,
-    check_replaceable,
-    finish,
-    left_behind,
-    put_in_place,
-    successor_of,
-)
+from django_dcr.services.replacement import check_replaceable, finish, successor_of
 
 
 def renew(registration: ClientRegistration) -> ClientRegistration:
@@ -31,7 +24,7 @@ def renew(registration: ClientRegistration) -> ClientRegistration:
     UnsupportedError where the secret does not expire and the server issued no new one, and any
     DCRError, with the old secret kept.
     """
-    with operation(registration, STEP) as work:
+    with operation(registration, "update") as work:
         check_possible(registration, "renew")
         discover_for(registration)
         seen = registration.client_secret
@@ -63,23 +56,6 @@ def renew_if_due(registration: ClientRegistration) -> ClientRegistration:
 def _is_due(registration: ClientRegistration) -> bool:
     row = ClientRegistration.objects.primary().filter(pk=registration.pk)
     return row.expiring(timezone.now() + conf.DCR_RENEW_BEFORE).exists()
-
-
-def finish_renewal(registration: ClientRegistration) -> bool:
-    """Put the client that an interrupted renewal has registered in the place of this one.
-
-    Returns False where there is none that is of use.
-    """
-    with (
-        operation(registration, STEP, at_any_server=True) as work,
-        work.lease(Status.ACTIVE, task="renew"),
-    ):
-        successor = left_behind(registration)
-        if successor is None:
-            return False
-        put_in_place(successor, registration)
-    finish(successor, registration)
-    return True
 
 
 def _renewed_in_place(work: Operation) -> bool:

@@ -1,4 +1,7 @@
-"""Another client in the place of one that is in use, without a gap between them."""
+"""Replacement: registering a new client in place of another one of the same owner and server.
+
+A client in use is replaced without a gap: the new one is live before the old one is deleted.
+"""
 
 from __future__ import annotations
 
@@ -15,14 +18,13 @@ from django_dcr.services.discovery import discover_for
 from django_dcr.services.operation import (
     announce,
     check_possible,
+    check_state,
     conflict,
     in_place_of,
     operation,
 )
 from django_dcr.services.registration import COLLISION, register
 from django_dcr.text import clean
-
-STEP = "update"
 
 
 def replace(
@@ -36,7 +38,7 @@ def replace(
     Raises UnsupportedError where the mechanism is not possible here, ConflictError where
     another process has replaced it, and what ``register()`` raises, with the old client kept.
     """
-    with operation(registration, STEP) as work:
+    with operation(registration, "update") as work:
         check_replaceable(registration, mechanism)
         discover_for(registration)
         mechanism = mechanism or registration.mechanism
@@ -46,6 +48,20 @@ def replace(
             successor = successor_of(registration, mechanism)
     finish(successor, registration)
     return successor
+
+
+def retry(registration: ClientRegistration) -> ClientRegistration:
+    """Register a new client in place of an "unknown" or "gone" row; return the new row.
+
+    Only a person can decide this: the server may keep the old client, and the old row
+    stays as its record. Raises what ``register()`` raises, and ConflictError where another
+    registration has the place already.
+    """
+    with operation(registration, "register"):
+        registration.reload()  # another person may have decided a moment ago
+        check_state(registration, Status.UNKNOWN, Status.GONE)
+        check_possible(registration, "retry")
+        return register_again(registration, registration.mechanism, action="retry")
 
 
 def check_replaceable(registration: ClientRegistration, mechanism: str | None = None) -> None:
@@ -101,6 +117,23 @@ def finish(successor: ClientRegistration, replaced: ClientRegistration) -> None:
     announce(signals.renewed, successor, replaced=replaced)
     if replaced.status == Status.REVOKING:
         revoke_replaced(replaced)
+
+
+def finish_interrupted(registration: ClientRegistration) -> bool:
+    """Put the client that an interrupted renewal has registered in the place of this one.
+
+    Returns False where there is none that is of use.
+    """
+    with (
+        operation(registration, "update", at_any_server=True) as work,
+        work.lease(Status.ACTIVE, task="renew"),
+    ):
+        successor = left_behind(registration)
+        if successor is None:
+            return False
+        put_in_place(successor, registration)
+    finish(successor, registration)
+    return True
 
 
 def left_behind(registration: ClientRegistration, mechanism: str = "") -> ClientRegistration | None:

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 HOUR, DAY = 3600, 86_400
-MAX_SILENCES = 2  # of services/runs.py
+MAX_SILENCES = 2  # of runs.py
 BACKOFF, LONGEST = 30.0, 3600.0
 
 

@@ -11,9 +11,9 @@ from django_dcr.management.failures import ERRORS, describe_error
 from django_dcr.management.output import DCRCommand
 from django_dcr.models import ClientKey
 from django_dcr.protocol import KEY_TYPES
+from django_dcr.runs import one_run
 from django_dcr.services import rotate_client_key, update
 from django_dcr.services.key_rotation import outdated
-from django_dcr.services.runs import one_run
 
 
 class Command(DCRCommand):

@@ -12,9 +12,9 @@ from django_dcr.management.output import Row
 from django_dcr.management.selection import with_ids
 from django_dcr.management.work import WorkCommand
 from django_dcr.models import ClientRegistration, ClientRegistrationQuerySet, Status
+from django_dcr.runs import one_run
 from django_dcr.services import retry, revoke
 from django_dcr.services.reconciliation import settled
-from django_dcr.services.runs import one_run
 
 
 class Command(WorkCommand):

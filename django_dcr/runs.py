@@ -1,4 +1,4 @@
-"""Work on many rows, which one unresponsive server must not delay."""
+"""Runs: one command or admin action on many rows, which one silent server must not delay."""
 
 from __future__ import annotations
 
@@ -8,16 +8,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
-from django_dcr import transport
-from django_dcr.exceptions import NetworkError
-from django_dcr.models import AuthorizationServer
-
 #: After this many timeouts and failed connections a server is sent no more requests in a run.
 MAX_SILENCES = 2
 
 
 class Run:
-    """Which servers answered during one command or admin action, and which did not.
+    """Which servers, by primary key, answered during one command or admin action.
 
     The threads of a command share it.
     """
@@ -28,7 +24,7 @@ class Run:
         self._answered: set[int | None] = set()
 
     def is_silent(self, server: int | None) -> bool:
-        """Whether the server with this primary key is sent no more requests."""
+        """Whether the server is sent no more requests."""
         return self._silences[server] >= MAX_SILENCES
 
     def silences(self, server: int | None) -> int:
@@ -38,23 +34,13 @@ class Run:
     def has_answered(self, server: int | None) -> bool:
         return server in self._answered
 
-    def check(self, server: AuthorizationServer) -> None:
-        """Raise NetworkError where the server is sent no more requests."""
-        if self.is_silent(server.pk):
-            raise NetworkError(
-                f"{server.issuer} failed to answer {MAX_SILENCES} times, so nothing more was sent "
-                "to it. Run this again later.",
-                sent=False,
-            )
-
-    def note_failure(self, server: AuthorizationServer, exc: NetworkError) -> None:
-        if transport.is_silence(exc):
-            with self._lock:
-                self._silences[server.pk] += 1
-
-    def note_answer(self, server: AuthorizationServer) -> None:
+    def note_silence(self, server: int | None) -> None:
         with self._lock:
-            self._answered.add(server.pk)
+            self._silences[server] += 1
+
+    def note_answer(self, server: int | None) -> None:
+        with self._lock:
+            self._answered.add(server)
 
 
 _current: ContextVar[Run | None] = ContextVar("django_dcr_run", default=None)
