@@ -1,7 +1,7 @@
-"""The parts of docs/ that are made of the code: settings, checks, states, columns, commands.
+"""The parts of docs/ generated from the code: settings, checks, statuses, columns, commands.
 
 ``make reference`` writes them between the marks ``<!-- generated: NAME -->`` and ``<!-- end -->``;
-``test_docs.py`` fails while one of them is not what the code says.
+``test_docs.py`` fails if one of them is outdated.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ PACKAGE = Path(django_dcr.__file__).parent
 DOCS = PACKAGE.parent / "docs"
 SETTINGS = [name for name in vars(Settings) if name.startswith("DCR_")]
 COMMANDS = sorted(path.stem for path in PACKAGE.glob("management/commands/dcr_*.py"))
-#: The pages that say more of a setting.
+#: The page with more about a setting.
 MORE = {
     "DCR_ENCRYPTION_KEYS": "encryption.md",
     "DCR_INTERNAL_ORIGINS": "networks.md",
@@ -43,13 +43,13 @@ MORE = {
 
 
 def write(folder: Path = DOCS) -> None:
-    """Bring the generated parts of all pages in ``folder`` up to date."""
+    """Update the generated parts of all pages in ``folder``."""
     for page in folder.glob("*.md"):
         page.write_text(refreshed(page.read_text()))
 
 
 def refreshed(text: str) -> str:
-    """Return a page with its generated parts as the code has them now."""
+    """Return a page with its generated parts updated."""
     mark = r"(?s)(<!-- generated: ([\w-]+) -->\n).*?(<!-- end -->)"
     return re.sub(mark, lambda part: f"{part[1]}{_generated(part[2])}\n{part[3]}", text)
 
@@ -63,7 +63,7 @@ def _generated(name: str) -> str:
     return parts[name]() if name in parts else _arguments(_shared(name))
 
 
-# --- settings, checks, states ------------------------------------------------------------------
+# --- settings, checks, statuses ----------------------------------------------------------------
 
 
 def all_settings() -> str:
@@ -114,7 +114,7 @@ def _accepting(status: str) -> list[str]:
 
 
 def columns(model: type[CachedDocument]) -> str:
-    """The columns of a row that people set."""
+    """Return the editable columns with their help texts."""
     fields = [field for field in model._meta.fields if field.editable]
     rows = [(f"`{field.name}`", str(field.help_text)) for field in fields if field.help_text]
     return _table("column", "meaning", rows)
@@ -124,7 +124,7 @@ def columns(model: type[CachedDocument]) -> str:
 
 
 def command(name: str) -> str:
-    """Return a command's usage, what it does, and the arguments that only some commands have."""
+    """Return a command's usage, description and own arguments."""
     parser = parser_of(name)
     selection, output = map(_names, (_shared("selection"), _shared("format")))
     arguments = [action for action in arguments_of(parser) if not _names([action]) & output]
@@ -136,7 +136,7 @@ def command(name: str) -> str:
 
 
 def _shared(name: str) -> list[Action]:
-    """The arguments by which commands select registrations, or which every command has."""
+    """Return the arguments that select registrations, or that every command has."""
     arguments = arguments_of(parser_of("dcr_list"))
     ours = {
         "selection": {"ID", "--issuer", "--owner", "--status", "--all"},
@@ -150,14 +150,14 @@ def parser_of(name: str) -> ArgumentParser:
 
 
 def arguments_of(parser: ArgumentParser) -> list[Action]:
-    """The arguments that are shown and that not every command of Django has."""
+    """Return the visible arguments, without those of every Django command."""
     common = _names(BaseCommand().create_parser("manage.py", "any")._actions)
     actions = [action for action in parser._actions if action.help != SUPPRESS]
     return [action for action in actions if not _names([action]) & common]
 
 
 def _names(actions: Iterable[Action]) -> set[str]:
-    """The options; of arguments without one, what stands for them in the usage."""
+    """Return the options, and for positional arguments their name in the usage."""
     return {name for action in actions for name in action.option_strings or [_value(action)]}
 
 

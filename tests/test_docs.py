@@ -1,4 +1,4 @@
-"""README and the other documents, held against the code that they describe."""
+"""The README and docs/, compared with the code that they describe."""
 
 from __future__ import annotations
 
@@ -31,20 +31,20 @@ DOCUMENTS = {
     )
 }
 GENERATED = re.compile("(?s)<!-- generated: .*?<!-- end -->")
-#: What commands take from the environment, for which the command line is no place.
+#: Secrets that commands read from the environment.
 VARIABLES = [
     "DCR_INITIAL_ACCESS_TOKEN",
     "DCR_CLIENT_SECRET",
     "DCR_REGISTRATION_ACCESS_TOKEN",
 ]
 ISSUER = "https://login.example.com/realms/shop"
-#: An excerpt of a file of the example project.
+#: An excerpt from a file of the example project.
 SHOWN = r"(?s)<!-- of: (\S+) -->\n```python\n(.*?)```"
 CALLBACK = "https://shop.example/callback"
 
 
 def section(page: str, title: str) -> str:
-    """Return what is under a heading, up to the next one that is not below it."""
+    """Return the section under a heading, subsections included."""
     text = DOCUMENTS[page]
     heading = re.search(rf"(?m)^(#+) `?{re.escape(title)}`?$", text)
     assert heading, f"{page} has no section {title}"
@@ -52,13 +52,13 @@ def section(page: str, title: str) -> str:
 
 
 def table(page: str) -> dict[str, list[str]]:
-    """Return the rows of a page's first table, by the code in their first column."""
+    """Return the rows of a page's first table by the code in their first column."""
     rule = re.search(r"(?m)^\|---.*\n", DOCUMENTS[page])
     assert rule, f"{page} has no table"
     text = DOCUMENTS[page][rule.end() :].partition("\n\n")[0]
     lines = re.findall(r"(?m)^\| `(.*?)` \| (.*) \|$", text)
     rows = {name: rest.split(" | ") for name, rest in lines}
-    assert len(rows) == len(lines), "a row is there twice"
+    assert len(rows) == len(lines), "a row is repeated"
     return rows
 
 
@@ -68,12 +68,12 @@ def example(page: str, name: str) -> str:
     return found[1]
 
 
-def test_the_generated_parts_are_what_the_code_says() -> None:
+def test_generated_parts_are_up_to_date() -> None:
     for name, text in DOCUMENTS.items():
-        assert text == reference.refreshed(text), f"make reference mends {name}"
+        assert text == reference.refreshed(text), f"update {name} with: make reference"
 
 
-def test_the_generated_parts_are_written(tmp_path: Path) -> None:
+def test_generated_parts_are_replaced(tmp_path: Path) -> None:
     (tmp_path / "page.md").write_text(
         "Checks:\n<!-- generated: checks -->\noutdated\n<!-- end -->\nEnd.\n"
     )
@@ -84,8 +84,8 @@ def test_the_generated_parts_are_written(tmp_path: Path) -> None:
     assert text.endswith("\n<!-- end -->\nEnd.\n")
 
 
-def test_the_tables_of_servers_stay_while_no_server_is_run(tmp_path: Path) -> None:
-    from tests.interop.report import Table  # whose assertions pytest would rewrite otherwise
+def test_servers_that_were_not_run_keep_their_outcomes(tmp_path: Path) -> None:
+    from tests.interop.report import Table  # late, so that pytest can rewrite its assertions
 
     page = tmp_path / "servers.md"
     page.write_text(DOCUMENTS["docs/servers.md"])
@@ -93,7 +93,7 @@ def test_the_tables_of_servers_stay_while_no_server_is_run(tmp_path: Path) -> No
     assert page.read_text() == DOCUMENTS["docs/servers.md"]
 
 
-def test_settings_checks_states_and_commands_are_generated() -> None:
+def test_settings_checks_statuses_and_commands_are_generated() -> None:
     parts = [
         name for text in DOCUMENTS.values() for name in re.findall("<!-- generated: (.+) -->", text)
     ]
@@ -102,7 +102,7 @@ def test_settings_checks_states_and_commands_are_generated() -> None:
 
 
 @pytest.mark.parametrize("name", SETTINGS)
-def test_a_settings_unit_is_documented(name: str) -> None:
+def test_the_unit_of_a_setting_is_documented(name: str) -> None:
     described, (_fits, kind) = vars(Settings)[name].__doc__, TYPES.get(name, (None, ""))
     for unit in ("seconds", "bytes", "timedelta"):
         assert (unit in described) == (unit in kind)
@@ -119,7 +119,7 @@ def test_every_signal_is_documented() -> None:
     assert list(table("docs/signals.md")) == sent
 
 
-#: Those for async views, with which docs/async.md has a table of its own.
+#: The async services, which docs/async.md lists.
 ASYNC = [name for name in services.__all__ if iscoroutinefunction(getattr(services, name))]
 SYNC = [name for name in services.__all__ if name not in ASYNC]
 
@@ -132,18 +132,18 @@ def test_every_service_is_documented_with_its_parameters(name: str) -> None:
     assert call in table("docs/services.md")
 
 
-def test_no_service_is_documented_that_is_not_there() -> None:
+def test_every_documented_service_exists() -> None:
     assert {call.partition("(")[0] for call in table("docs/services.md")} == {*SYNC}
 
 
 @pytest.mark.parametrize("shown", re.findall(SHOWN, DOCUMENTS["docs/mcp.md"]))
-def test_the_code_that_is_shown_is_that_of_the_example(shown: tuple[str, str]) -> None:
+def test_excerpts_of_the_example_are_up_to_date(shown: tuple[str, str]) -> None:
     file, code = shown
     assert code in (ROOT / file).read_text()
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_every_command_has_a_section_that_begins_with_its_usage(name: str) -> None:
+def test_every_command_has_a_section_that_starts_with_its_usage(name: str) -> None:
     text = section("docs/commands.md", name).lstrip()
     assert text.startswith(f"<!-- generated: {name} -->\n```text\nmanage.py {name} ")
 
@@ -153,7 +153,7 @@ def options_of(name: str) -> set[str]:
     return {option for action in actions for option in action.option_strings}
 
 
-def test_a_command_that_a_message_advises_exists() -> None:
+def test_every_command_in_a_message_exists() -> None:
     for file in PACKAGE.rglob("*.py"):
         advice = re.findall(r"manage\.py (dcr_\w+)([^\n\"'.;,]*)", file.read_text())
         for name, arguments in advice:
@@ -168,7 +168,7 @@ def test_a_command_that_a_message_advises_exists() -> None:
         for line in re.findall(r"manage.py (dcr_[^|)`\n]+)", GENERATED.sub("", text))
     ],
 )
-def test_a_command_line_that_is_shown_is_understood(line: str) -> None:
+def test_every_documented_command_line_is_valid(line: str) -> None:
     name, *arguments = shlex.split(line)
     assert reference.parser_of(name).parse_args(arguments)
 
@@ -179,24 +179,24 @@ def test_every_system_check_is_listed_in_the_order_of_their_ids() -> None:
     assert re.findall(r"`(dcr\.[EW]\d+)`", reference.all_checks()) == sorted(ids)
 
 
-def test_every_make_target_that_is_named_exists() -> None:
+def test_every_documented_make_target_exists() -> None:
     targets = set(re.findall(r"(?m)^([a-z-]+):", (ROOT / "Makefile").read_text()))
     for name, text in DOCUMENTS.items():
         assert set(re.findall(r"(?m)(?:^|`)make ([a-z-]+)", text)) <= targets, name
 
 
-def test_every_file_that_is_named_exists() -> None:
+def test_every_documented_file_exists() -> None:
     places = [ROOT, PACKAGE, ROOT / "tests", ROOT / "example_project/example"]
     for name, text in DOCUMENTS.items():
         links = re.findall(r"\]\(([^:)#]+)\)", text)
         files = re.findall(r"`([\w/*.]+\.(?:py|md|cfg|txt))`", text)
-        written = re.findall("<!-- file: (.+) -->", text)  # by whoever reads the page
+        written = re.findall("<!-- file: (.+) -->", text)  # by the reader
         for file in {*links, *files}.difference(["manage.py"], written):
             found = any([*place.glob(file)] for place in [(ROOT / name).parent, *places])
             assert found, f"{name} names {file}"
 
 
-def test_every_heading_that_is_linked_exists() -> None:
+def test_every_linked_heading_exists() -> None:
     for name, text in DOCUMENTS.items():
         for page, anchor in re.findall(r"\]\(([\w./-]*)#([^)]+)\)", text):
             path = (ROOT / name).parent / page if page else ROOT / name
@@ -212,38 +212,38 @@ def test_every_page_is_in_the_navigation_once() -> None:
     assert sorted(["index", *listed]) == sorted(path.stem for path in (ROOT / "docs").glob("*.md"))
 
 
-def test_every_setting_that_is_named_exists() -> None:
-    # Some names are settings of django-oauth-toolkit, whose registration settings start alike.
+def test_every_documented_setting_exists() -> None:
+    # Registration settings of django-oauth-toolkit have the same prefix.
     known = {*SETTINGS, *VARIABLES, *DEFAULTS}
     for name, text in DOCUMENTS.items():
         assert set(re.findall("DCR_[A-Z_]+", text)) <= known, name
 
 
-def test_the_versions_are_the_packages_own() -> None:
+def test_the_readme_names_the_supported_versions() -> None:
     versions = re.findall(r"(?m):: (\d+\.\d+)$", (ROOT / "setup.cfg").read_text())
     stated = re.findall(r"\d+\.\d+", section("README.md", "Requirements").strip().splitlines()[0])
     assert {*stated} <= {*versions}
     assert {version for version in versions if version[0] != "3"} <= {*stated}
 
 
-def test_the_settings_are_python() -> None:
+def test_the_settings_in_the_readme_work() -> None:
     names: dict[str, Any] = {"INSTALLED_APPS": []}
     exec(example("README.md", "settings"), names)  # noqa: S102
     assert names["INSTALLED_APPS"] == ["django_dcr"]
 
 
 def stub_server(stubs: responses.RequestsMock, **issued: Any) -> None:
-    """Answer discovery, and one registration of the metadata that the README asks for."""
+    """Answer discovery, and one registration with the metadata of the README."""
     metadata = {
         "issuer": ISSUER,
         "registration_endpoint": f"{ISSUER}/register",
         "token_endpoint": f"{ISSUER}/token",
     }
-    place = "https://login.example.com/.well-known/oauth-authorization-server/realms/shop"
-    stubs.get(place, json=metadata)
+    url = "https://login.example.com/.well-known/oauth-authorization-server/realms/shop"
+    stubs.get(url, json=metadata)
     client = {"client_id": "shop", "client_secret": "a secret", "client_secret_expires_at": 0}
-    asked = {"redirect_uris": [CALLBACK]}
-    sent = responses.matchers.json_params_matcher(asked, strict_match=False)
+    requested = {"redirect_uris": [CALLBACK]}
+    sent = responses.matchers.json_params_matcher(requested, strict_match=False)
     stubs.post(f"{ISSUER}/register", status=201, json={**client, **issued}, match=[sent])
 
 

@@ -1,4 +1,4 @@
-"""Every block of code in the documentation: that it runs, or which test runs it."""
+"""Every code block in the documentation runs here, or a test that names it runs it."""
 
 from __future__ import annotations
 
@@ -32,19 +32,19 @@ if TYPE_CHECKING:
 TESTS = "".join(
     file.read_text() for file in sorted((ROOT / "tests").rglob("*.py")) if file != Path(__file__)
 )
-#: What the documentation runs that is not ours: package managers, shells, the engines' own.
+#: Programs in the documentation that are not part of this app.
 PROGRAMS = {
     *("cd", "mkdir", "test", "."),
     *("celery", "django-admin", "git", "make", "pip", "python", "python3", "systemctl"),
     *(".ci/run", ".venv/bin/python", "manage.py"),
 }
-#: Commands of packages that the tests do not install as apps.
+#: Management commands of apps that the tests do not install.
 FOREIGN_COMMANDS = {"db_worker", "health_check"}
 ISSUER = "https://login.example.com/realms/shop"
 
 
 def enqueue(action: str, pk: int) -> None:
-    """What stands in for a queue."""
+    """Stand in for a task queue."""
 
 
 class Block(NamedTuple):
@@ -68,9 +68,9 @@ def blocks(*languages: str) -> list[Block]:
 
 
 def is_run_elsewhere(block: Block) -> bool:
-    """Whether a test names the block, or has it as its own code.
+    """Whether a test names the block or contains it.
 
-    Or compares it with the file of the example "of" which it is, as test_docs.py does.
+    Excerpts of the example ("of") are compared by test_docs.py.
     """
     kind, _colon, name = block.mark.partition(": ")
     if kind == "of":
@@ -87,7 +87,7 @@ RESOURCE = "https://mcp.example.com/.well-known/oauth-protected-resource/mcp"
 
 @pytest.fixture
 def server(settings: Settings) -> Iterator[None]:
-    """The server of the examples, with a client of its own and one of the customer's."""
+    """The server of the examples, with a registration of the site and one of a customer."""
     settings.DCR_CLIENT_METADATA = {"redirect_uris": ["https://shop.example/callback"]}
     settings.DCR_TASK_RUNNER = "tests.test_documented_code.enqueue"
     with AuthorizationServer(ISSUER):
@@ -99,7 +99,7 @@ def server(settings: Settings) -> Iterator[None]:
 
 @pytest.fixture
 def shown(server: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
-    """The names that blocks take from the page around them, and packages that are not here."""
+    """Names that the pages define elsewhere, and stand-ins for packages not installed."""
     package, unfold = ModuleType("django_rq"), ModuleType("unfold.admin")
     vars(unfold)["ModelAdmin"] = admin.ModelAdmin
     for module in (package, ModuleType("unfold"), unfold):
@@ -118,7 +118,7 @@ def shown(server: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, A
 
 
 def unknown_names(code: CodeType, known: set[str]) -> set[str]:
-    """The global names that functions use and nothing defines."""
+    """Return the global names that functions use and nothing defines."""
     used = {i.argval for i in dis.get_instructions(code) if i.opname == "LOAD_GLOBAL"}
     inner = [const for const in code.co_consts if isinstance(const, CodeType)]
     return (used - known).union(*(unknown_names(part, known) for part in inner))

@@ -1,4 +1,4 @@
-"""The views and routers that the guides in docs/ show, at work."""
+"""The views and routers shown in the guides of docs/ work."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_a_tenant_is_connected_and_its_users_log_in(settings: Settings) -> None:
 
 
 @pytest.mark.django_db
-def test_a_tenant_whose_server_cannot_be_used_is_told_why() -> None:
+def test_a_tenant_sees_why_a_server_cannot_be_used() -> None:
     tenant = Tenant(slug="customer-42", issuer="")
     connect = documented("tenants.md", "tenant-connect").connect
     request = RequestFactory().post("/", {"issuer": "https://127.0.0.1"})
@@ -61,7 +61,7 @@ def test_a_tenant_whose_server_cannot_be_used_is_told_why() -> None:
     assert tenant.issuer == ""
 
 
-def test_the_router_keeps_this_apps_tables_in_a_database_of_their_own(settings: Settings) -> None:
+def test_the_router_puts_this_apps_tables_into_another_database(settings: Settings) -> None:
     shown = documented("databases.md", "credentials-router").CredentialsRouter()
     settings.DATABASE_ROUTERS = [shown]
     for model in (AuthorizationServer, ClientRegistration):

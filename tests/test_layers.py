@@ -1,8 +1,8 @@
-r"""The picture of the layers, read from the imports.
+r"""The layers of the package, checked against its imports.
 
 ::
 
-    ways in          admin   management   contrib   views   checks
+    interfaces       admin   management   contrib   views   checks
                           \       |       /
     use cases             tasks -> services
                             /     |    \
@@ -11,7 +11,7 @@ r"""The picture of the layers, read from the imports.
                    fields    protocol
     leaves           conf  exceptions  lifecycle  logs  mechanisms  runs  signals  text  uris
 
-Every arrow runs down. One may skip what lies between where the table below has it.
+Imports run down only. One may skip levels if the table below allows it.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ LEAVES = {
     "uris",
 }
 
-# Who may import what; everything else is an arrow that runs the wrong way.
+# What each module may import; any other import fails.
 ALLOWED = {
-    # ways in
+    # interfaces
     "admin": {"tasks", "services", "models"} | LEAVES,
     "management": {"tasks", "services", "models", "fields", "protocol"} | LEAVES,
     "contrib": {"tasks", "services", "models", "fields", "protocol", "transport"} | LEAVES,
@@ -79,7 +79,7 @@ FILES = sorted(SOURCES)
 
 
 def imports(source: str, file: Path) -> Iterator[str]:
-    """Yield the full name of every module, or thing in one, that ``source`` imports."""
+    """Yield the full name of every module or member that ``source`` imports."""
     package = ["django_dcr", *file.parent.parts]
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
@@ -91,23 +91,23 @@ def imports(source: str, file: Path) -> Iterator[str]:
 
 
 def layer(file: Path) -> str:
-    """Return the name in the picture that ``file`` belongs to."""
+    """Return the key in ``ALLOWED`` that ``file`` belongs to."""
     return file.parts[0].removesuffix(".py")
 
 
-def wrong_arrows(source: str, file: Path) -> set[str]:
+def forbidden_imports(source: str, file: Path) -> set[str]:
     names = [name.split(".") for name in imports(source, file)]
     inside = {parts[1] for parts in names if parts[0] == "django_dcr" and len(parts) > 1}
     known = inside & {*ALLOWED}  # the rest are names such as __version__
     return known - ALLOWED[layer(file)] - {layer(file)}
 
 
-def foreign(source: str, file: Path) -> set[str]:
+def imported_packages(source: str, file: Path) -> set[str]:
     return {name.split(".")[0] for name in imports(source, file)}
 
 
 def local_imports(source: str) -> list[int]:
-    """Return the lines of the imports inside of functions."""
+    """Return the line numbers of imports inside functions."""
     functions = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
     return [
         node.lineno
@@ -118,25 +118,32 @@ def local_imports(source: str) -> list[int]:
     ]
 
 
-def test_every_file_is_in_the_picture() -> None:
+def test_every_file_is_in_the_table() -> None:
     assert {layer(file) for file in FILES} <= {*ALLOWED}
 
 
-def test_every_import_runs_down_the_picture() -> None:
-    wrong = {str(file): wrong_arrows(source, file) for file, source in SOURCES.items()}
+def test_every_import_is_allowed_by_the_table() -> None:
+    wrong = {str(file): forbidden_imports(source, file) for file, source in SOURCES.items()}
     assert {file: names for file, names in wrong.items() if names} == {}
 
 
 def test_only_the_transport_imports_requests() -> None:
     libraries = {"requests", "urllib3"}
-    users = {file.parts[0] for file, source in SOURCES.items() if foreign(source, file) & libraries}
+    users = {
+        file.parts[0]
+        for file, source in SOURCES.items()
+        if imported_packages(source, file) & libraries
+    }
     assert users == {"transport"}
 
 
-def test_protocol_knows_neither_django_nor_network() -> None:
+def test_protocol_imports_neither_django_nor_the_network() -> None:
     impure = {"django", "requests", "urllib3", "http", "socket", "ssl", "sqlite3", "os"}
     used = {
-        name for file in FILES if layer(file) == "protocol" for name in foreign(SOURCES[file], file)
+        name
+        for file in FILES
+        if layer(file) == "protocol"
+        for name in imported_packages(SOURCES[file], file)
     }
     assert used & impure == set()
 
@@ -146,8 +153,8 @@ def test_nothing_is_imported_inside_a_function() -> None:
     assert {Path(file).name for file, numbers in lines.items() if numbers} <= {"apps.py"}
 
 
-def test_libraries_for_keys_are_loaded_when_they_are_used() -> None:
-    """Every process would start a twentieth of a second later."""
+def test_libraries_for_keys_are_imported_only_when_a_key_is_used() -> None:
+    """Importing them takes a twentieth of a second."""
     program = (
         "import sys, django; django.setup(); import django_dcr.services, django_dcr.views; "
         "from django_dcr import protocol; "
@@ -159,7 +166,7 @@ def test_libraries_for_keys_are_loaded_when_they_are_used() -> None:
     subprocess.run([sys.executable, "-c", configure], check=True, timeout=600)
 
 
-def test_a_name_that_the_protocol_does_not_have_is_none_of_its_own() -> None:
+def test_an_unknown_name_in_protocol_raises_attributeerror() -> None:
     with pytest.raises(AttributeError, match="has no attribute 'forge'"):
         protocol.forge  # noqa: B018
 
@@ -176,9 +183,9 @@ def test_a_name_that_the_protocol_does_not_have_is_none_of_its_own() -> None:
         "def late():\n    from django_dcr import services",
     ],
 )
-def test_the_reader_sees_every_form_of_import(source: str) -> None:
-    assert wrong_arrows(source, Path("protocol/answers.py")) == {"services"}
+def test_every_form_of_import_is_found(source: str) -> None:
+    assert forbidden_imports(source, Path("protocol/answers.py")) == {"services"}
 
 
-def test_the_reader_sees_imports_inside_of_functions() -> None:
+def test_imports_inside_functions_are_found() -> None:
     assert local_imports("import os\nclass A:\n    def b(self):\n        import sys\n") == [4]

@@ -35,22 +35,22 @@ def test_the_version_has_one_source() -> None:
     assert re.fullmatch(r"\d+\.\d+\.\d+((a|b|rc)\d+)?", django_dcr.__version__)
 
 
-def test_a_site_needs_these_packages_and_no_more() -> None:
+def test_only_these_packages_are_required() -> None:
     names = {"cryptography", "django", "joserfc", "requests", "tqdm", "urllib3"}
     assert set(map(name_of, REQUIREMENTS["install_requires"])) == names
 
 
 @pytest.mark.parametrize("group", REQUIREMENTS)
-def test_nothing_unpublished_is_required(group: str) -> None:
-    """A name that nobody owns could be published by anybody, and would then be installed."""
+def test_no_unpublished_package_is_required(group: str) -> None:
+    """Anybody could publish a package under that name, and it would be installed."""
     assert "django-cryptography-fields" not in map(name_of, REQUIREMENTS[group])
 
 
-def test_the_tests_can_import_what_the_example_needs() -> None:
+def test_the_extra_for_tests_includes_that_of_the_example() -> None:
     assert set(REQUIREMENTS["example"]) <= set(REQUIREMENTS["test"])
 
 
-def test_every_file_that_is_not_python_is_packaged() -> None:
+def test_every_data_file_is_packaged() -> None:
     patterns = lines("options.package_data", "django_dcr")
     files = {path.relative_to(PACKAGE) for path in PACKAGE.rglob("*") if path.is_file()}
     packaged = {path.relative_to(PACKAGE) for pattern in patterns for path in PACKAGE.glob(pattern)}
@@ -59,12 +59,12 @@ def test_every_file_that_is_not_python_is_packaged() -> None:
     assert PurePath("py.typed") in packaged
 
 
-def test_every_folder_with_python_is_a_package() -> None:
+def test_every_folder_with_python_files_is_a_package() -> None:
     folders = {path.parent for path in PACKAGE.rglob("*.py")}
     assert {folder for folder in folders if not (folder / "__init__.py").exists()} == set()
 
 
-def test_the_tested_pairs_are_the_ones_promised() -> None:
+def test_tox_covers_every_version_in_the_classifiers() -> None:
     classifiers = lines("metadata", "classifiers")
     promised = [line.split(" :: ")[-1] for line in classifiers if re.search(r":: \d+\.\d+$", line)]
     tested = CONFIG["tox:tox"]["env_list"]
@@ -76,7 +76,7 @@ def test_the_tested_pairs_are_the_ones_promised() -> None:
             assert re.search(rf"py{major}\{{(\d+,)*{minor}\b", tested)
 
 
-def test_the_changelog_begins_with_what_is_unreleased_or_with_this_version() -> None:
+def test_the_changelog_starts_with_the_unreleased_or_the_current_version() -> None:
     text = (ROOT / "CHANGELOG.md").read_text()
     versions = re.findall(r"(?m)^## \[(.+?)\](?: - (\d{4}-\d\d-\d\d))?$", text)
     assert len(versions) == len(re.findall("(?m)^## ", text))
@@ -85,7 +85,7 @@ def test_the_changelog_begins_with_what_is_unreleased_or_with_this_version() -> 
     assert all(date for _version, date in released)
 
 
-def test_the_changelogs_sections_are_in_order() -> None:
+def test_the_sections_of_the_changelog_are_in_order() -> None:
     text = (ROOT / "CHANGELOG.md").read_text()
     order = ["Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"]
     for version in re.split(r"(?m)^## ", text)[1:]:

@@ -14,7 +14,7 @@ END = "<!-- From here on by hand. -->\n"
 def write(
     document: Path, version: str, results: Sequence[Result], left_out: Mapping[str, str]
 ) -> None:
-    """Write between the marks: how much passed, scenario by scenario, and what was left out."""
+    """Write the result of each scenario, and what is out of scope, between the marks."""
     before, rest = document.read_text().split(BEGIN)
     _former, after = rest.split(END)
     checks = sum(result.passed for result in results)

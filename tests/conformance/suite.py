@@ -47,7 +47,7 @@ class Result:
 
 
 class Suite:
-    """The suite, installed once, and a site with an empty database for each scenario."""
+    """The suite, installed once, with a new site and database for each scenario."""
 
     def __init__(self, folder: Path) -> None:
         require("npm")

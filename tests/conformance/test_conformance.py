@@ -1,4 +1,4 @@
-"""The example's client of MCP servers in a suite that others wrote: every scenario in scope."""
+"""The example's MCP client in MCP's own conformance suite: every scenario in scope."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The outcomes of each server, and the table made of them."""
+"""The outcomes of each server, and the tables of them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.interop.report import Table  # noqa: E402
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--write-table", type=Path, help="the document whose table is written again")
+    parser.addoption("--write-table", type=Path, help="the document whose tables are replaced")
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""The whole life of a client at one server, step by step, each checked from behind as well."""
+"""The whole life of a client at one server: each step is checked at the server too."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ _TIMEOUT = 30
 
 
 def life(server: Server) -> dict[str, str]:
-    """Run every step; return the table's row of this server.
+    """Run every step; return the outcomes for the server's table.
 
-    A step that the server limits has to fail, and in the way in which the app says so: a
-    server that has learnt something makes this fail as well.
+    A step in the server's limits must raise the app's error for it, so that this fails when the
+    server starts to support the step.
     """
     outcomes = {}
     for name, step in STEPS.items():
@@ -129,7 +129,7 @@ def wrong_token(server: Server) -> str:
 
 
 def deleted(server: Server) -> str:
-    row = registered(server, "deleted behind our back")
+    row = registered(server, "deleted there")
     server.forget(row.client_id)
     with pytest.raises(LoginRefusedError):
         tokens(server, row)
@@ -163,7 +163,7 @@ def secret_expires(server: Server) -> str:
     if not row.client_secret_expires_at:
         raise NotOfferedError
     assert row.client_secret_expires_at > time.time()
-    # As if that much time had passed, there and here.
+    # As if that much time had passed at the server and here.
     server.expire_secret(row.client_id)
     ClientRegistration.objects.filter(pk=row.pk).update(client_secret_expires_at=1)
     assert "access_token" not in tokens(server, row)
@@ -186,7 +186,7 @@ def token_expires(server: Server) -> str:
 
 
 def document(server: Server) -> str:
-    """A client whose metadata this site serves, and the server fetches: nothing is registered."""
+    """A client whose metadata document this site serves and the server fetches."""
     place = AuthorizationServer.objects.get(issuer=server.issuer)
     if not place.takes_documents:
         raise NotOfferedError
@@ -208,7 +208,7 @@ def offered(place: AuthorizationServer) -> list[str]:
 
 
 def adopted(server: Server) -> str:
-    """A client that was registered elsewhere: with its secret first, then with all it has."""
+    """A client that was registered elsewhere: adopted with its secret, then with its token."""
     made = registered_elsewhere(server)
     login = {name: made[name] for name in ("client_id", "client_secret")}
     row = services.adopt(server.issuer, "adopted", **login, metadata=METADATA)
@@ -225,7 +225,7 @@ def adopted(server: Server) -> str:
 
 
 def registered_elsewhere(server: Server) -> Mapping[str, str]:
-    """By hand where there is a console, else by a program that is not this app."""
+    """Register as the operator if there is a console, else with a plain request."""
     with suppress(NotOfferedError):
         return server.register_by_hand()
     endpoint = AuthorizationServer.objects.get(issuer=server.issuer).metadata

@@ -43,26 +43,26 @@ VARIANTS: Mapping[str, Mapping[str, str]] = {
 
 
 class Tools:
-    """A tool server with its authorization server, both of the SDK, and the door to them."""
+    """A tool server with its authorization server, both of the SDK, and their control endpoints."""
 
     def __init__(self, variant: str, url: str) -> None:
         self.takes_documents = variant == "documents"
         self.url = url
         self.issuer = url.removesuffix("/mcp")
-        self._door = f"{self.issuer}/-/"
+        self._control = f"{self.issuer}/-/"
 
     def say(self, **members: object) -> None:
-        """Let the tool server's metadata say something else from now on, and act by it."""
-        requests.patch(f"{self._door}resource", json=members, timeout=30).raise_for_status()
+        """Change members of the tool server's metadata, and how it acts."""
+        requests.patch(f"{self._control}resource", json=members, timeout=30).raise_for_status()
 
     def asked(self) -> list[dict[str, Any]]:
-        """What was asked for since the last time: methods, paths, parameters."""
-        found: list[dict[str, Any]] = requests.get(f"{self._door}requests", timeout=30).json()
+        """Return the requests since the last call: methods, paths, parameters."""
+        found: list[dict[str, Any]] = requests.get(f"{self._control}requests", timeout=30).json()
         return found
 
     def token(self, token: str) -> dict[str, Any]:
-        """What the authorization server knows of a token that it has issued."""
-        answer = requests.get(f"{self._door}tokens/{token}", timeout=30)
+        """Return what the authorization server knows about a token that it issued."""
+        answer = requests.get(f"{self._control}tokens/{token}", timeout=30)
         answer.raise_for_status()
         known: dict[str, Any] = answer.json()
         return known

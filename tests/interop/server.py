@@ -1,4 +1,4 @@
-"""What the tests know of a real server: where it is, what it does not do, how to look behind it."""
+"""A real server under test: its issuer, its limits, and access as its operator."""
 
 from __future__ import annotations
 
@@ -14,36 +14,36 @@ import requests
 CALLBACK = "https://shop.example/callback"
 NAME = "Shop"
 
-#: Who logs in at a program of ours.
+#: The user of a controlled server.
 PERSON = {"login": "jane", "password": "wonderland"}
 
 _TIMEOUT = 30
 
 
 class NotOfferedError(Exception):
-    """This server, or this variant of it, has no such thing."""
+    """This server, or this variant of it, does not offer that."""
 
 
 class LoginRefusedError(Exception):
-    """The server has shown something else than a way to log in."""
+    """The server did not show a login form or a redirect."""
 
 
 class Server(ABC):
-    """A server that runs, in one variant of its configuration."""
+    """A running server in one variant of its configuration."""
 
     #: The name and version for the table.
     program: str
-    #: The configuration that this is about.
+    #: The name of this configuration.
     variant: str
     issuer: str
-    #: By step of the life: what the server itself does not do, in the words of the table.
+    #: For each step that the server does not support: what the table says instead.
     limits: Mapping[str, str]
     #: What an operator has to set as the server's client metadata.
     client_metadata: Mapping[str, str] = MappingProxyType({})
 
     @abstractmethod
     def client_name(self, client_id: str) -> str | None:
-        """The name of a client as the server's operator sees it; None where there is no client."""
+        """Return the client's name as the server's operator sees it, None if it does not exist."""
 
     @abstractmethod
     def forget(self, client_id: str) -> None:
@@ -51,58 +51,58 @@ class Server(ABC):
 
     @abstractmethod
     def log_in(self, url: str) -> str:
-        """Log in as a user and consent, from the authorization URL on; return where that ends."""
+        """Log in as a user and consent at the authorization URL; return the final URL."""
 
     def register_by_hand(self) -> Mapping[str, str]:
-        """Register a client as its operator does; return what ``adopt()`` needs of it."""
+        """Register a client as the server's operator; return the arguments for ``adopt()``."""
         raise NotOfferedError
 
     def pass_time(self, client_id: str, by: timedelta) -> None:
-        """Let time pass for what the server has fetched of a client."""
+        """Advance the server's clock for what it has fetched about a client."""
         raise NotOfferedError
 
     def initial_access_token(self) -> str:
-        """Return a new one that is good for some registrations."""
+        """Return a new token that is valid for several registrations."""
         raise NotOfferedError
 
     def expire_secret(self, client_id: str) -> None:
-        """Put the end of a client's secret into the past."""
+        """Let a client's secret expire."""
         raise NotOfferedError
 
     def expire_registration_token(self, client_id: str) -> None:
-        """Put the end of a client's registration access token into the past."""
+        """Let a client's registration access token expire."""
         raise NotOfferedError
 
 
 class ControlledServer(Server):
-    """A program of ours around somebody's library, with a door for the tests under ``/-/``."""
+    """A program around a server library, with control endpoints for the tests under ``/-/``."""
 
     def __init__(self, program: str, variant: str, issuer: str, limits: Mapping[str, str]) -> None:
         self.program, self.variant, self.issuer, self.limits = program, variant, issuer, limits
-        self._door = urljoin(issuer, "/-/")
+        self._control = urljoin(issuer, "/-/")
 
     def client_name(self, client_id: str) -> str | None:
-        answer = requests.get(f"{self._door}clients/{client_id}", timeout=_TIMEOUT)
+        answer = requests.get(f"{self._control}clients/{client_id}", timeout=_TIMEOUT)
         return answer.json()["client_name"] if answer.ok else None
 
     def forget(self, client_id: str) -> None:
-        answer = requests.delete(f"{self._door}clients/{client_id}", timeout=_TIMEOUT)
+        answer = requests.delete(f"{self._control}clients/{client_id}", timeout=_TIMEOUT)
         answer.raise_for_status()
 
     def expire_secret(self, client_id: str) -> None:
-        answer = requests.patch(f"{self._door}clients/{client_id}", timeout=_TIMEOUT)
+        answer = requests.patch(f"{self._control}clients/{client_id}", timeout=_TIMEOUT)
         answer.raise_for_status()
 
     def pass_time(self, client_id: str, by: timedelta) -> None:
         answer = requests.post(
-            f"{self._door}clients/{client_id}",
+            f"{self._control}clients/{client_id}",
             params={"seconds": int(by.total_seconds())},
             timeout=_TIMEOUT,
         )
         answer.raise_for_status()
 
     def initial_access_token(self) -> str:
-        answer = requests.post(f"{self._door}initial-access-tokens", timeout=_TIMEOUT)
+        answer = requests.post(f"{self._control}initial-access-tokens", timeout=_TIMEOUT)
         if not answer.ok:
             raise NotOfferedError
         return str(answer.json()["token"])
@@ -112,7 +112,7 @@ class ControlledServer(Server):
 
 
 def browse(url: str, answers: Mapping[str, str], callback: str = CALLBACK) -> str:
-    """Follow redirects and fill in forms, as a person does, up to the callback; return its URL."""
+    """Follow redirects and submit forms until the callback; return its URL."""
     with requests.Session() as browser:
         method = "GET"
         fields: dict[str, str] = {}
@@ -122,7 +122,7 @@ def browse(url: str, answers: Mapping[str, str], callback: str = CALLBACK) -> st
             )
             method, fields = "GET", {}
             for cookie in browser.cookies:
-                cookie.secure = False  # browsers send such to loopback addresses without TLS, too
+                cookie.secure = False  # browsers send these to loopback addresses without TLS too
             if answer.is_redirect:
                 url = urljoin(url, answer.headers["Location"])
                 if url.startswith(callback):
@@ -150,7 +150,7 @@ class _Form(html.parser.HTMLParser):
         values = dict(attrs)
         if tag == "form" and self.action is None:
             self.action, self._inside = values.get("action") or "", True
-        # Of a consent page's two buttons the one that says no is left alone.
+        # The cancel button of a consent page is not pressed.
         elif tag in ("input", "button") and self._inside and values.get("name") != "cancel":
             self.fields[values.get("name") or ""] = values.get("value") or ""
 

@@ -1,4 +1,4 @@
-"""Real servers, each in a process of its own on loopback: the whole life of a client at each."""
+"""The whole life of a client at real servers, each in its own process on loopback."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def _site(database_file: Path, https_site: HttpsSite, settings: Settings) -> Non
 
 
 @pytest.mark.parametrize("variant", django_oauth_toolkit.VARIANTS)
-def test_a_client_lives_at_django_oauth_toolkit(
+def test_every_step_at_django_oauth_toolkit(
     variant: str, table: Table, tmp_path: Path, https_site: HttpsSite
 ) -> None:
     with django_oauth_toolkit.serve(variant, tmp_path, https_site.certificate) as server:
@@ -38,7 +38,7 @@ def test_a_client_lives_at_django_oauth_toolkit(
 
 
 @pytest.mark.parametrize("variant", oidc_provider.VARIANTS)
-def test_a_client_lives_at_oidc_provider(
+def test_every_step_at_oidc_provider(
     variant: str, table: Table, tmp_path: Path, https_site: HttpsSite
 ) -> None:
     with oidc_provider.serve(variant, tmp_path, https_site.certificate) as server:
@@ -46,13 +46,13 @@ def test_a_client_lives_at_oidc_provider(
 
 
 @pytest.mark.parametrize("variant", mcp_sdk.VARIANTS)
-def test_a_client_lives_at_the_mcp_sdk(variant: str, table: Table, tmp_path: Path) -> None:
+def test_every_step_at_the_mcp_sdk(variant: str, table: Table, tmp_path: Path) -> None:
     with mcp_sdk.serve(variant, tmp_path) as server:
         table.add(server, life(server))
 
 
-def test_the_mcp_sdk_wants_the_client_id_in_the_form_too(tmp_path: Path) -> None:
-    """Holds what docs/servers.md says: once this fails, the setting there is no longer needed."""
+def test_the_mcp_sdk_requires_the_client_id_in_the_form(tmp_path: Path) -> None:
+    """Once this fails, the setting in docs/servers.md is no longer needed."""
     with mcp_sdk.serve("trailing-slash issuer", tmp_path) as server:
         server.client_metadata = {}
         discover(server)
@@ -62,7 +62,7 @@ def test_the_mcp_sdk_wants_the_client_id_in_the_form_too(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("variant", keycloak.VARIANTS)
-def test_a_client_lives_at_keycloak(
+def test_every_step_at_keycloak(
     variant: str, table: Table, running_keycloak: keycloak.Keycloak
 ) -> None:
     realm = running_keycloak.realm(variant)

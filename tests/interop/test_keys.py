@@ -1,4 +1,4 @@
-"""Clients that sign, at real servers: registered with the keys, rotated, switched, told apart."""
+"""Clients that sign, at real servers: registration, key rotation, and a change of method."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def life_with_keys(server: Server) -> None:
 
 
 def rotated(server: Server) -> None:
-    """The server is told of the next keys, takes both for a week, and then the next."""
+    """An update sends the next key; the server accepts both for a week, then the next."""
     row = signing(server, "rotated")
     old = ClientKey.objects.get(algorithm="ES256")
     age(old, LIFETIME - DUE_BEFORE)
@@ -77,7 +77,7 @@ def rotated(server: Server) -> None:
 
 
 def life_with_an_address(server: Server, site: HttpsSite, settings: Settings) -> None:
-    """The server fetches the keys, and is told of nothing when they are rotated."""
+    """The server fetches the keys, so a rotation sends it nothing."""
     settings.DCR_BASE_URL, settings.DCR_CA_BUNDLE = site.origin, str(site.certificate)
     discover(server)
     row = signing(server, "fetched")

@@ -53,7 +53,7 @@ def test_a_user_logs_in(
     library: Library, server: ControlledServer, settings: Settings, mechanism: str, method: str
 ) -> None:
     settings.DCR_MECHANISMS = [mechanism]
-    # The server keeps documents and keys: with another SECRET_KEY this one has its own address.
+    # The server caches documents and keys: another SECRET_KEY gives them another URL.
     settings.SECRET_KEY = f"{library} {method}"
     settings.DCR_CLIENT_METADATA = {
         **settings.DCR_CLIENT_METADATA,

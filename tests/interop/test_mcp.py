@@ -1,4 +1,4 @@
-"""From the address of a tool server to an answer of its tool, at servers of the MCP Python SDK.
+"""From a tool server's address to a tool call, at servers of the MCP Python SDK.
 
 The client is that of the example site, on this app's services; beside it is the SDK's own.
 """
@@ -25,7 +25,7 @@ from tests.interop.server import CALLBACK, NAME
 if TYPE_CHECKING:
     from pytest_django import Settings
 
-#: What a registration by the SDK's client states besides.
+#: What a registration by the SDK's client sends in addition.
 STATED_BY_THE_SDK = {"application_type", "response_types", "scope"}
 
 pytestmark = [pytest.mark.network, pytest.mark.django_db(transaction=True)]
@@ -51,7 +51,7 @@ def tools(request: pytest.FixtureRequest, tmp_path: Path, https_site: HttpsSite)
 
 
 def set_client_metadata(tools: Tools, **metadata: str) -> None:
-    """Have an operator set what clients at that server request."""
+    """Set the server's default client metadata, as an operator would."""
     server = AuthorizationServer.objects.for_issuer(tools.issuer)
     server.client_metadata = metadata
     server.save()
@@ -66,7 +66,7 @@ def needed(server: ToolServer) -> AuthorizationNeededError:
 def consented(
     url: str, challenge: str, requested: list[str] | None = None
 ) -> tuple[dict[str, Any], grants.Token]:
-    """Go through the flow once; the servers of these tests consent for everybody."""
+    """Run the login flow once; these servers consent without asking."""
     place, attempt = grants.begin_for(url, challenge, CALLBACK, requested=requested or [])
     answer = requests.get(place, allow_redirects=False, timeout=30)
     query = dict(parse_qsl(urlsplit(answer.headers["Location"]).query))
@@ -81,7 +81,7 @@ def call(url: str, token: grants.Token) -> str:
 
 
 @pytest.mark.parametrize("tools", ["registration", "documents"], indirect=True)
-def test_a_tool_is_called_at_a_server_of_which_only_the_address_is_known(tools: Tools) -> None:
+def test_a_tool_is_called_at_a_server_known_only_by_its_address(tools: Tools) -> None:
     _attempt, token = consented(tools.url, needed(ToolServer(tools.url)).challenge)
     assert call(tools.url, token) == "42"
     client = ClientRegistration.objects.get()
@@ -91,8 +91,8 @@ def test_a_tool_is_called_at_a_server_of_which_only_the_address_is_known(tools: 
 
 
 @pytest.mark.parametrize("tools", ["no default scopes"], indirect=True)
-def test_a_server_may_want_scopes_registered(tools: Tools) -> None:
-    """Holds what docs/servers.md says of servers without that option of the SDK."""
+def test_a_server_may_require_registered_scopes(tools: Tools) -> None:
+    """As docs/servers.md says of servers without the SDK's option ``default_scopes``."""
     challenge = needed(ToolServer(tools.url)).challenge
     with pytest.raises(grants.GrantError, match="invalid_scope"):
         consented(tools.url, challenge)
@@ -104,7 +104,7 @@ def test_a_server_may_want_scopes_registered(tools: Tools) -> None:
 
 @pytest.mark.parametrize("tools", ["registration", "documents"], indirect=True)
 def test_a_tool_that_needs_more_is_called_after_a_step_up(tools: Tools) -> None:
-    """R-188: the SDK's challenge names no scope, so that the server's metadata is asked again."""
+    """R-188: the SDK's challenge names no scope, so the metadata is fetched again."""
     attempt, token = consented(tools.url, needed(ToolServer(tools.url)).challenge)
     tools.say(scopes_supported=["read", "write"])
     more = needed(ToolServer(tools.url, token.access_token))
@@ -118,7 +118,7 @@ def test_a_tool_that_needs_more_is_called_after_a_step_up(tools: Tools) -> None:
 def test_a_tool_server_that_changes_its_server_gets_another_client_there(
     tools: Tools, tmp_path: Path, https_site: HttpsSite
 ) -> None:
-    """R-148: nothing of the old one is used again, and it stays where it is."""
+    """R-148: nothing of the old client is used again, and it is not deleted."""
     heard: list[list[str]] = []
 
     def hear(resource: Any, before: list[str], **_signal: Any) -> None:
@@ -145,7 +145,7 @@ def test_a_tool_server_that_changes_its_server_gets_another_client_there(
 
 @pytest.mark.parametrize("tools", ["registration", "documents"], indirect=True)
 def test_the_requests_are_those_of_the_sdks_own_client(tools: Tools) -> None:
-    """But for what docs/mcp.md explains."""
+    """Except for the differences that docs/mcp.md lists."""
     if not tools.takes_documents:
         set_client_metadata(tools, token_endpoint_auth_method="client_secret_post")
     _attempt, token = consented(tools.url, needed(ToolServer(tools.url)).challenge)

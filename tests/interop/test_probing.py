@@ -1,4 +1,4 @@
-"""What real servers let on about a client: one they accept, one with a wrong secret, and none."""
+"""Probing real servers with a valid client, a wrong secret and an unknown client."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def probed(row: ClientRegistration) -> tuple[bool | None, bool | None]:
 
 
 def tells(server: Server) -> tuple[bool | None, bool | None]:
-    """Go through what may become of a client; return what is found out of a deleted one."""
+    """Probe a client in each condition; return the finding for a deleted one."""
     discover(server)
     row = registered(server)
     assert probed(row) == (True, True)
@@ -49,7 +49,7 @@ def tells(server: Server) -> tuple[bool | None, bool | None]:
     return probed(row)
 
 
-def test_django_oauth_toolkit_tells_of_the_credentials(
+def test_django_oauth_toolkit_reveals_wrong_credentials(
     tmp_path: Path, https_site: HttpsSite
 ) -> None:
     """Its authorization endpoint fails with 500 for an unknown client and prompt=none."""
@@ -57,15 +57,15 @@ def test_django_oauth_toolkit_tells_of_the_credentials(
         assert tells(server) == (False, None)
 
 
-def test_oidc_provider_tells(tmp_path: Path, https_site: HttpsSite) -> None:
+def test_oidc_provider_reveals_unknown_clients(tmp_path: Path, https_site: HttpsSite) -> None:
     with oidc_provider.serve("plain", tmp_path, https_site.certificate) as server:
         assert tells(server) == (False, False)
 
 
-def test_the_mcp_sdk_tells(tmp_path: Path) -> None:
+def test_the_mcp_sdk_reveals_unknown_clients(tmp_path: Path) -> None:
     with mcp_sdk.serve("trailing-slash issuer", tmp_path) as server:
         assert tells(server) == (False, False)
 
 
-def test_keycloak_tells(running_keycloak: Keycloak) -> None:
+def test_keycloak_reveals_unknown_clients(running_keycloak: Keycloak) -> None:
     assert tells(running_keycloak.realm("anonymous", "probed")) == (False, False)

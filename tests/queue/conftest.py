@@ -1,4 +1,4 @@
-"""Real workers of real engines; their database is SQLite, or the one in DATABASE_URL."""
+"""Real workers of each task queue; the database is SQLite, or the one in DATABASE_URL."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.queue.processes import Engine, redis_server
 
 @pytest.fixture(params=["celery", "django.tasks"])
 def engine(request: pytest.FixtureRequest, site: Site) -> Iterator[Engine]:  # noqa: F811
-    """Each engine in turn, without workers yet."""
+    """Each task queue, before its workers are started."""
     broker = request.getfixturevalue("broker") if request.param == "celery" else ""
     running = Engine(request.param, site, broker=broker)
     yield running

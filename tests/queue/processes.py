@@ -1,4 +1,4 @@
-"""The engines and their workers, as processes of their own."""
+"""The task queues and their workers, in processes of their own."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def _answers(client: redis.Redis) -> bool:
 
 
 class Engine:
-    """One of the engines, for a site: its workers, and commands that give them work."""
+    """A task queue of a site: its workers, and commands that enqueue jobs."""
 
     def __init__(self, name: str, site: Site, *, broker: str = "") -> None:
         self.name = name
@@ -71,7 +71,7 @@ class Engine:
         self.run("migrate", "--verbosity=0")
 
     def run(self, *arguments: str) -> str:
-        """Run a command of the site; return what it says on standard error."""
+        """Run a command of the site; return its standard error."""
         command = [sys.executable, "-m", "django", *arguments]
         done = subprocess.run(
             command, env=self._environment, cwd=ROOT, capture_output=True, text=True, check=False
@@ -98,18 +98,18 @@ class Engine:
         self._workers.append(worker)
 
     def kill_working_process(self) -> None:
-        """End the child that does a worker's work, as the kernel does when memory runs out."""
+        """Kill a worker's child process, as the kernel does when memory runs out."""
         parent = self._workers[-1].pid
         (child,) = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
         os.kill(int(child), signal.SIGKILL)
 
     def kill_worker(self) -> None:
-        """End one as a machine does that loses power: with all its children, and no last word."""
+        """Kill a worker and all its children at once, as a power failure does."""
         _end(self._workers.pop())
 
     @property
     def is_idle(self) -> bool:
-        """Whether no job is in Celery's queue, nor with a worker, nor for later."""
+        """Whether no job is queued, running or scheduled in Celery."""
         client = redis.Redis.from_url(self.broker)
         try:
             return not (client.llen("celery") or client.hlen("unacked"))
@@ -122,7 +122,7 @@ class Engine:
     def stop(self) -> None:
         for worker in self._workers:
             _end(worker)
-        print(self.logs(), end="")  # shown where a test fails
+        print(self.logs(), end="")  # shown if a test fails
         shutil.rmtree(self._folder)
 
 

@@ -1,4 +1,4 @@
-"""Work in the background, by real workers, one of which is killed."""
+"""Background work on real workers, one of which is killed."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ on_the_database = pytest.mark.parametrize("engine", ["django.tasks"], indirect=T
 
 
 def make_registrations(site: Site, number: int, *, rate: int | None = None) -> None:
-    """Store so many registrations, which the server knows, whose secrets expire tomorrow."""
+    """Store ``number`` registrations that the server knows; their secrets expire tomorrow."""
     tomorrow = int(time.time()) + DAY
     issuer = site.server.issuer
     server = AuthorizationServer.objects.create(issuer=issuer, requests_per_minute=rate)
@@ -41,7 +41,7 @@ def make_registrations(site: Site, number: int, *, rate: int | None = None) -> N
 
 
 def client(issuer: str, client_id: str, expires_at: int) -> dict[str, Any]:
-    """A client as the server keeps it."""
+    """A client in the server's database."""
     return {
         "client_id": client_id,
         "client_secret": f"secret-of-{client_id}",
@@ -57,18 +57,18 @@ def renewed() -> int:
 
 
 def settled() -> int:
-    """How many are renewed, or have the reason on the row."""
+    """Return how many are renewed, or have an error on the row."""
     return renewed() + ClientRegistration.objects.exclude(last_error="").count()
 
 
 def renewals(site: Site) -> Counter[str]:
-    """How often the server issued each client a new secret."""
+    """Return how many new secrets the server issued to each client."""
     journal = "\n".join(site.server.inspect("requests"))
     return Counter(re.findall(r"PUT /register/(\w+) 200", journal))
 
 
 def check_secrets(site: Site) -> None:
-    """Each row has the secret that its server has, or says why not."""
+    """Check that each row has its server's secret, or an error."""
     clients = site.server.inspect("clients")
     for row in ClientRegistration.objects.all():
         secret = clients[row.client_id]["client_secret"]
@@ -76,7 +76,7 @@ def check_secrets(site: Site) -> None:
 
 
 @on_celery
-def test_500_renewals_each_once_though_a_worker_is_killed_at_the_servers_rate(
+def test_500_renewals_are_each_done_once_at_the_servers_rate_while_a_worker_is_killed(
     site: Site, engine: Engine
 ) -> None:
     number, rate, workers = 500, 1200, 4
@@ -102,18 +102,18 @@ def test_500_renewals_each_once_though_a_worker_is_killed_at_the_servers_rate(
     for seconds in (1, 2, 5, 10, 20, 40):
         most, share = busiest(moments, seconds), seconds * rate // 60
         print(f"{most} requests of {share} in {seconds} s,", end=" ")
-        # A burst of three, and a busy machine that was late with requests by half a second.
+        # A burst of three, and requests that a busy machine delayed by half a second.
         assert most <= share + 3 + rate // 120
     wait_until(lambda: engine.is_idle, seconds=40, every=0.5)
 
 
 @on_celery
-def test_the_job_of_a_machine_that_lost_power_is_done_by_another(
+def test_the_job_of_a_machine_that_lost_power_is_done_by_another_worker(
     site: Site, engine: Engine
 ) -> None:
-    """And not a second time: the server has issued a new secret, which need only be read.
+    """The secret is not renewed twice: the server has issued it, and it is only read.
 
-    Redis gives the job back after the visibility timeout, for which Celery looks every 100 s.
+    Redis delivers the job again after the visibility timeout, which Celery checks every 100 s.
     """
     make_registrations(site, 1)
     site.server.configure(latency=[2, 2])
@@ -141,7 +141,7 @@ def test_renewals_by_workers_on_the_database(site: Site, engine: Engine) -> None
     assert set(renewals(site).values()) == {1}
 
 
-def test_a_job_without_an_answer_is_done_again_by_the_engine(site: Site, engine: Engine) -> None:
+def test_a_job_without_a_response_is_retried_by_the_queue(site: Site, engine: Engine) -> None:
     make_registrations(site, 1)
     site.server.configure(faults=["hang up"], fault_rate=1)
     engine.run("dcr_read", "--all", "--queue")
