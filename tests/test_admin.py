@@ -29,7 +29,7 @@ from django_dcr import services
 from django_dcr.admin import AuthorizationServerAdmin, ClientRegistrationAdmin
 from django_dcr.admin.columns import compare
 from django_dcr.admin.events import EventInline
-from django_dcr.admin.prospects import prospect
+from django_dcr.admin.pages import prospect
 from django_dcr.models import AuthorizationServer, ClientRegistration, Status
 from tests.factories import (
     APPENDED_OPENID,
@@ -172,7 +172,7 @@ def test_adding_a_server_discovers_at_once(
         response = staff.post(f"{SERVERS}add/", {**NEW_SERVER, "initial_access_token": "iat-1"})
     server = AuthorizationServer.objects.get()
     assert response["Location"] == f"{SERVERS}{server.pk}/change/"
-    assert told(response)[1:] == ["Found out what the server offers."]
+    assert told(response)[1:] == ["Fetched the server's metadata."]
     assert server.metadata == server_metadata()
     assert (server.client_metadata, server.trusted_origins) == ({}, [])
     assert server.initial_access_token is not None
@@ -208,7 +208,7 @@ def test_a_server_that_is_not_found_stays_with_a_warning(
         ({"client_metadata": "{"}, "Enter a valid JSON."),
         ({"client_metadata": "[" * 200_000}, "Enter a valid JSON."),
         ({"trusted_origins": '["https://a.example/path"]'}, "Write a list of origins"),
-        ({"initial_access_token": "Bearer iat-1"}, "no spaces"),
+        ({"initial_access_token": "Bearer iat-1"}, "without spaces"),
     ],
     ids=lambda value: str(value)[:40],
 )
@@ -282,7 +282,7 @@ def test_an_initial_access_token_is_only_written(
 def test_a_token_is_not_both_written_and_removed(staff: Client) -> None:
     server = make_server(initial_access_token="iat-1")
     response = edited(staff, server, initial_access_token="iat-2", remove_initial_access_token="on")
-    assert "Write a new one or remove the old one." in response.content.decode()
+    assert "Enter a new one or remove the old one." in response.content.decode()
     assert stored_token(server) == "iat-1"
 
 
@@ -359,7 +359,7 @@ def test_discovering_again_asks_although_the_row_is_fresh(
     assert ">Discover again</button>" in change_page(staff, server)
     response = act(staff, "discover", server, _from_page="1")
     assert response["Location"] == f"{SERVERS}{server.pk}/change/"
-    assert told(response) == [f"“{ISSUER}”: Found out what the server offers."]
+    assert told(response) == [f"“{ISSUER}”: Fetched the server's metadata."]
     assert AuthorizationServer.objects.get().metadata["scopes_supported"] == ["new"]
 
 
@@ -397,9 +397,13 @@ def test_a_server_that_is_added_without_the_permission_to_ask_is_not_asked(
     [
         ({"fresh_until": None}, "Yes", "-"),
         ({"metadata": {"issuer": ISSUER}}, "It offers no registration", "in 59 minutes"),
-        ({}, "Yes, openly as far as can be told", "in 59 minutes"),
-        ({"initial_access_token": "t"}, "the initial access token that is stored", "in 59 minutes"),
-        ({"fresh_until": timezone.now()}, "Yes", "the server is asked again at the next use"),
+        ({}, "Yes, apparently without an initial access token", "in 59 minutes"),
+        (
+            {"initial_access_token": "t"},
+            "the initial access token stored here is sent",
+            "in 59 minutes",
+        ),
+        ({"fresh_until": timezone.now()}, "Yes", "fetched again at the next use"),
     ],
     ids=["not fresh", "no endpoint", "open", "token", "stale"],
 )
@@ -417,7 +421,7 @@ def test_a_server_leads_to_its_registrations_and_to_a_new_one(staff: Client) -> 
     links = re.findall(r'<a href="([^"]*)" class="button">(.*?)</a>', text)
     assert links == [
         (f"{REGISTRATIONS}add/?server={server.pk}", "Register a client here"),
-        (f"{REGISTRATIONS}adopt/?server={server.pk}", "Enter a client of its console"),
+        (f"{REGISTRATIONS}adopt/?server={server.pk}", "Enter a client from its console"),
         (f"{REGISTRATIONS}?server={server.pk}", "Registrations here"),
     ]
     assert "Register a client here" not in change_page(browser(["view", "discover"]), server)
@@ -435,7 +439,7 @@ def test_a_new_registration_is_saved_and_not_sent(staff: Client) -> None:
     )
     row = ClientRegistration.objects.get()
     assert response["Location"] == f"{REGISTRATIONS}{row.pk}/change/"
-    assert "The server was not asked yet. Press “Register” for that." in told(response)
+    assert "Nothing was sent to the server yet. Press “Register” for that." in told(response)
     assert (row.status, row.owner, row.requested_metadata) == ("draft", "acme", WISHES)
     shown = cells(change_page(staff, row))
     assert "Register it next." in shown
@@ -488,7 +492,9 @@ def test_only_the_wishes_of_a_registration_can_be_edited(staff: Client) -> None:
             "registration_client_uri": "https://attacker.example/c1",
         },
     )
-    assert "The server was not asked yet. Press “Update at the server” for that." in told(response)
+    assert "Nothing was sent to the server yet. Press “Update at the server” for that." in told(
+        response
+    )
     after = stored(row)
     assert after.requested_metadata == wishes
     assert (after.server, after.owner, after.client_id) == (row.server, "acme", "c1")
@@ -786,7 +792,7 @@ def test_forgetting_what_the_server_did_delete_says_so(
         ({"status": "registering"}, "will be refused", "will be refused"),
         ({"status": "revoked"}, "will be refused", "will be refused"),
         ({"status": "gone"}, "is deleted at https://as.example/tenant", "may keep"),
-        ({"registration_client_uri": ""}, "by hand, then forget", "may keep the client c1"),
+        ({"registration_client_uri": ""}, "console, then forget", "may keep the client c1"),
         (
             {"status": "unknown", "client_id": "", "registration_client_uri": ""},
             "client of unknown ID",
@@ -842,7 +848,7 @@ def test_the_list_asks_before_it_acts_and_says_what_would_happen(staff: Client) 
         "read": f"{ISSUER} is asked about the client c1",
         "update": "These members differ now: client_name.",
         "renew": f"{ISSUER} is asked for a new secret of the client c1.",
-        "register": "This will be refused, for its status is “active”.",
+        "register": "This will be refused, because its status is “active”.",
         "retry": "This will be refused",
     }
     for action, text in outlook.items():
@@ -924,7 +930,7 @@ def test_the_list_shows_state_expiry_and_drift_as_badges(staff: Client) -> None:
 @pytest.mark.parametrize(
     ("values", "advice"),
     [
-        ({"has_drift": True}, "update it at the server, or change what is requested."),
+        ({"has_drift": True}, "update the client at the server, or change what is requested."),
         ({"client_secret_expires_at": 1, "has_drift": True}, "Its secret expired on "),
         ({"client_secret_expires_at": in_days(6)}, "Its secret expires on "),
         ({"client_secret_expires_at": in_days(30)}, "The server knows this client."),
@@ -996,8 +1002,8 @@ def test_ten_rows_have_a_message_each_and_the_rest_is_summed_up(
     response = staff.post(REGISTRATIONS, fields, follow=True)
     *single, failed, done = map(str, response.context["messages"])
     assert ["invalid_request" in message for message in single] == [True] * 10
-    assert failed == f"Failed as well: {rows[3].pk}."
-    assert done == f"Done as well: {rows[2].pk}, {rows[1].pk}, {rows[0].pk}."
+    assert failed == f"Also failed: {rows[3].pk}."
+    assert done == f"Also done: {rows[2].pk}, {rows[1].pk}, {rows[0].pk}."
 
 
 def test_more_rows_than_one_request_may_take_on_are_refused(staff: Client) -> None:
@@ -1019,7 +1025,7 @@ def test_no_further_row_is_begun_when_the_time_is_up(
         second.registration_client_uri, json=client_information(client_id=second.client_id)
     )
     _done, message = told(act(staff, "read", first, second))
-    assert message.startswith("The time was up")
+    assert message.startswith("The time limit was reached")
     assert message.endswith(f": {first.pk}.")
 
 

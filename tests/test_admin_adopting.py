@@ -57,7 +57,7 @@ def test_a_client_of_a_console_is_entered(staff: Client) -> None:
     )
     answer = staff.post(PATH, values, follow=True)
     row = ClientRegistration.objects.get()
-    assert "handed out from now on" in answer.text
+    assert "used from now on" in answer.text
     assert (row.owner, row.client_id, row.client_secret.reveal()) == ("acme", "c1", "pasted")
     assert row.client_secret_expires_at == 4_102_466_400  # in the site's own zone
     assert row.requested_metadata == {
@@ -171,7 +171,7 @@ def test_the_history_says_why_a_mechanism_was_passed_over(
     ("metadata", "words"),
     [
         ({"registration_endpoint": None}, "offers no registration"),
-        ({"client_id_metadata_document_supported": True}, "sites serve. Yes, openly"),
+        ({"client_id_metadata_document_supported": True}, "sites serve. Yes, apparently without"),
         (
             {"client_id_metadata_document_supported": True, "registration_endpoint": None},
             "that sites serve.",
@@ -212,7 +212,7 @@ def test_saving_other_wishes_advises_no_button_that_is_not_there(staff: Client) 
     answer = staff.post(path, {**values, "token_endpoint_auth_method": ""}, follow=True)
     row.refresh_from_db()
     assert (row.requested_metadata, row.has_drift) == ({"client_name": "New"}, True)
-    assert "The server was not asked yet" not in answer.text
+    assert "Nothing was sent to the server yet" not in answer.text
     assert "change the client in the server&#x27;s console" in staff.get(path).text
 
 

@@ -92,7 +92,7 @@ def test_the_choices_are_those_of_the_server(staff: Client) -> None:
     text = page(staff, f"{ADD}?server={server.pk}")
     assert grants(text) == ["authorization_code", "urn:x:own"]
     assert methods(text) == ["", "client_secret_post", "none"]
-    assert "The server names: read write." in cells(text)
+    assert "The server offers: read write." in cells(text)
     wrong = add(staff, server, redirect_uris=CALLBACK, token_endpoint_auth_method="private_key_jwt")
     assert "Select a valid choice." in cells(wrong.content.decode())
     assert not ClientRegistration.objects.exists()
@@ -120,7 +120,7 @@ def test_what_was_asked_for_stays_a_choice_whatever_the_server_offers(staff: Cli
 def test_the_form_says_what_else_would_be_asked(staff: Client, settings: Settings) -> None:
     settings.DCR_CLIENT_METADATA = {"client_name": "Site of {owner}", "redirect_uris": [CALLBACK]}
     shown = cells(page(staff, ADD))
-    assert f"One a line, such as https://shop.example/callback. Default: {CALLBACK}." in shown
+    assert f"One per line, such as https://shop.example/callback. Default: {CALLBACK}." in shown
     assert "Default: Site of" in shown
 
 

@@ -167,7 +167,7 @@ def test_the_help_of_a_form_says_in_words_what_the_server_lists(
     admin: Client, server: AuthorizationServer
 ) -> None:
     text = looked_at(admin.get(f"{REGISTRATIONS}add/?server={server.pk}"))
-    assert f"The server names: {MARKUP}." in text
+    assert f"The server offers: {MARKUP}." in text
     assert "Default: " in text
 
 

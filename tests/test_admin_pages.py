@@ -94,7 +94,7 @@ def test_an_issuer_that_the_server_spells_otherwise_is_corrected_with_one_click(
     assert button(told(act(staff, "discover", server))[0]) == "", "the list has no such form"
     response = saved(staff, capture, f"{server.pk}/change", issuer=f"{ISSUER}/", _issuer=ISSUER)
     assert response["Location"] == f"{SERVERS}{server.pk}/change/"
-    assert told(response)[-1] == "Found out what the server offers."
+    assert told(response)[-1] == "Fetched the server's metadata."
     server = AuthorizationServer.objects.get()
     assert (server.issuer, server.has_metadata, server.last_error) == (ISSUER, True, "")
     assert server.initial_access_token is not None, "it is the same server's"
@@ -162,7 +162,7 @@ def test_a_server_that_registers_nobody_is_a_warning_at_once(
     response = saved(staff, django_capture_on_commit_callbacks, "add")
     [_added, warning] = response.wsgi_request._messages
     assert warning.level_tag == "warning"
-    assert "It offers no registration: its metadata names no registration endpoint." in str(warning)
+    assert "It offers no registration: its metadata has no registration endpoint." in str(warning)
     assert 'lists these: ["https://token.example"].' in str(warning)
     shown = cells(change_page(staff, AuthorizationServer.objects.get()))
     assert "Registration: It offers no registration" in shown
@@ -189,7 +189,7 @@ def test_who_lacks_a_permission_is_told_which_and_who_has_it(
     clerk = browser(TABLE)
     response = saved(clerk, django_capture_on_commit_callbacks, "add")
     assert told(response)[-1] == (
-        "The server was not asked what it offers. “Discover again” takes the permission “Can ask "
+        "The server's metadata was not fetched. “Discover again” requires the permission “Can ask "
         "servers what they offer”, which you do not have: ask somebody who has it, such as a "
         "superuser."
     )
@@ -197,7 +197,9 @@ def test_who_lacks_a_permission_is_told_which_and_who_has_it(
     response = add(clerk, server, redirect_uris=CALLBACK)
     added, hint = told(response)
     assert "was added successfully" in added
-    assert hint.startswith("The server was not asked yet. “Register” takes the permission “Can reg")
+    assert hint.startswith(
+        "Nothing was sent to the server yet. “Register” requires the permission “Can reg"
+    )
     shown = cells(change_page(clerk, ClientRegistration.objects.get()))
     assert "do not have the permissions for: Register (“Can register clients at their serv" in shown
     assert "Press “" not in shown
@@ -214,7 +216,7 @@ def test_a_row_that_was_replaced_leads_to_its_successor_and_offers_nothing(
     old = make_registration(status="unknown", live=None, registration_access_token=None)
     new = make_registration(server=old.server)
     text = change_page(staff, old)
-    assert "only a record" in text
+    assert "kept as a record" in text
     assert f'<a href="{REGISTRATIONS}{new.pk}/change/">replaced by {new.pk}</a>' in text
     assert 'name="action"' not in text
     assert f"{old.pk} {ISSUER} this site Shop ✕ unknown replaced by {new.pk}" in cells(
@@ -277,11 +279,11 @@ def test_a_mistake_in_the_json_stands_there_and_says_where(staff: Client) -> Non
     assert faults(response) == {
         "requested_metadata": [
             "Enter a valid JSON.",
-            "It goes wrong in line 2, column 13, at “oops}”.",
+            "The mistake is in line 2, column 13, at “oops}”.",
         ]
     }
     response = add(staff, server, requested_metadata='{"logo_uri":')
-    assert faults(response)["requested_metadata"][1] == "It ends too early."
+    assert faults(response)["requested_metadata"][1] == "The text ends too early."
 
 
 def test_a_method_that_cannot_be_used_is_marked_and_a_warning(staff: Client) -> None:
@@ -295,7 +297,7 @@ def test_a_method_that_cannot_be_used_is_marked_and_a_warning(staff: Client) -> 
     response = add(staff, server, **fields)
     assert told(response)[1].startswith("This app cannot authenticate by tls_client_auth,")
     row = ClientRegistration.objects.get()
-    assert "Remarks: This app cannot authenticate by tls_client_auth" in cells(
+    assert "Warnings: This app cannot authenticate by tls_client_auth" in cells(
         change_page(staff, row)
     )
     response = staff.post(f"{REGISTRATIONS}{row.pk}/change/", fields)

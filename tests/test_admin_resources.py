@@ -81,7 +81,7 @@ def test_a_resource_that_is_added_is_asked_at_once(
         response = staff.post(f"{RESOURCES}add/", NEW)
     row = ProtectedResource.objects.get()
     assert response["Location"] == f"{RESOURCES}{row.pk}/change/"
-    assert told(response)[1:] == ["Found out what the resource says of itself."]
+    assert told(response)[1:] == ["Fetched the resource's metadata."]
     shown = cells(change_page(staff, row))
     for part in (ISSUER, "read", PLACE, RESOURCE):
         assert part in shown
@@ -92,7 +92,7 @@ def test_who_may_not_ask_is_told_the_permission(
 ) -> None:
     with django_capture_on_commit_callbacks(execute=True):
         response = browser("add", "change").post(f"{RESOURCES}add/", NEW)
-    assert "The resource was not asked what it says of itself." in told(response)[1]
+    assert "The resource's metadata was not fetched." in told(response)[1]
     assert "Can ask resources for their metadata" in told(response)[1]
 
 
@@ -163,7 +163,7 @@ def test_an_alias_is_accepted_on_the_page(staff: Client, mocked_responses: Reque
     assert "Write an address on the same origin" in cells(response.content.decode())
     assert edited(staff, row, alias=HOST).status_code == 302
     mocked_responses.get(PLACE, json=document(resource=HOST))
-    assert told(discover(staff, row))[-1].endswith("Found out what the resource says of itself.")
+    assert told(discover(staff, row))[-1].endswith("Fetched the resource's metadata.")
     assert HOST in cells(change_page(staff, row))
 
 

@@ -92,7 +92,7 @@ def test_a_client_without_a_secret_has_none_to_show() -> None:
 def test_a_secret_that_is_being_changed_is_not_shown(row: ClientRegistration) -> None:
     assert stored(row).claim(Status.ACTIVE)
     [message] = told(browser().post(path(row), {"_confirmed": "1"}))
-    assert message.startswith("Another process is at work on this row")
+    assert message.startswith("Another process is working on this registration")
     assert not LogEntry.objects.exists()
 
 

@@ -213,7 +213,7 @@ class Admin:
             client_metadata="{}",
             trusted_origins="[]",
         )
-        assert "Found out what the server offers." in said
+        assert "Fetched the server's metadata." in said
 
     def register(self) -> None:
         server = AuthorizationServer.objects.get()

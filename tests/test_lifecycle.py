@@ -15,7 +15,7 @@ from django.test import RequestFactory
 import django_dcr
 from django_dcr import services, tasks
 from django_dcr.admin import ClientRegistrationAdmin
-from django_dcr.admin.prospects import prospect
+from django_dcr.admin.pages import prospect
 from django_dcr.admin.registrations import ClientRegistrationAdminMixin, add_actions
 from django_dcr.exceptions import ConflictError, NetworkError
 from django_dcr.lifecycle import ACTIONS, DELETABLE, EVENTS, STATES, Action, Status

@@ -17,7 +17,7 @@ from django.test import Client
 import django_dcr
 from django_dcr import services, tasks
 from django_dcr.admin import ClientRegistrationAdmin
-from django_dcr.admin.prospects import prospect
+from django_dcr.admin.pages import prospect
 from django_dcr.exceptions import DCRError, UnsupportedError
 from django_dcr.lifecycle import ACTIONS, Status
 from django_dcr.mechanisms import MECHANISMS, Mechanism, refusal
@@ -178,10 +178,10 @@ def test_a_page_speaks_in_the_terms_of_the_mechanism(kind: str, status: str) -> 
 def test_a_page_says_what_to_do_about_drift_and_an_end() -> None:
     drifting = {
         "pre_registered": "in the server's console.",
-        "pre_registered, managed": "update it at the server",
+        "pre_registered, managed": "update the client at the server",
         "metadata_document": "update it.",
-        "dynamic": "update it at the server",
-        "dynamic, signs": "update it at the server",
+        "dynamic": "update the client at the server",
+        "dynamic, signs": "update the client at the server",
     }
     for number, (kind, words) in enumerate(drifting.items()):
         row = make_registration(

@@ -192,7 +192,7 @@ def test_the_admins_list_leaves_them_for_later_too(
     messages = told(act(staff, action, *rows, _confirmed="1"))
     assert asked[BAD] == 2
     assert asked[GOOD] == 1
-    text = "Left for later, since their server did not answer: "
+    text = "Skipped, because their server did not respond: "
     found = [message.removeprefix(text) for message in messages if message.startswith(text)]
     named = {str(rows[0].pk), str(rows[1].pk)}  # the newest come first
     assert [set(each.rstrip(".").split(", ")) for each in found] == [named] * left

@@ -100,7 +100,7 @@ def test_metadata_that_a_person_entered_is_used_and_never_refreshed() -> None:
     assert services.discover(server, refresh=True).metadata == server_metadata()
     assert server.is_fresh
     page = AuthorizationServerAdmin(AuthorizationServer, site)
-    assert page.freshness(server) == "Entered by hand; the server is never asked."
+    assert page.freshness(server) == "Entered by hand; never fetched from the server."
     with pytest.raises(InvalidResponseError):
         server.enter_metadata(server_metadata(issuer="https://other.example"))
 

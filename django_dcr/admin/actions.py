@@ -28,7 +28,7 @@ from django.utils.translation import gettext as _
 
 from django_dcr.admin.changelist import FirstPages
 from django_dcr.admin.display import CommonColumnsMixin
-from django_dcr.admin.forms import IndentedJSONField, primary_key
+from django_dcr.admin.forms import WIDE, IndentedJSONField, primary_key
 from django_dcr.exceptions import DCRError
 from django_dcr.models import actor
 from django_dcr.runs import Run, one_run
@@ -48,7 +48,7 @@ _MAX_MESSAGES = 10
 _MAX_LENGTH = 1200
 
 _WIDGETS: dict[Any, Any] = {
-    models.TextField: {"widget": AdminTextInputWidget(attrs={"class": "vTextField dcr-wide"})},
+    models.TextField: {"widget": AdminTextInputWidget(attrs=WIDE)},
     models.JSONField: {
         "form_class": IndentedJSONField,
         "widget": AdminTextareaWidget(attrs={"rows": 5, "spellcheck": "false"}),
@@ -183,8 +183,8 @@ class ServiceAdminMixin(CommonColumnsMixin, _ModelAdmin):
             advice = _("Press “%(action)s” for that.") % {"action": self.label(name)}
         else:
             advice = _(
-                "“%(action)s” takes the permission “%(permission)s”, which you do not have: ask "
-                "somebody who has it, such as a superuser."
+                "“%(action)s” requires the permission “%(permission)s”, which you do not have: "
+                "ask somebody who has it, such as a superuser."
             ) % {"action": self.label(name), "permission": self.permission(name)}
         self.message_user(request, f"{why} {advice}", messages.INFO)
 
@@ -324,11 +324,13 @@ class ServiceAdminMixin(CommonColumnsMixin, _ModelAdmin):
             self.message_user(request, message, outcome.level)
         failed = [outcome.row for outcome in more if outcome.level == messages.ERROR]
         done = [outcome.row for outcome in more if outcome.level != messages.ERROR]
-        silent = _("Left for later, since their server did not answer: %(ids)s.")
-        late = _("The time was up before these were begun; select them again: %(ids)s.")
+        silent = _("Skipped, because their server did not respond: %(ids)s.")
+        late = _(
+            "The time limit was reached before these were started; select them again: %(ids)s."
+        )
         for text, rows, level in (
-            (_("Failed as well: %(ids)s."), failed, messages.ERROR),
-            (_("Done as well: %(ids)s."), done, messages.SUCCESS),
+            (_("Also failed: %(ids)s."), failed, messages.ERROR),
+            (_("Also done: %(ids)s."), done, messages.SUCCESS),
             (silent, skipped, messages.WARNING),
             (late, not_started, messages.WARNING),
         ):

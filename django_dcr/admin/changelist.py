@@ -67,7 +67,7 @@ class ExpiryFilter(admin.SimpleListFilter):
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> Iterable[tuple[str, str]]:
         yield "0", gettext("Has expired")
-        yield "soon", gettext("Is to be renewed")
+        yield "soon", gettext("Due for renewal")
         yield "30", gettext("Within 30 days")
 
     def queryset(self, request: HttpRequest, queryset: Any) -> Any:
@@ -92,8 +92,8 @@ class RegistrationListMixin(_ModelAdmin):
     list_filter = ["status", "mechanism", ExpiryFilter, "has_drift", ServerFilter]
     search_fields = ["owner", "server__issuer", "server__name", "client_id"]
     search_help_text = _(
-        "A part of a server's issuer or name, or an owner or client ID: a part of it, and the "
-        "whole of it where there are more than 10,000 registrations."
+        "A part of a server's issuer or name, of an owner or of a client ID. Beyond 10,000 "
+        "registrations, the whole owner or client ID."
     )
 
     def get_ordering(self, request: HttpRequest) -> Any:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from django import forms
 from django.contrib import admin
 from django.contrib.admin.utils import quote
 from django.core.exceptions import ValidationError
@@ -18,15 +17,11 @@ from django.utils.translation import gettext_lazy as _
 
 from django_dcr.admin.actions import ServiceAdminMixin, permission_method
 from django_dcr.admin.display import NOTHING, badge
+from django_dcr.admin.forms import OneErrorEach
 from django_dcr.exceptions import DCRError
 from django_dcr.models import ClientKey, ClientRegistration, signing_key
 from django_dcr.services import rotate_client_key
 from django_dcr.text import clean
-
-if TYPE_CHECKING:
-    _ModelForm = forms.ModelForm[Any]
-else:  # generic for type checkers only
-    _ModelForm = forms.ModelForm
 
 # How many clients the page of a key looks at.
 _MAX_CLIENTS = 50
@@ -35,17 +30,19 @@ _STATES = {
     "next": (_("signs later"), "quiet"),
     "signing": (_("signs"), "good"),
     "published": (_("has signed"), "quiet"),
-    "retired": (_("published no more"), "quiet"),
+    "retired": (_("no longer published"), "quiet"),
 }
 
 
-class ClientKeyForm(_ModelForm):
+class ClientKeyForm(OneErrorEach):
     """Creates the first key of an owner for an algorithm."""
 
     def clean(self) -> dict[str, Any]:
         values: dict[str, Any] = super().clean() or self.cleaned_data
         if ClientKey.objects.newest(values.get("owner", ""), values.get("algorithm", "")):
-            raise ValidationError(_("There are keys of this kind. Rotate the newest of them."))
+            raise ValidationError(
+                _("This owner has keys for this algorithm already. Rotate the newest one.")
+            )
         return values
 
 
@@ -78,14 +75,14 @@ class ClientKeyAdminMixin(ServiceAdminMixin):
 
     @admin.action(permissions=["rotate"], description=_("Rotate"))
     def rotate(self, request: HttpRequest, queryset: models.QuerySet[Any]) -> Any:
-        done = gettext("This key takes over when servers have had a day to fetch it.")
+        done = gettext("The new key starts to sign once servers have had a day to fetch it.")
         return self.perform(request, queryset, "rotate", _rotate, done)
 
     def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
         """Protect the keys that sign: without them no login of their clients works."""
         deleted, counts, forbidden, protected = super().get_deleted_objects(objs, request)
         signing = [key for key in objs if key.state == "signing"]
-        reason = gettext("%(key)s signs: rotate it, and wait until the next one has taken over")
+        reason = gettext("%(key)s signs: rotate it, and wait until the next one signs")
         protected = [*protected, *(reason % {"key": key.kid} for key in signing)]
         return deleted, counts, forbidden, protected
 

@@ -88,11 +88,13 @@ class RegistrationColumnsMixin(ServiceAdminMixin):
     def next_step(self, registration: ClientRegistration) -> str:
         if not registration.is_only_a_record:
             return " ".join([str(state_of(registration).meaning), *_advice(registration)])
-        text = gettext("This is only a record. Continue with the registration that took its place:")
+        text = gettext(
+            "This row is kept as a record. Continue with the registration that replaced it:"
+        )
         return format_html("{} {}.", text, self._successor(registration))
 
-    @admin.display(description=_("remarks"))
-    def remarks(self, registration: ClientRegistration) -> str:
+    @admin.display(description=_("warnings"))
+    def shown_warnings(self, registration: ClientRegistration) -> str:
         return "\n".join(clean(warning, 300) for warning in registration.warnings)
 
     @admin.display(description=_("server's terms"))
@@ -185,8 +187,8 @@ def _advice(registration: ClientRegistration) -> Iterator[str]:
         yield str(text)
     elif registration.has_drift:
         yield gettext(
-            "What it granted differs from what is requested: update it at the server, or change "
-            "what is requested."
+            "What the server granted differs from what is requested: update the client at the "
+            "server, or change what is requested."
         )
 
 

@@ -67,13 +67,13 @@ class DiscoveringAdminMixin(ServiceAdminMixin):
     def freshness(self, row: CachedDocument) -> str:
         """Until when the metadata is used without fetching it again."""
         if isinstance(row, AuthorizationServer) and row.metadata_by_hand:
-            return gettext("Entered by hand; the server is never asked.")
+            return gettext("Entered by hand; never fetched from the server.")
         if row.fresh_until is None:
             return NOTHING
         if row.is_fresh:
             return until(row.fresh_until)
         at = display_for_value(row.fresh_until, NOTHING)
-        return gettext("%(at)s: the server is asked again at the next use") % {"at": at}
+        return gettext("%(at)s: fetched again at the next use") % {"at": at}
 
     def table(self, rows: list[tuple[str, list[str]]], caption: str, nothing: str) -> str:
         """Return labels with their values as a table."""

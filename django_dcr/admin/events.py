@@ -24,18 +24,14 @@ else:  # generic for type checkers only
 class ReadOnlyFormSet(_BaseInlineFormSet):
     """Rows that are shown, and never read from a request whatever it contains."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        ignored = ("data", "files", "save_as_new")
-        kept = {name: value for name, value in kwargs.items() if name not in ignored}
-        super().__init__(*args, **kept)
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**{**kwargs, "data": None, "files": None})
 
     def is_valid(self) -> bool:
         return True
 
     def save(self, commit: bool = True) -> list[Any]:
-        self.new_objects: list[Any] = []
-        self.changed_objects: list[Any] = []
-        self.deleted_objects: list[Any] = []
+        self.new_objects = self.changed_objects = self.deleted_objects = []
         return []
 
 
@@ -53,13 +49,7 @@ class EventInline(_TabularInline):
     def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return True  # whoever may see the registration
 
-    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
-
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
 
     @admin.display(description=_("Who"))

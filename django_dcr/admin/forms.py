@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 else:  # generic for type checkers only
     _ModelForm = forms.ModelForm
 
+#: The attributes of a text input as wide as the page.
+WIDE = {"class": "vTextField dcr-wide"}
+
 
 def primary_key(value: object) -> int:
     """Return a primary key that an address or a form names; 0, which no row has, for no number."""
@@ -43,9 +46,9 @@ def _place_of_mistake(text: str) -> Iterator[str]:
         near = text[exc.pos :].strip()
         place = {"line": exc.lineno, "column": exc.colno, "near": clean(near, 20)}
         yield (
-            gettext("It goes wrong in line %(line)d, column %(column)d, at “%(near)s”.") % place
+            gettext("The mistake is in line %(line)d, column %(column)d, at “%(near)s”.") % place
             if near
-            else gettext("It ends too early.")
+            else gettext("The text ends too early.")
         )
 
 
@@ -114,16 +117,16 @@ class AuthorizationServerForm(OneErrorEach):
     initial_access_token = forms.CharField(
         label=_("Initial access token"),
         required=False,
-        validators=[RegexValidator("^[!-~]+$", _("A token has plain characters and no spaces."))],
-        widget=forms.PasswordInput(
-            attrs={"autocomplete": "new-password", "class": "vTextField dcr-wide"}
-        ),
+        validators=[
+            RegexValidator("^[!-~]+$", _("A token consists of ASCII characters without spaces."))
+        ],
+        widget=forms.PasswordInput(attrs={"autocomplete": "new-password", **WIDE}),
     )
     entered_metadata = IndentedJSONField(
         label=_("Metadata document"),
         required=False,
         initial=dict,
-        help_text=_("As RFC 8414 has it, for a server whose metadata is entered by hand."),
+        help_text=_("As in RFC 8414, for a server whose metadata is entered by hand."),
         widget=forms.Textarea(attrs={"rows": 5, "spellcheck": "false"}),
     )
     remove_initial_access_token = forms.BooleanField(
@@ -142,7 +145,7 @@ class AuthorizationServerForm(OneErrorEach):
         self.fields["initial_access_token"].help_text = (
             _("One is stored, encrypted. Leave this empty to keep it.")
             if self.instance.initial_access_token
-            else _("None is stored. Some servers want one from whoever registers a client.")
+            else _("None is stored. Some servers require one to register a client.")
         )
 
     def clean_issuer(self) -> str:
@@ -161,7 +164,7 @@ class AuthorizationServerForm(OneErrorEach):
         kept, token = self.instance.initial_access_token, values.get("initial_access_token")
         if values.get("remove_initial_access_token"):
             if token:
-                self.add_error("initial_access_token", _("Write a new one or remove the old one."))
+                self.add_error("initial_access_token", _("Enter a new one or remove the old one."))
             self.changed_data.append("initial_access_token")
             kept = None
         elif kept is not None and not token and not self._stays():
@@ -226,7 +229,7 @@ class ClientRegistrationForm(OneErrorEach):
     client_name = forms.CharField(
         label=_("Client name"),
         required=False,
-        widget=forms.TextInput(attrs={"class": "vTextField dcr-wide"}),
+        widget=forms.TextInput(attrs=WIDE),
     )
     redirect_uris = LinesField(
         label=_("Redirect URIs"),
@@ -236,7 +239,7 @@ class ClientRegistrationForm(OneErrorEach):
     scope = forms.CharField(
         label=_("Scope"),
         required=False,
-        widget=forms.TextInput(attrs={"class": "vTextField dcr-wide"}),
+        widget=forms.TextInput(attrs=WIDE),
     )
     grant_types = forms.MultipleChoiceField(
         label=_("Grant types"), required=False, widget=forms.CheckboxSelectMultiple
@@ -283,16 +286,16 @@ class ClientRegistrationForm(OneErrorEach):
         choose = ("", _("Let the site choose"))
         fields["token_endpoint_auth_method"].choices = [choose, *_marked(_choices(methods))]
         fields["grant_types"].choices = _choices(grants)
-        self.fields["client_name"].help_text = _("What the server shows to people, such as “Shop”.")
+        self.fields["client_name"].help_text = _("What the server shows to users, such as “Shop”.")
         self.fields["redirect_uris"].help_text = _(
-            "One a line, such as https://shop.example/callback."
+            "One per line, such as https://shop.example/callback."
         )
         self.fields["scope"].help_text = _(
             "Words with spaces between them, such as “openid profile”."
         )
         scopes = server.offered("scopes_supported")
         if scopes:
-            text = _("The server names: %(scopes)s.")
+            text = _("The server offers: %(scopes)s.")
             self._hint("scope", text % {"scopes": clean(" ".join(scopes), 300)})
         for name, value in _defaults(server, self.instance.owner).items():
             text = _("Default: %(default)s.")
@@ -327,7 +330,7 @@ class ClientRegistrationForm(OneErrorEach):
         self.written_as_json = frozenset(rest)
         requested = {name: values[name] for name in self.members if values.get(name)}
         for name in sorted(requested.keys() & rest.keys()):
-            text = _("Ask for this here or under “Other client metadata”, not in both.")
+            text = _("Request this here or under “Other client metadata”, not in both.")
             self.add_error(name, text)
         values["requested_metadata"] = {**requested, **rest}
         return values

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from django.contrib import admin, messages
-from django.contrib.admin import helpers
 from django.contrib.admin.utils import quote
 from django.core.exceptions import PermissionDenied
 from django.db import models
@@ -17,27 +16,22 @@ from django.utils.translation import gettext_lazy as _
 
 from django_dcr import tasks
 from django_dcr.admin.actions import CONFIRMED, FROM_PAGE, Outcome, permission_method
-from django_dcr.admin.adopting import AdoptionAdminMixin
 from django_dcr.admin.changelist import RegistrationListMixin
 from django_dcr.admin.columns import RegistrationColumnsMixin
 from django_dcr.admin.display import terms
 from django_dcr.admin.events import EventInline
 from django_dcr.admin.forms import ClientRegistrationForm, primary_key
-from django_dcr.admin.prospects import prospect
-from django_dcr.admin.revealing import RevealAdminMixin
+from django_dcr.admin.pages import THEN_DELETE, RegistrationPagesMixin
 from django_dcr.exceptions import NetworkError
-from django_dcr.lifecycle import ACTIONS, DELETABLE, EVENTS
+from django_dcr.lifecycle import ACTIONS, DELETABLE
 from django_dcr.mechanisms import Mechanism, refusal, way
 from django_dcr.models import ClientRegistration
 from django_dcr.runs import Run
 from django_dcr.text import clean
 
-#: The form field that asks to delete the row, too, once the server no longer has the client.
-_THEN_DELETE = "_then_delete"
-
 
 class ClientRegistrationAdminMixin(
-    RegistrationListMixin, RevealAdminMixin, AdoptionAdminMixin, RegistrationColumnsMixin
+    RegistrationListMixin, RegistrationPagesMixin, RegistrationColumnsMixin
 ):
     """A registration: what was requested and granted, its state, and what can be done to it."""
 
@@ -69,7 +63,7 @@ class ClientRegistrationAdminMixin(
         "how",
         "next_step",
         "error",
-        "remarks",
+        "shown_warnings",
         "next_attempt",
         "terms",
         "comparison",
@@ -97,7 +91,7 @@ class ClientRegistrationAdminMixin(
             credentials = ["shown_client_id", "document"]
         state = ["server", "whose", "how", "state", "next_step"]
         state += ["error"] if obj.last_error else []
-        state += ["remarks"] if obj.warnings else []
+        state += ["shown_warnings"] if obj.warnings else []
         state += ["next_attempt"] if obj.rests_until else []
         state += ["terms"] if list(terms(obj.server)) else []
         compared = ["comparison", "shown_deviations"] if obj.deviations else ["comparison"]
@@ -152,7 +146,7 @@ class ClientRegistrationAdminMixin(
             self.message_user(request, warning, messages.WARNING)
         for name in ("register", "update"):
             if obj.status in ACTIONS[name].statuses and not refusal(obj, name):
-                self.hint_at(request, name, gettext("The server was not asked yet."))
+                self.hint_at(request, name, gettext("Nothing was sent to the server yet."))
 
     def get_queryset(self, request: HttpRequest) -> Any:
         rows: Any = super().get_queryset(request)
@@ -183,7 +177,7 @@ class ClientRegistrationAdminMixin(
 
     def _queues(self, request: HttpRequest) -> bool:
         """Whether this is for DCR_TASK_RUNNER: on a row's own page users wait for the outcome."""
-        waits = FROM_PAGE in request.POST or _THEN_DELETE in request.POST
+        waits = FROM_PAGE in request.POST or THEN_DELETE in request.POST
         return not waits and tasks.runner() is not None
 
     def limit(self, request: HttpRequest) -> int:
@@ -209,7 +203,7 @@ class ClientRegistrationAdminMixin(
     ) -> Sequence[Any]:
         rows = super().selected(request, queryset, name)
         deletable = (self.has_delete_permission(request, row) for row in rows)
-        if _THEN_DELETE in request.POST and not all(deletable):
+        if THEN_DELETE in request.POST and not all(deletable):
             raise PermissionDenied
         return rows
 
@@ -226,7 +220,7 @@ class ClientRegistrationAdminMixin(
         outcome = super().attempt(request, row, name, service, done)
         outcome = self._at_successor(outcome, row, before)
         closed = outcome.level != messages.ERROR and row.status in DELETABLE
-        if _THEN_DELETE not in request.POST or not closed:
+        if THEN_DELETE not in request.POST or not closed:
             return outcome
         rows = ClientRegistration.objects.filter(pk=row.pk)
         self.log_deletions(request, rows)
@@ -243,24 +237,6 @@ class ClientRegistrationAdminMixin(
         text = gettext("Registration %(old)d was replaced by %(new)d.")
         text = f"{outcome.text} {text % {'old': row.pk, 'new': successor.pk}}"
         return outcome._replace(row=successor, text=text)
-
-    def question(self, request: HttpRequest, rows: Sequence[Any], name: str) -> HttpResponse:
-        """Return the page that says what would happen at which server, and asks whether to."""
-        marks = [mark for mark in (FROM_PAGE, _THEN_DELETE) if mark in request.POST]
-        page = FROM_PAGE in marks or name == "reveal"
-        return self.page(
-            request,
-            "confirmation",
-            title=str(EVENTS[name]),
-            action=name,
-            rows=[(row, prospect(row, name)) for row in rows],
-            action_checkbox_name=helpers.ACTION_CHECKBOX_NAME,
-            markers=[CONFIRMED, *marks],
-            then_delete=_THEN_DELETE in marks,
-            is_final=name in self.final_actions,
-            original=rows[0] if page else None,
-            back=self.url("change", quote(rows[0].pk)) if page else request.get_full_path(),
-        )
 
     # -- deleting rows -------------------------------------------------------------------------
 

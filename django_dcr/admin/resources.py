@@ -50,8 +50,8 @@ class ProtectedResourceAdminMixin(DiscoveringAdminMixin):
     list_display = ["shown_resource", "named", "pinned_issuer", "fetched_at", "short_error"]
     search_fields = ["resource"]
     readonly_fields = ["said", "tried", *DiscoveringAdminMixin.readonly_fields]
-    discovered = _("Found out what the resource says of itself.")
-    not_discovered = _("The resource was not asked what it says of itself.")
+    discovered = _("Fetched the resource's metadata.")
+    not_discovered = _("The resource's metadata was not fetched.")
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
         if obj is None:
@@ -62,7 +62,7 @@ class ProtectedResourceAdminMixin(DiscoveringAdminMixin):
         document = ["error", "tried", *document] if obj.last_error else document
         return [
             (None, {"fields": ["resource", "pinned_issuer", "alias", "trusted_origins"]}),
-            (_("What the resource says"), {"fields": document}),
+            (_("Metadata of the resource"), {"fields": document}),
             (_("This row"), {"fields": ["created_at", "updated_at"]}),
         ]
 
@@ -102,13 +102,13 @@ class ProtectedResourceAdminMixin(DiscoveringAdminMixin):
         shown = clean(first, 60)
         return f"{shown} +{len(others)}" if others else shown
 
-    @admin.display(description=_("what it says"))
+    @admin.display(description=_("contents"))
     def said(self, resource: ProtectedResource) -> str:
-        caption = gettext("What the resource says")
+        caption = gettext("Metadata of the resource")
         nothing = gettext("Not known yet: no metadata document of this resource was read.")
         return self.table(_said(resource) if resource.metadata else [], caption, nothing)
 
-    @admin.display(description=_("asked in vain"))
+    @admin.display(description=_("tried without success"))
     def tried(self, resource: ProtectedResource) -> str:
         attempts = (resource.failure or {}).get("attempts", [])
         lines = ((clean(f"{url} {outcome}", 400),) for url, outcome in attempts)
@@ -131,7 +131,7 @@ def _said(resource: ProtectedResource) -> list[tuple[str, list[str]]]:
         (gettext("Server to register at"), [_choice(resource)[1]]),
         (gettext("Servers that it names"), first_lines(servers, 400)),
         (gettext("Scopes"), first_lines(resource.offered("scopes_supported"), 200)),
-        (gettext("Calls itself"), [clean(resource.indicator, 200)]),
+        (gettext("Resource identifier"), [clean(resource.indicator, 200)]),
     ]
 
 

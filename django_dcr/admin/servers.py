@@ -63,8 +63,8 @@ class AuthorizationServerAdminMixin(DiscoveringAdminMixin):
     list_filter = ["enabled"]
     search_fields = ["issuer", "name"]
     readonly_fields = ["token", "offer", "registration", *DiscoveringAdminMixin.readonly_fields]
-    discovered = _("Found out what the server offers.")
-    not_discovered = _("The server was not asked what it offers.")
+    discovered = _("Fetched the server's metadata.")
+    not_discovered = _("The server's metadata was not fetched.")
 
     @method_decorator(sensitive_post_parameters("initial_access_token"))
     def changeform_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
@@ -141,7 +141,7 @@ class AuthorizationServerAdminMixin(DiscoveringAdminMixin):
             views["add"] = gettext("Register a client here")
         may_adopt = getattr(registrations, "may_adopt", None)
         if may_adopt is not None and may_adopt(request):
-            views["adopt"] = gettext("Enter a client of its console")
+            views["adopt"] = gettext("Enter a client from its console")
         if registrations.has_view_or_change_permission(request):
             views["changelist"] = gettext("Registrations here")
         urls = {view: self.url(view, model=ClientRegistration) for view in views}
@@ -169,7 +169,7 @@ class AuthorizationServerAdminMixin(DiscoveringAdminMixin):
         problems = " ".join(obstacles(server))
         if problems:
             return problems
-        documents = gettext("It takes metadata documents that sites serve.")
+        documents = gettext("It accepts metadata documents that sites serve.")
         if "registration_endpoint" not in server.metadata:
             return documents
         return f"{documents} {_openness(server)}" if server.takes_documents else _openness(server)
@@ -185,8 +185,8 @@ def obstacles(server: AuthorizationServer) -> Iterator[str]:
     """Yield what keeps this site from registering, or from logging in, at a server."""
     if "registration_endpoint" not in server.metadata and not server.takes_documents:
         yield gettext(
-            "It offers no registration: its metadata names no registration endpoint. Ask its "
-            "operator to turn that on."
+            "It offers no registration: its metadata has no registration endpoint. Ask its "
+            "operator to enable registration."
         )
     origins = server.untrusted_origins
     if origins:
@@ -199,10 +199,10 @@ def obstacles(server: AuthorizationServer) -> Iterator[str]:
 
 def _openness(server: AuthorizationServer) -> str:
     if server.initial_access_token is not None:
-        return gettext("Yes; the initial access token that is stored here is shown to it.")
+        return gettext("Yes; the initial access token stored here is sent with the request.")
     return gettext(
-        "Yes, openly as far as can be told: a server that wants an initial access token says so "
-        "only when a client is registered."
+        "Yes, apparently without an initial access token: a server that requires one says so only "
+        "when a client is registered."
     )
 
 

@@ -21,7 +21,7 @@ def add_server(visitor: Visitor) -> None:
     visitor.page.fill("#id_issuer", visitor.site.issuer)
     visitor.page.fill("#id_name", "Example bank")
     visitor.press("Save")
-    visitor.sees("Found out what the server offers.")
+    visitor.sees("Fetched the server's metadata.")
 
 
 def add_draft(visitor: Visitor, owner: str) -> None:
@@ -41,7 +41,7 @@ def test_a_registration_lives_its_whole_life_in_the_pages(visitor: Visitor) -> N
     add_server(visitor)
     visitor.look_at("server")
     add_draft(visitor, "acme")
-    visitor.sees("The server was not asked yet")
+    visitor.sees("Nothing was sent to the server yet")
     visitor.look_at("registration-draft")
     visitor.press("Register")
     visitor.sees("Registered at the server.")
@@ -123,7 +123,7 @@ def test_a_client_of_the_servers_console_is_entered_and_managed(visitor: Visitor
     client = requests.post(f"{issuer}/register/", json=wishes, timeout=30).json()
 
     visitor.go("clientregistration/")
-    page.get_by_role("link", name="Enter a client of a server's console").click()
+    page.get_by_role("link", name="Enter a client from a server's console").click()
     visitor.look_at("adopt")
     page.fill("#id_issuer", issuer)
     page.fill("#id_client_id", client["client_id"])
@@ -139,7 +139,7 @@ def test_a_client_of_the_servers_console_is_entered_and_managed(visitor: Visitor
     page.fill("#id_registration_client_uri", client["registration_client_uri"])
     page.fill("#id_registration_access_token", client["registration_access_token"])
     visitor.press("Store this client")
-    visitor.sees("The client is stored, and handed out from now on.")
+    visitor.sees("The client is stored and used from now on.")
     expect(page.locator(".field-how")).to_contain_text("pre-registered")
     assert client["client_secret"] not in page.content()
     visitor.look_at("adopted")
@@ -160,7 +160,7 @@ def test_a_misspelt_issuer_is_corrected_with_one_click(visitor: Visitor) -> None
         visitor.press("Save")
         visitor.look_at("server-misspelt")
         visitor.press(f"Use {issuer}")
-        visitor.sees("Found out what the server offers.")
+        visitor.sees("Fetched the server's metadata.")
         assert visitor.page.input_value("#id_issuer") == issuer
 
 
