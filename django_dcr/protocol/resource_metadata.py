@@ -18,7 +18,7 @@ from django_dcr.exceptions import (
 )
 from django_dcr.protocol.headers import Challenge
 from django_dcr.protocol.json import storable
-from django_dcr.protocol.server_metadata import check_trusted_origin
+from django_dcr.protocol.server_metadata import check_trusted_origin, identifier_fault
 from django_dcr.text import clean
 
 EXAMPLE_RESOURCE = "https://mcp.example.com/mcp"
@@ -51,18 +51,7 @@ def check_resource(resource: str, *, allow_http: bool = False) -> None:
 
 
 def _fault(resource: object, allow_http: bool) -> str:
-    text = str(resource)
-    if "#" in text:
-        return "has a fragment (the character #); leave that out"
-    if "@" in text.partition("://")[2].partition("/")[0]:
-        return "has a user name before an @; leave that out"
-    try:
-        url = uris.parse(resource)
-    except ValueError as exc:
-        return str(exc)
-    if url.scheme == "http" and not allow_http:
-        return "is not https; add its origin to DCR_INTERNAL_ORIGINS if it has no TLS"
-    return ""
+    return identifier_fault(resource, allow_http=allow_http, forbidden={"#": "a fragment"})
 
 
 def _document_fault(resource: str) -> str:

@@ -18,6 +18,9 @@ from django_dcr.text import clean
 # Members that are URLs or objects of URLs (RFC 8414 section 2, RFC 8705 section 5).
 _URL_MEMBERS = ("_endpoint", "_uri", "_endpoint_aliases")
 
+# The parts of a URL that an issuer must not have.
+_FORBIDDEN = {"?": "a query", "#": "a fragment"}
+
 EXAMPLE_ISSUER = "https://login.example/realm"
 
 #: The endpoints that this app and login libraries send requests or users to.
@@ -38,7 +41,7 @@ def check_issuer(issuer: str, *, allow_http: bool = False) -> None:
 
     It is an https URL (with ``allow_http``: or http) without query, fragment and user name.
     """
-    fault = _issuer_fault(issuer, allow_http)
+    fault = identifier_fault(issuer, allow_http=allow_http)
     meant = "" if fault else issuer_of_document(issuer)
     if meant:
         fault = f'is the address of a metadata document; the issuer is probably "{clean(meant)}"'
@@ -59,17 +62,24 @@ def issuer_of_document(text: str) -> str:
     return f"{before}{slash}{path}" if mark else ""
 
 
-def _issuer_fault(issuer: str, allow_http: bool) -> str:
-    text = str(issuer)
+def identifier_fault(
+    identifier: object, *, allow_http: bool, forbidden: Mapping[str, str] = _FORBIDDEN
+) -> str:
+    """Return what is wrong with the identifier of a server or a resource, "" where it is valid.
+
+    ``forbidden`` has the names of the parts of a URL that it must not have, by their first
+    character.
+    """
+    text = str(identifier)
     if "{" in text:
         return "is a template; put the tenant's own value in place of what stands in braces"
     if "@" in text.partition("://")[2].partition("/")[0]:
         return "has a user name before an @; leave that out"
-    for character, part in {"?": "a query", "#": "a fragment"}.items():
+    for character, part in forbidden.items():
         if character in text:
             return f"has {part} (the character {character}); leave that out"
     try:
-        url = uris.parse(issuer)
+        url = uris.parse(identifier)
     except ValueError as exc:
         return f"{exc}{_spelling(text)}"
     if url.scheme == "http" and not allow_http:
@@ -119,7 +129,7 @@ def check_server_metadata(document: dict[str, Any], *, issuer: str) -> dict[str,
     stated = document.get("issuer")
     if stated != issuer:
         error = InvalidResponseError(_mismatch(stated, issuer))
-        if isinstance(stated, str) and stated and not _issuer_fault(stated, allow_http=True):
+        if isinstance(stated, str) and stated and not identifier_fault(stated, allow_http=True):
             error.suggested_issuer = stated
         raise error
     members: dict[str, Any] = storable(document)

@@ -16,7 +16,6 @@ from typing import Any
 
 import requests
 import urllib3
-from django.views.decorators.debug import sensitive_variables
 from requests.adapters import BaseAdapter, HTTPAdapter
 
 from django_dcr import __version__, signals, uris
@@ -51,7 +50,6 @@ class Reply:
 
 
 @hides_variables
-@sensitive_variables()
 def send(
     method: str,
     url: str,
@@ -100,15 +98,13 @@ def send(
 def _report(exchange: Exchange, method: str, outcome: str, duration: float) -> None:
     """Log an exchange and send its signal."""
     status = exchange.status
-    place = exchange.url.origin + exchange.url.path
-    took = duration * 1000
     log(
         "exchange",
         "%s %s %s %.0f ms",
         method,
-        place,
+        exchange.url.origin + exchange.url.path,
         status or "-",
-        took,
+        duration * 1000,
         status=status,
         duration=duration,
         outcome=outcome,
@@ -145,7 +141,6 @@ def _allowed(url: str) -> uris.URL:
     return target
 
 
-@sensitive_variables()
 def _prepare(
     method: str, url: str, token: str | None, body: bytes | None, headers: Mapping[str, str]
 ) -> requests.PreparedRequest:
@@ -171,7 +166,6 @@ def _prepare(
     return prepared
 
 
-@sensitive_variables()
 def _perform(exchange: Exchange, request: requests.PreparedRequest) -> Reply:
     proxies = {"http": conf.DCR_PROXY, "https": conf.DCR_PROXY} if conf.DCR_PROXY else None
     exchange.sent = True  # it may be from here on, unless connecting fails
