@@ -165,21 +165,21 @@ def check_answer(body: bytes, wishes: dict[str, Any] = GRANTED) -> None:
 
 @given(METADATA)
 @extremes()
-def test_any_metadata_is_checked_at_once(body: bytes) -> None:
+def test_any_metadata_is_checked_quickly(body: bytes) -> None:
     """Faults 58 to 69 and 71 to 99, step D."""
     assert work(check_metadata, body) < 4000 + 10 * len(body)
 
 
 @given(ANSWERS, WISHES)
 @extremes(GRANTED)
-def test_any_answer_about_a_client_is_read_at_once(body: bytes, wishes: dict[str, Any]) -> None:
+def test_any_response_about_a_client_is_parsed_quickly(body: bytes, wishes: dict[str, Any]) -> None:
     """Faults 58 to 69, 101 to 122 and 131 to 135, steps R, G and P."""
     size = len(body) + len(json.dumps(wishes))
     assert work(partial(check_answer, wishes=wishes), body) < 4000 + 10 * size
 
 
 @pytest.mark.parametrize("check", [check_metadata, check_answer])
-def test_twice_as_many_members_are_twice_the_work(check: Callable[[bytes], None]) -> None:
+def test_the_work_grows_linearly_with_the_members(check: Callable[[bytes], None]) -> None:
     work(check, wide(1))  # fills what is cached, such as compiled patterns
     one, two, four = (work(check, wide(members)) for members in (200, 400, 800))
     assert four - two < 2.1 * (two - one)
@@ -187,7 +187,7 @@ def test_twice_as_many_members_are_twice_the_work(check: Callable[[bytes], None]
 
 @pytest.mark.parametrize("check", [check_metadata, check_answer])
 @pytest.mark.parametrize("body", [b"[", b"9", b'"', b" ", b"\\"], ids=repr)
-def test_what_is_no_document_is_not_looked_at_for_long(
+def test_what_is_not_a_document_is_refused_quickly(
     check: Callable[[bytes], None], body: bytes
 ) -> None:
     work(check, body)  # fills what is cached, such as compiled patterns
@@ -261,7 +261,7 @@ def succeeds(service: Callable[[Any], Any], row: Any) -> bool:
 @in_the_database
 @given(METADATA)
 @extremes()
-def test_any_metadata_is_refused_or_saves(stub: Stub, body: bytes) -> None:
+def test_any_metadata_is_refused_or_saved(stub: Stub, body: bytes) -> None:
     """Faults 58 to 69, step D."""
     stub.body = body
     server = AuthorizationServer.objects.first() or make_server()
@@ -279,7 +279,7 @@ def test_any_metadata_is_refused_or_saves(stub: Stub, body: bytes) -> None:
 @in_the_database
 @given(RESOURCE_METADATA)
 @extremes()
-def test_any_metadata_of_a_resource_is_refused_or_saves(stub: Stub, body: bytes) -> None:
+def test_any_metadata_of_a_resource_is_refused_or_saved(stub: Stub, body: bytes) -> None:
     """Faults 58 to 69, R-031: and what is stored leads to a server, or to an error."""
     stub.body = body
     row = ProtectedResource.objects.for_resource(RESOURCE)
@@ -297,7 +297,7 @@ def test_any_metadata_of_a_resource_is_refused_or_saves(stub: Stub, body: bytes)
 @in_the_database
 @given(ANSWERS)
 @extremes()
-def test_any_answer_to_a_registration_is_refused_or_saves(stub: Stub, body: bytes) -> None:
+def test_any_response_to_a_registration_is_refused_or_saved(stub: Stub, body: bytes) -> None:
     """Faults 58 to 69 and 101 to 122, step R."""
     stub.body = body
     draft = set_back(ClientRegistration.objects.first() or make_draft(), UNREGISTERED)
@@ -311,7 +311,7 @@ def test_any_answer_to_a_registration_is_refused_or_saves(stub: Stub, body: byte
 @given(ANSWERS)
 @extremes()
 @pytest.mark.parametrize("service", [read, update])
-def test_any_later_answer_is_refused_or_saves(
+def test_any_later_response_is_refused_or_saved(
     service: Callable[..., Any], stub: Stub, body: bytes
 ) -> None:
     """Faults 58 to 69, 101 to 122 and 128, steps G and P: the client stays the same."""

@@ -68,7 +68,7 @@ def test_the_tree_is_the_documented_one() -> None:
 
 @pytest.mark.parametrize("error", EXAMPLES, ids=name)
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
-def test_an_error_survives_pickling_with_all_it_says(error: DCRError, protocol: int) -> None:
+def test_an_error_survives_pickling_with_its_attributes(error: DCRError, protocol: int) -> None:
     twin = pickle.loads(pickle.dumps(error, protocol))  # noqa: S301
     assert type(twin) is type(error)
     assert str(twin) == "no"
@@ -82,17 +82,17 @@ def test_an_error_survives_copying(error: DCRError) -> None:
 
 
 @pytest.mark.parametrize("kind", CLASSES, ids=lambda kind: kind.__name__)
-def test_what_an_error_does_not_know_is_empty(kind: type[DCRError]) -> None:
+def test_unknown_attributes_of_an_error_are_empty(kind: type[DCRError]) -> None:
     error = kind()
     assert str(error) == ""
     assert (error.issuer, error.step, error.status) == ("", "", None)
 
 
-def test_a_request_counts_as_sent_unless_that_is_ruled_out() -> None:
+def test_a_request_counts_as_sent_by_default() -> None:
     assert NetworkError("no").sent is True
 
 
-def test_a_refusal_without_words_has_none() -> None:
+def test_a_rejection_without_a_description_has_none() -> None:
     error = RequestRejectedError("no")
     assert (error.error, error.error_description, error.retry_after) == ("", "", None)
 
@@ -103,7 +103,7 @@ def test_a_text_is_one_clean_line_of_at_most_500_characters(kind: type[DCRError]
     assert len(str(kind("x" * 1_000_000))) == 500
 
 
-def test_an_error_learns_where_it_was_raised_from_the_innermost_block() -> None:
+def test_an_error_gets_its_context_from_the_innermost_block() -> None:
     with (
         pytest.raises(UnsupportedError) as caught,
         errors_at("https://as.example", "update"),
@@ -113,12 +113,12 @@ def test_an_error_learns_where_it_was_raised_from_the_innermost_block() -> None:
     assert (caught.value.issuer, caught.value.step) == ("https://as.example", "read")
 
 
-def test_what_an_error_says_of_itself_stays() -> None:
+def test_the_attributes_that_an_error_has_stay() -> None:
     with pytest.raises(NotAllowedError) as caught, errors_at("https://as.example", "register"):
         raise NotAllowedError("no", issuer="https://other.example", step="discover")
     assert (caught.value.issuer, caught.value.step) == ("https://other.example", "discover")
 
 
-def test_foreign_errors_pass_as_they_are() -> None:
+def test_other_exceptions_pass_unchanged() -> None:
     with pytest.raises(ZeroDivisionError), errors_at("https://as.example", "read"):
         raise ZeroDivisionError

@@ -107,14 +107,14 @@ def is_forbidden(host: str) -> bool:
     return not is_public(host) if is_address(host) else "." not in host
 
 
-def test_there_are_51_of_them() -> None:
+def test_there_are_51_spellings() -> None:
     """Fault 91."""
     assert len(HOSTS) == len({*HOSTS.values()}) == 51
 
 
 @every_host
-def test_it_is_no_url_or_the_url_of_a_forbidden_address(host: str) -> None:
-    """Fault 91: there is one spelling of each address, which the guard then knows."""
+def test_each_spelling_is_not_a_url_or_has_a_forbidden_address(host: str) -> None:
+    """Fault 91: the grammar allows one spelling of each address, which is then checked."""
     try:
         url = uris.parse(f"https://{host}/")
     except ValueError:
@@ -124,7 +124,7 @@ def test_it_is_no_url_or_the_url_of_a_forbidden_address(host: str) -> None:
 
 @pytest.mark.network
 @every_host
-def test_nothing_is_sent_to_it(host: str) -> None:
+def test_nothing_is_sent_to_a_forbidden_address(host: str) -> None:
     """Fault 91."""
     for port in ("", ":443", ":8443"):
         with pytest.raises((NotAllowedError, NetworkError)) as caught:
@@ -134,8 +134,8 @@ def test_nothing_is_sent_to_it(host: str) -> None:
 
 @pytest.mark.network
 @each_kind
-def test_it_is_no_issuer(host: str) -> None:
-    """Fault 91: the row of one may exist, but nothing is asked."""
+def test_a_forbidden_address_is_not_requested_as_an_issuer(host: str) -> None:
+    """Fault 91: such a row may exist, but nothing is requested."""
     with pytest.raises((NotAllowedError, NetworkError)):
         discover(AuthorizationServer.objects.for_issuer(f"https://{host}/tenant"))
     with pytest.raises((NotAllowedError, NetworkError)):
@@ -146,8 +146,8 @@ def test_it_is_no_issuer(host: str) -> None:
 @pytest.mark.network
 @each_kind
 @pytest.mark.parametrize("trusted", [False, True], ids=["", "vouched for"])
-def test_it_is_no_registration_endpoint(host: str, trusted: bool) -> None:
-    """Fault 91: and the row can be sent later."""
+def test_a_forbidden_address_is_not_a_registration_endpoint(host: str, trusted: bool) -> None:
+    """Fault 91: and the row can be registered later."""
     origin = f"https://{host}"
     server = make_server(
         metadata=server_metadata(registration_endpoint=f"{origin}/register"),
@@ -163,7 +163,7 @@ def test_it_is_no_registration_endpoint(host: str, trusted: bool) -> None:
 @pytest.mark.network
 @each_kind
 @pytest.mark.parametrize("trusted", [False, True], ids=["", "vouched for"])
-def test_no_token_is_sent_to_it(host: str, trusted: bool) -> None:
+def test_no_token_is_sent_to_a_forbidden_address(host: str, trusted: bool) -> None:
     """Faults 91 and 117: as a stored registration_client_uri."""
     origin = f"https://{host}"
     row = make_registration(
@@ -178,10 +178,10 @@ def test_no_token_is_sent_to_it(host: str, trusted: bool) -> None:
 
 
 @each_kind
-def test_an_answer_that_names_it_is_not_followed(
+def test_a_response_that_names_a_forbidden_address_is_not_followed(
     host: str, mocked_responses: responses.RequestsMock
 ) -> None:
-    """Faults 91 and 117: not to delete a client either that cannot be used."""
+    """Faults 91 and 117: not even to delete a client that cannot be used."""
     uri = f"https://{host}/register/c1"
     answer = client_information(registration_client_uri=uri, client_secret=...)
     mocked_responses.post(ENDPOINT, status=201, json=answer)

@@ -115,7 +115,7 @@ def first_answered_then_exceeded(answered: bytes) -> Callable[[Server, socket.so
 
 
 @pytest.mark.parametrize("kind", [str, bytes])
-def test_no_guarded_session_shows_what_it_sends(kind: Any, settings: Any) -> None:
+def test_no_hardened_session_shows_what_it_sends(kind: Any, settings: Any) -> None:
     with Server(hostile.read, exceed) as server:
         settings.DCR_INTERNAL_ORIGINS = [server.url]
         session = transport.harden_session(requests.Session(), server.url)
@@ -135,7 +135,7 @@ def test_no_guarded_session_shows_what_it_sends(kind: Any, settings: Any) -> Non
 
 @pytest.mark.parametrize("method", ["client_secret_basic", "client_secret_post"])
 def test_no_exchange_of_a_code_shows_the_secret(method: str, settings: Any) -> None:
-    """That of mozilla-django-oidc, which makes its body itself."""
+    """mozilla-django-oidc makes the body of this request itself."""
     with Server(hostile.read, exceed) as server:
         granted = {"token_endpoint_auth_method": method}
         backend = AuthenticationBackend()
@@ -146,7 +146,7 @@ def test_no_exchange_of_a_code_shows_the_secret(method: str, settings: Any) -> N
     assert SECRET not in text
 
 
-def test_an_error_that_comes_while_another_is_handled_brings_no_variables_along(
+def test_an_error_raised_while_another_is_handled_shows_no_variables(
     settings: Any,
 ) -> None:
     with Server(hostile.read, exceed) as server:

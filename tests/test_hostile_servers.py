@@ -330,41 +330,41 @@ def after_a_read(steps: list[Step]) -> Step:
 
 
 @each(KINDS)
-def test_a_discovery_without_a_usable_answer_stores_nothing(case: Case) -> None:
+def test_a_discovery_without_a_usable_response_stores_nothing(case: Case) -> None:
     """Faults 3 to 23, 41 to 46, 50 to 52, 54, 55 and 139, step D."""
     play(case, partial(discovering, case))
 
 
 @each(KINDS_OF_PAGES)
-def test_a_page_for_people_is_no_metadata(case: Case) -> None:
+def test_an_html_page_is_not_metadata(case: Case) -> None:
     """Faults 39 and 58 to 65, step D: single-page applications answer any path with one."""
     page = case._replace(kind=UnsupportedError)
     play(page, partial(discovering, page))
 
 
 @each({**BYTES, **KINDS_OF_PAGES, **KINDS_OF_DOCUMENTS})
-def test_a_registration_without_a_usable_answer_is_unknown_and_not_sent_again(case: Case) -> None:
+def test_a_registration_without_a_usable_response_is_unknown_and_not_retried(case: Case) -> None:
     """Faults 3 to 23, 39 to 46, 50 to 52, 54, 55, 58 to 65 and 139, step R."""
     server = play(case, partial(registering, case))
     assert server.accepted == 1  # no second POST, not even where ``reconcile`` looks after it
 
 
 @each({**KINDS, **KINDS_OF_DOCUMENTS})
-def test_a_read_without_a_usable_answer_changes_nothing(case: Case) -> None:
+def test_a_read_without_a_usable_response_changes_nothing(case: Case) -> None:
     """Faults 3 to 23, 39 to 46, 50 to 52, 54, 55, 58 to 65 and 139, step G."""
     play(case, partial(keeps_its_client, case, read, "active"))
 
 
 @each({**KINDS, **KINDS_OF_DOCUMENTS})
-def test_an_update_without_a_usable_answer_changes_nothing(case: Case) -> None:
-    """The same faults, step P: the result is unknown, and the next read settles it."""
+def test_an_update_without_a_usable_response_changes_nothing(case: Case) -> None:
+    """The same faults, step P: the result is unknown until the next read."""
     check = partial(keeps_its_client, case, update, "active")
     play(case, check, after_a_read(case.steps))
 
 
 @each(KINDS)
-def test_a_deletion_without_a_usable_answer_is_still_under_way(case: Case) -> None:
-    """The same faults, step X: or it was refused, and the client is as it was."""
+def test_a_deletion_without_a_usable_response_is_still_pending(case: Case) -> None:
+    """The same faults, step X: or it was rejected, and the client is unchanged."""
     play(case, partial(keeps_its_client, case, revoke, case.deleted))
 
 
@@ -432,7 +432,7 @@ NEVER_SENT = [
 
 
 @pytest.mark.parametrize(("service", "lookup", "connects"), NEVER_SENT)
-def test_what_was_never_sent_leaves_everything_as_it_was(
+def test_a_request_that_was_not_sent_changes_nothing(
     service: Callable[..., Any],
     lookup: hostile.Lookup,
     connects: int,
@@ -458,10 +458,10 @@ def test_what_was_never_sent_leaves_everything_as_it_was(
 
 
 @pytest.mark.parametrize("service", [register, read])
-def test_a_name_that_resolves_again_each_time_is_looked_up_once(
+def test_a_name_is_resolved_once(
     service: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Fault 32: public at the check, loopback at a second lookup, which never comes."""
+    """Fault 32: public at the check, loopback at a second lookup, which does not happen."""
     answers = iter([[PUBLIC], ["127.0.0.1"]])
     names: list[str] = []
 
@@ -486,7 +486,7 @@ def test_an_issuer_without_a_dot_is_not_resolved(
 
 
 @pytest.mark.parametrize("service", [discover, register, read, update, revoke])
-def test_a_refused_or_swallowed_connection_leaves_everything_as_it_was(
+def test_a_refused_or_dropped_connection_changes_nothing(
     service: Callable[..., Any],
 ) -> None:
     """Faults 1 and 2, every step."""
@@ -515,8 +515,8 @@ def test_a_refused_or_swallowed_connection_leaves_everything_as_it_was(
 # --- answers that come when none is due, and those that do not come ----------------------------
 
 
-def test_a_forged_answer_is_not_taken_for_that_of_the_next_request() -> None:
-    """Fault 24: pushed on the kept connection, right after the honest one."""
+def test_a_forged_response_is_not_used_for_the_next_request() -> None:
+    """Fault 24: sent on the open connection, right after the true response."""
     honest = answer(GOOD)
     forged = answer(GOOD.replace(b"s1", b"forged"))
     with Server(*[hostile.read, honest + forged] * 2) as server:
@@ -529,8 +529,8 @@ def test_a_forged_answer_is_not_taken_for_that_of_the_next_request() -> None:
 
 
 @pytest.mark.parametrize("etag", ["\xa0x", "x" * 60_000], ids=["blank of Latin-1", "60 kB"])
-def test_an_etag_that_no_request_could_give_back_bars_no_later_request(etag: str) -> None:
-    """Faults 23 and 80: the document is asked for again, without it."""
+def test_an_etag_that_cannot_be_sent_does_not_prevent_later_requests(etag: str) -> None:
+    """Faults 23 and 80: the document is requested again without it."""
     with Server() as server:
         document = json.dumps({"issuer": server.url, "registration_endpoint": server.url}).encode()
         server.steps = (hostile.read, last(document, "200 OK", f"ETag: {etag}"))
@@ -539,8 +539,8 @@ def test_an_etag_that_no_request_could_give_back_bars_no_later_request(etag: str
         assert len(server.requests) == 2
 
 
-def test_a_server_that_is_busy_twice_gets_one_client_and_one_post_a_call() -> None:
-    """Fault 142: nothing is repeated by itself, and a later call is free to."""
+def test_a_server_that_is_busy_twice_gets_one_client_and_one_post_per_call() -> None:
+    """Fault 142: nothing is retried automatically, and a later call may register."""
 
     def busy_twice(server: Server, connection: socket.socket) -> None:
         hostile.read(server, connection)
@@ -557,8 +557,8 @@ def test_a_server_that_is_busy_twice_gets_one_client_and_one_post_a_call() -> No
         assert ClientRegistration.objects.count() == 1
 
 
-def test_a_lost_answer_ends_in_one_live_client_and_a_record_of_the_other() -> None:
-    """Fault 143: and only because a person says so."""
+def test_a_lost_response_ends_in_one_live_client_and_a_record_of_the_other() -> None:
+    """Fault 143: and only after a person's decision."""
     with Server(lambda server, connection: hostile.read(server, connection)) as server:
         lost = make_draft(server=at(server))
         fails(Case([]), register, lost)
@@ -572,7 +572,7 @@ def test_a_lost_answer_ends_in_one_live_client_and_a_record_of_the_other() -> No
         assert len(server.requests) == 2
 
 
-def test_a_second_deletions_refusal_means_that_it_was_done() -> None:
+def test_the_refusal_of_a_second_deletion_means_that_it_was_done() -> None:
     """Fault 143."""
     with Server(hostile.read) as server:
         row = client_at(server)
@@ -595,7 +595,7 @@ def test_a_site_that_is_its_own_issuer_waits_for_itself_until_the_deadline(setti
 WORDS = "<script>alert(1)</script>\x1b[2J\u202e%s{0.__class__}\r\nforged"
 
 
-def test_a_document_attacks_neither_pages_nor_terminals_nor_logs(
+def test_a_document_cannot_attack_pages_terminals_or_logs(
     capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     """Faults 97, 140 and 141."""
@@ -647,7 +647,7 @@ def test_a_document_attacks_neither_pages_nor_terminals_nor_logs(
     ids=repr,
 )
 def test_a_tenants_metadata_is_checked_before_anything_is_stored_or_sent(wish: Any) -> None:
-    """Fault A14: no connection is tried, and no row is made."""
+    """Fault A14: no connection is attempted, and no row is created."""
     with hostile.recorded_connects() as connected, pytest.raises(NotAllowedError):
         get_or_register(ISSUER, "tenant", metadata={**WISHES, **wish})
     assert connected == []

@@ -21,7 +21,7 @@ from django_dcr.protocol import client_authentication
     ids=["plain", "B22", "URL"],
 )
 def test_basic_credentials_are_form_urlencoded_before_base64(client_id, secret):
-    """R-135, B22, and R-136: nothing of them is in the form as well."""
+    """R-135, B22, and R-136: and they are not in the form as well."""
     headers, form = client_authentication(client_id, secret, "client_secret_basic")
     scheme, _, credentials = headers.pop("Authorization").partition(" ")
     encoded_id, encoded_secret = base64.b64decode(credentials).decode("ascii").split(":")
@@ -30,7 +30,7 @@ def test_basic_credentials_are_form_urlencoded_before_base64(client_id, secret):
     assert (headers, form) == ({}, {})
 
 
-def test_a_blank_becomes_a_plus_sign():
+def test_a_space_becomes_a_plus_sign():
     """R-135: application/x-www-form-urlencoded, not %20."""
     headers, _ = client_authentication("c", "a b", "client_secret_basic")
     assert headers == {"Authorization": "Basic " + base64.b64encode(b"c:a+b").decode()}
@@ -45,7 +45,7 @@ def test_post_credentials_are_in_the_form_only():
 
 
 def test_a_public_client_sends_its_id_and_never_a_secret():
-    """R-081: a secret issued for method none is held and not sent."""
+    """R-081: a secret issued for method none is stored and not sent."""
     assert client_authentication("c", "issued anyway", "none") == ({}, {"client_id": "c"})
 
 
@@ -60,6 +60,6 @@ def test_a_public_client_sends_its_id_and_never_a_secret():
     ],
     ids=["keys", "nearly", "empty", "basic without secret", "post without secret"],
 )
-def test_what_cannot_be_done_is_unsupported(secret, method, reason):
+def test_a_method_that_cannot_be_used_is_unsupported(secret, method, reason):
     with pytest.raises(UnsupportedError, match=reason):
         client_authentication("c", secret, method)

@@ -23,7 +23,7 @@ PROMISE = {"authorization_response_iss_parameter_supported": True}
         ),
     ],
 )
-def test_an_authorization_response_of_the_issuer_is_accepted(
+def test_an_authorization_response_that_names_the_issuer_is_accepted(
     iss: str | None, metadata: dict[str, Any]
 ) -> None:
     """R-155: RFC 9207 section 2.4."""
@@ -31,11 +31,11 @@ def test_an_authorization_response_of_the_issuer_is_accepted(
     protocol.check_response_issuer(iss, metadata, issuer=ISSUER, is_error=True)
 
 
-def test_an_error_need_not_name_its_issuer() -> None:
+def test_an_error_response_need_not_name_the_issuer() -> None:
     protocol.check_response_issuer(None, PROMISE, issuer=ISSUER, is_error=True)
 
 
-def test_an_error_of_anyone_else_is_refused() -> None:
+def test_an_error_response_that_names_another_issuer_is_refused() -> None:
     """R-155."""
     with pytest.raises(InvalidResponseError, match="names another issuer"):
         protocol.check_response_issuer("https://evil.example", {}, issuer=ISSUER, is_error=True)
@@ -51,7 +51,7 @@ def test_an_error_of_anyone_else_is_refused() -> None:
         pytest.param("", {}, "names another issuer", id="empty"),
     ],
 )
-def test_an_authorization_response_of_anyone_else_is_refused(
+def test_an_authorization_response_that_does_not_name_the_issuer_is_refused(
     iss: str | None, metadata: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(InvalidResponseError, match=message) as caught:
@@ -74,7 +74,7 @@ def test_pkce_is_used_unless_the_server_refuses_it(
     assert protocol.code_challenge_method(metadata, auth_method) == expected
 
 
-def test_without_pkce_a_client_without_a_secret_logs_nobody_in() -> None:
+def test_a_client_without_a_secret_needs_pkce() -> None:
     metadata = {"code_challenge_methods_supported": ["plain"]}
     with pytest.raises(UnsupportedError, match="token_endpoint_auth_method client_secret_basic"):
         protocol.code_challenge_method(metadata, "none")
@@ -138,7 +138,7 @@ TIMES = {
 @pytest.mark.parametrize(
     ("changes", "message"), [*PARTIES.values(), *TIMES.values()], ids=[*PARTIES, *TIMES]
 )
-def test_an_id_token_that_is_another_ones_or_has_no_end_is_refused(
+def test_an_id_token_for_another_client_or_without_times_is_refused(
     changes: dict[str, Any], message: str
 ) -> None:
     """OpenID Connect Core section 3.1.3.7."""
@@ -147,14 +147,14 @@ def test_an_id_token_that_is_another_ones_or_has_no_end_is_refused(
 
 
 @pytest.mark.parametrize(("changes", "message"), PARTIES.values(), ids=PARTIES)
-def test_signed_userinfo_that_is_another_ones_is_refused(
+def test_signed_userinfo_for_another_client_is_refused(
     changes: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(InvalidResponseError, match=message):
         protocol.check_signed_claims(claims(**changes), issuer=ISSUER, client_id="c1")
 
 
-def test_signed_userinfo_need_not_say_until_when_it_holds() -> None:
+def test_signed_userinfo_need_not_have_times() -> None:
     protocol.check_signed_claims(claims(exp=..., iat=...), issuer=ISSUER, client_id="c1")
 
 
@@ -168,11 +168,11 @@ SCOPES = {
 
 
 @pytest.mark.parametrize(("asked", "granted", "scope"), SCOPES.values(), ids=SCOPES.keys())
-def test_the_scope_of_a_login_is_what_was_asked_and_granted(asked, granted, scope):
+def test_the_scope_of_a_login_is_what_was_requested_and_granted(asked, granted, scope):
     assert protocol.requested_scope(asked, granted) == scope
 
 
-def test_a_redirect_uri_that_is_not_a_web_address_is_compared_to_the_letter():
+def test_a_redirect_uri_of_a_native_app_is_compared_exactly():
     protocol.check_redirect_uri("com.example:/cb", ["com.example:/cb"])
     with pytest.raises(NotAllowedError, match="is not registered at this server, which has"):
         protocol.check_redirect_uri("com.example:/CB", ["com.example:/cb"])

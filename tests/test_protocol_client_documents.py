@@ -30,18 +30,18 @@ URL = "https://shop.example/oauth/clients/a"
         ("", "is not a URL"),
     ],
 )
-def test_what_a_documents_url_may_be_r173(url: str, fault: str) -> None:
+def test_the_url_of_a_document_r173(url: str, fault: str) -> None:
     """R-173, R-194."""
     found = protocol.document_url_fault(url)
     assert (fault in found) if fault else found == ""
 
 
 @pytest.mark.parametrize("url", ["https://192.0.2.1:81/a", "https://shop/a"])
-def test_a_name_of_the_own_network_is_for_servers_there(url: str) -> None:
+def test_an_internal_host_name_is_for_internal_servers(url: str) -> None:
     assert protocol.document_url_fault(url, is_internal=True) == ""
     assert protocol.document_url_fault("http://shop/a", is_internal=True) == "is not https"
 
 
-def test_a_redirect_uri_of_an_app_is_on_no_host() -> None:
+def test_a_redirect_uri_of_a_native_app_has_no_host() -> None:
     members = {"redirect_uris": ["com.example.app:/callback", "http://127.0.0.1/callback"]}
     assert protocol.document_warnings(members, url=URL) == []

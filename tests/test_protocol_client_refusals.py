@@ -54,18 +54,18 @@ def reply(status: int, body: Any = None, **headers: str) -> Reply:
         pytest.param(401, ["invalid_client"], "", id="no object"),
     ],
 )
-def test_a_refused_client_is_told_from_other_answers(status: int, body: Any, said: str) -> None:
+def test_the_refusal_of_a_client_is_recognized(status: int, body: Any, said: str) -> None:
     """RFC 6749 section 5.2."""
     assert protocol.client_refusal(reply(status, body)) == said
 
 
 @pytest.mark.parametrize("words", SAYINGS)
-def test_words_about_the_client_count_like_the_code(words: str) -> None:
+def test_a_description_of_an_unknown_client_counts_as_the_code(words: str) -> None:
     document = {"error": "invalid_request", "error_description": words}
     assert protocol.client_refusal(reply(400, document)) == "invalid_request"
 
 
-def test_a_code_that_is_refused_is_that_of_a_client_that_is_accepted() -> None:
+def test_a_client_whose_code_is_refused_is_accepted() -> None:
     assert protocol.accepts_client(reply(400, {"error": "invalid_grant"}))
     assert not protocol.accepts_client(reply(401, {"error": "invalid_client"}))
     assert not protocol.accepts_client(reply(500, {"error": "invalid_grant"}))
@@ -88,7 +88,9 @@ def test_a_code_that_is_refused_is_that_of_a_client_that_is_accepted() -> None:
         (200, "", None),
     ],
 )
-def test_who_is_sent_back_is_known(status: int, location: str, known: bool | None) -> None:
+def test_a_client_whose_users_are_redirected_is_known(
+    status: int, location: str, known: bool | None
+) -> None:
     """RFC 6749 section 4.1.2.1."""
     answer = reply(status, b"", Location=location)
     assert protocol.knows_client(answer, CALLBACK, "s") is known

@@ -91,7 +91,7 @@ def test_an_accepted_status_passes_and_another_raises():
         check_status(answer, (200, 201), step="register")
 
 
-def test_known_secrets_are_handed_on_to_the_error():
+def test_the_error_masks_known_secrets():
     """Fault 138."""
     answer = Answer(400, b'{"error": "t0k3n"}')
     with pytest.raises(RequestRejectedError) as caught:
@@ -122,14 +122,14 @@ def test_known_secrets_are_handed_on_to_the_error():
         "empty",
     ],
 )
-def test_a_redirect_names_no_more_than_an_origin(location, words):
+def test_the_error_for_a_redirect_names_only_the_origin(location, words):
     """R-079, settled point (g), faults 41 to 44."""
     error = refused(307, Location=location)
     assert words in str(error)
     assert "s3cr3t" not in str(error)
 
 
-def test_a_redirect_without_location_is_an_error_too():
+def test_a_redirect_without_location_is_an_error():
     """Fault 44."""
     assert "answered 302, a redirect, and none is followed" in str(refused(302))
 
@@ -144,7 +144,7 @@ CODES = {
 
 
 @pytest.mark.parametrize(("code", "advice"), CODES.items(), ids=CODES.keys())
-def test_the_code_and_the_words_of_the_server_survive(code, advice):
+def test_the_error_has_the_servers_code_and_description(code, advice):
     """R-077, R-127, B13, fault 47: the four codes and any other."""
     body = {"error": code, "error_description": "No, thanks.", "error_uri": "javascript:x", "x": 1}
     error = refused(400, body=body)
@@ -155,7 +155,7 @@ def test_the_code_and_the_words_of_the_server_survive(code, advice):
     assert f"with 400 {code}. {advice}" in str(refused(400, body={"error": code}))
 
 
-def test_codes_are_compared_whole():
+def test_codes_are_compared_as_a_whole():
     """B25: invalid_client is not invalid_client_metadata."""
     assert "Check the client metadata" not in str(refused(400, body={"error": "invalid_client"}))
 
@@ -184,7 +184,7 @@ def test_each_error_ends_with_what_to_do_next(status, step, advice):
     assert advice in str(refused(status, step))
 
 
-def test_the_time_to_wait_is_told():
+def test_the_error_says_how_long_to_wait():
     """R-079, fault 50."""
     error = refused(429, Retry_After="30")
     assert isinstance(error, RequestRejectedError)
@@ -224,7 +224,7 @@ def test_retry_after_is_capped_or_none(status, value, seconds):
     assert refused(status, Retry_After=value).retry_after == seconds
 
 
-def test_a_near_date_is_turned_into_seconds():
+def test_a_date_in_retry_after_becomes_seconds():
     """Fault 50."""
     assert 600 <= refused(429, Retry_After=http_date(1200)).retry_after <= 1200
 
@@ -245,7 +245,7 @@ JUNK = {
 
 
 @pytest.mark.parametrize("body", JUNK.values(), ids=JUNK.keys())
-def test_a_body_of_junk_is_an_error_without_code(body):
+def test_a_body_of_junk_gives_an_error_without_a_code(body):
     """R-077, B7, faults 47, 137 and 139."""
     error = refused(422, body=body)
     assert (error.error, error.error_description) == ("", "")
@@ -262,7 +262,7 @@ DESCRIPTIONS = {
 
 
 @pytest.mark.parametrize(("said", "shown"), DESCRIPTIONS.values(), ids=DESCRIPTIONS.keys())
-def test_the_words_of_the_server_are_cleaned_and_capped(said, shown):
+def test_the_servers_description_is_cleaned_and_shortened(said, shown):
     """Faults 136 and 141."""
     error = refused(400, body={"error": "a", "error_description": said})
     assert error.error_description == shown
@@ -270,13 +270,13 @@ def test_the_words_of_the_server_are_cleaned_and_capped(said, shown):
 
 
 @pytest.mark.parametrize("text", ['né"\\', "a" * 101], ids=["odd characters", "long"])
-def test_an_error_that_is_not_a_code_is_shown_as_words(text):
+def test_a_code_that_is_a_sentence_is_a_description(text):
     """Fault 137."""
     error = refused(422, body={"error": text})
     assert (error.error, error.error_description) == ("", text)
 
 
-def test_words_without_a_code_are_shown():
+def test_a_description_without_a_code_is_shown():
     error = refused(400, body={"error": 7, "error_description": "a"})
     assert str(error).startswith('The server refused with 400, in its words "a". ')
 
@@ -302,7 +302,7 @@ ECHOES = {
 
 @pytest.mark.parametrize("echo", ECHOES.values(), ids=ECHOES.keys())
 @pytest.mark.parametrize("step", ["register", "read"])
-def test_secrets_that_the_server_echoes_are_masked_by_value(step, echo):
+def test_secrets_that_the_server_echoes_are_masked(step, echo):
     """R-137, fault 138."""
     body = {"error": echo, "error_description": echo}
     error = refused(400, step, body=body, secrets=("", "other", SECRET))
@@ -317,7 +317,7 @@ def test_the_longer_of_two_secrets_is_masked_first():
     assert error.error == "********"
 
 
-def test_a_secret_with_a_lone_surrogate_masks_like_any_other():
+def test_a_secret_with_a_lone_surrogate_is_masked():
     """Fault 138: an operator's token is not checked by any server."""
     assert refused(400, body={"error": "a"}, secrets=("t\ud800",)).error == "a"
 
@@ -358,20 +358,20 @@ CHALLENGES = {
 
 @pytest.mark.parametrize(("header", "code", "words"), CHALLENGES.values(), ids=CHALLENGES.keys())
 @pytest.mark.parametrize("body", [b"", b'{"message": "Unauthorized"}'], ids=["empty", "other"])
-def test_the_bearer_challenge_is_read_where_the_body_says_nothing(header, code, words, body):
+def test_the_bearer_challenge_is_used_where_the_body_has_no_code(header, code, words, body):
     """R-078, fault 48."""
     error = refused(401, body=body, WWW_Authenticate=header)
     assert (error.error, error.error_description) == (code, words)
 
 
-def test_the_body_goes_before_the_challenge():
+def test_the_body_takes_precedence_over_the_challenge():
     """R-077, R-078."""
     error = refused(401, "read", body={"error": "a"}, WWW_Authenticate='Bearer error="b"')
     assert type(error) is RegistrationGoneError
     assert error.error == "a"
 
 
-def test_secrets_in_a_challenge_are_masked_too():
+def test_secrets_in_a_challenge_are_masked():
     """Fault 138."""
     echo = base64.b64encode(b"token").decode()
     header = f'Bearer error="invalid_token", error_description="got {echo}"'

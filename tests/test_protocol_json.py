@@ -72,8 +72,8 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("body", REFUSED.values(), ids=REFUSED.keys())
-def test_what_is_not_one_strict_json_object_is_an_invalid_response(body):
-    """R-004, R-021 and faults 58 to 65: only a JSON object in UTF-8 is an answer."""
+def test_a_body_that_is_not_one_strict_json_object_is_an_invalid_response(body):
+    """R-004, R-021 and faults 58 to 65: only a JSON object in UTF-8 is accepted."""
     with pytest.raises(InvalidResponseError, match="not the JSON object") as caught:
         parse_object(body)
     assert len(str(caught.value)) <= 500
@@ -97,17 +97,17 @@ ACCEPTED = {
 
 
 @pytest.mark.parametrize(("body", "document"), ACCEPTED.values(), ids=ACCEPTED.keys())
-def test_a_json_object_is_read_whatever_else_it_holds(body, document):
+def test_any_json_object_is_parsed(body, document):
     assert parse_object(body) == document
 
 
-def test_the_deepest_allowed_document_is_read_and_can_be_dumped():
-    """Fault 65: what is deeper is refused, for MariaDB could not store it."""
+def test_the_deepest_allowed_document_is_parsed_and_can_be_dumped():
+    """Fault 65: deeper ones are refused, because MariaDB could not store them."""
     assert json.dumps(parse_object(nested(MAX_DEPTH))).count("[") == MAX_DEPTH - 1
 
 
-def test_large_documents_below_the_size_limit_are_read():
-    """Fault 66: a long text and many members cost time in proportion only."""
+def test_large_documents_below_the_size_limit_are_parsed():
+    """Fault 66: the time for a long text or many members is proportional."""
     document = {"a": "x" * 900_000, **{f"m{number}": number for number in range(4_999)}}
     assert parse_object(encode(document)) == document
 
@@ -122,14 +122,14 @@ def test_large_documents_below_the_size_limit_are_read():
     ],
     ids=["members", "lists", "nested lists", "members of a member"],
 )
-def test_documents_of_too_many_values_are_refused(document: Any) -> None:
-    """Each would be read with every hit, and shown on a page."""
+def test_documents_with_too_many_values_are_refused(document: Any) -> None:
+    """They would be read with every hit and shown on a page."""
     with pytest.raises(InvalidResponseError, match="it has more than 5000 values"):
         parse_object(encode(document))
 
 
 @pytest.mark.parametrize("name", ["keycloak", "oidc-provider", "django-oauth-toolkit", "mcp"])
-def test_the_documents_of_real_servers_are_a_tenth_of_that(name: str) -> None:
+def test_the_documents_of_real_servers_have_a_tenth_of_the_limit(name: str) -> None:
     found = json.loads((Path(__file__).parent / f"data/{name}.json").read_text())
     assert count(found) < 500
 
@@ -140,8 +140,8 @@ def count(value: Any) -> int:
     return 1 + sum(map(count, value.values() if isinstance(value, dict) else value))
 
 
-def test_the_error_for_bad_json_carries_nothing_of_the_document():
-    """R-137: neither the text, the pickle nor the chain of causes holds what was answered."""
+def test_the_error_for_bad_json_contains_nothing_of_the_document():
+    """R-137: neither the text, the pickle nor the causes contain the body."""
     with pytest.raises(InvalidResponseError) as caught:
         parse_object(b'{"client_secret": "s3cr3t", "client_secret": "s3cr3t"')
     error = caught.value
@@ -171,24 +171,24 @@ STORABLE = {
 
 
 @pytest.mark.parametrize(("value", "stored"), STORABLE.values(), ids=STORABLE.keys())
-def test_storable_leaves_out_what_databases_refuse(value, stored):
+def test_storable_removes_what_databases_refuse(value, stored):
     assert storable(value) == stored
 
 
 def test_a_request_is_utf_8_and_compact():
-    """B13: what is sent is bytes, so its length is counted in bytes."""
+    """B13: the body is bytes, so that its length is in bytes."""
     assert encode({"client_name": "Zoë", "n": [1]}) == b'{"client_name":"Zo\xc3\xab","n":[1]}'
 
 
 @pytest.mark.parametrize("value", [float("nan"), {1, 2}, "\ud800"], ids=["nan", "set", "surrogate"])
-def test_what_is_no_json_is_not_encoded(value):
+def test_a_value_that_is_not_json_is_not_encoded(value):
     with pytest.raises((TypeError, ValueError), match=r"JSON (compliant|serial)|surrogates"):
         encode({"a": value})
 
 
 @pytest.mark.parametrize("piece", ["[[]]", "{}", "0", "0.5", '""', "null"])
-def test_a_megabyte_of_values_is_refused_before_they_are_made(piece):
-    """Making them took up to half a second, most of which counting them cannot save."""
+def test_a_megabyte_of_values_is_refused_before_it_is_parsed(piece):
+    """Parsing them took up to half a second."""
     body = f'{{"a":[{",".join([piece] * (1_000_000 // (len(piece) + 1)))}]}}'.encode()
     calls = 0
 

@@ -42,7 +42,7 @@ def asserted(algorithm: str, **options: Any) -> tuple[dict[str, str], dict[str, 
 
 
 @pytest.mark.parametrize("algorithm", KEY_TYPES)
-def test_an_assertion_is_one_for_pyjwt(algorithm: str) -> None:
+def test_pyjwt_accepts_an_assertion(algorithm: str) -> None:
     """R-181, R-182, R-183."""
     form, public = asserted(algorithm)
     claims = jwt.decode(
@@ -57,7 +57,7 @@ def test_an_assertion_is_one_for_pyjwt(algorithm: str) -> None:
 
 
 @pytest.mark.parametrize("algorithm", KEY_TYPES)
-def test_an_assertion_is_one_for_jwcrypto(algorithm: str) -> None:
+def test_jwcrypto_accepts_an_assertion(algorithm: str) -> None:
     """R-183; and both libraries have the same name for the key (RFC 7638)."""
     form, public = asserted(algorithm)
     key = jwcrypto_jwk.JWK(**public)
@@ -67,7 +67,7 @@ def test_an_assertion_is_one_for_jwcrypto(algorithm: str) -> None:
     assert key.thumbprint() == public["kid"]
 
 
-def test_the_form_names_the_client_and_the_kind_of_assertion() -> None:
+def test_the_form_names_the_client_and_the_assertion_type() -> None:
     """R-180."""
     form, _public = asserted("ES256")
     assert form.keys() == {"client_id", "client_assertion_type", "client_assertion"}
@@ -76,8 +76,8 @@ def test_the_form_names_the_client_and_the_kind_of_assertion() -> None:
 
 
 @pytest.mark.parametrize("offset", [0, 300, -300], ids=["agrees", "ahead", "behind"])
-def test_an_assertion_lives_four_minutes_by_the_servers_clock(offset: int) -> None:
-    """R-181: some servers refuse a life of five minutes, and a clock that is ahead."""
+def test_an_assertion_is_valid_for_four_minutes_by_the_servers_clock(offset: int) -> None:
+    """R-181: some servers refuse a lifetime of five minutes, or a clock that is ahead."""
     form, _public = asserted("ES256", clock_offset=offset)
     claims = jwt.decode(form["client_assertion"], options={"verify_signature": False})
     server_time = time.time() - offset
@@ -86,14 +86,14 @@ def test_an_assertion_lives_four_minutes_by_the_servers_clock(offset: int) -> No
     assert "nbf" not in claims
 
 
-def test_no_two_assertions_have_one_jti() -> None:
+def test_no_two_assertions_have_the_same_jti() -> None:
     """R-181."""
     tokens = [asserted("EdDSA")[0]["client_assertion"] for _ in range(20)]
     assert len({jwt.decode(t, options={"verify_signature": False})["jti"] for t in tokens}) == 20
 
 
 @pytest.mark.parametrize("algorithm", ["HS256", "HS384", "HS512"])
-def test_a_secret_authenticates_a_message_for_pyjwt(algorithm: str) -> None:
+def test_pyjwt_accepts_a_message_authentication_code(algorithm: str) -> None:
     """R-186."""
     secret = "a secret of the server's é " * 3
     form = client_assertion(
@@ -107,7 +107,7 @@ def test_a_secret_authenticates_a_message_for_pyjwt(algorithm: str) -> None:
 
 
 @pytest.mark.parametrize("algorithm", ["none", "ES256", "HS1"])
-def test_a_secret_is_used_for_no_other_algorithm(algorithm: str) -> None:
+def test_a_secret_is_not_used_for_other_algorithms(algorithm: str) -> None:
     with pytest.raises(UnsupportedError, match="cannot sign by"):
         mac("secret", algorithm, b"")
 
@@ -122,14 +122,14 @@ def test_no_private_member_is_public(algorithm: str) -> None:
     assert json.loads(made.private)["d"] not in repr(made)
 
 
-def test_a_key_set_drops_private_members_that_got_into_a_key() -> None:
+def test_a_key_set_drops_private_members() -> None:
     """R-185, R-191: an object, never a bare list."""
     key = {"kty": "RSA", "n": "a", "e": "b", "kid": "c"}
     assert key_set([{**key, "d": "x", "p": "y", "qi": "z"}]) == {"keys": [key]}
     assert key_set([]) == {"keys": []}
 
 
-def test_each_key_has_its_own_name() -> None:
+def test_each_key_has_its_own_kid() -> None:
     """R-184."""
     assert len({make_key("EdDSA").kid for _ in range(20)}) == 20
 
@@ -152,9 +152,7 @@ ES256 = json.loads(make_key("ES256").private)
     ],
     ids=["empty", "cut", "list", "deep", "point", "curve", "RSA", "secret", "public"],
 )
-def test_what_is_no_private_key_of_the_kind_is_refused_without_a_quotation(
-    text: str, reason: str
-) -> None:
+def test_a_key_of_another_type_is_refused_without_being_quoted(text: str, reason: str) -> None:
     with pytest.raises(ValueError, match=reason) as caught:
         open_key(text, "ES256")
     assert caught.value.__cause__ is None

@@ -117,8 +117,8 @@ def is_sentence(text: str) -> bool:
     return text[0].isupper() and text[-2:-1] not in ("", ".", " ") and text.endswith(".")
 
 
-def test_an_error_says_in_whole_sentences_what_is_wrong():
-    """A text that was cut at its limit would lose the next step, and end in an ellipsis."""
+def test_error_messages_are_complete_sentences():
+    """A message cut at its limit would lose the next step and end in an ellipsis."""
     for name, fail in ERRORS.items():
         with pytest.raises(DCRError) as caught:
             fail()

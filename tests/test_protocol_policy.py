@@ -91,7 +91,7 @@ ALLOWED = {
 
 
 @pytest.mark.parametrize("metadata", ALLOWED.values(), ids=ALLOWED.keys())
-def test_metadata_by_the_rules_is_allowed(metadata):
+def test_valid_metadata_is_allowed(metadata):
     check_client_metadata(metadata)
 
 
@@ -236,7 +236,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize(("metadata", "reason"), REFUSED.values(), ids=REFUSED.keys())
-def test_metadata_against_the_rules_is_refused_before_sending(metadata, reason):
+def test_invalid_metadata_is_refused_before_it_is_sent(metadata, reason):
     with pytest.raises(NotAllowedError, match=reason) as caught:
         check_client_metadata(metadata)
     assert len(str(caught.value)) <= 500
@@ -257,8 +257,8 @@ def test_metadata_against_the_rules_is_refused_before_sending(metadata, reason):
     ],
     ids=["R-052", "R-055 grant", "R-055 response type", "R-121", "R-122"],
 )
-def test_defaults_that_others_complete_are_not_judged_as_a_whole(metadata, reason):
-    """What is missing may be in another layer; on its own the same metadata is refused."""
+def test_incomplete_defaults_are_allowed(metadata, reason):
+    """The missing members may be in another layer; complete metadata like it is refused."""
     check_client_metadata(metadata, complete=False)
     with pytest.raises(NotAllowedError, match=reason):
         check_client_metadata(metadata)
@@ -269,7 +269,7 @@ def test_defaults_that_others_complete_are_not_judged_as_a_whole(metadata, reaso
     [{"redirect_uris": ["javascript:a"]}, {"grant_types": ["password"]}, {"client_id": "a"}],
     ids=["R-053", "R-140", "R-065"],
 )
-def test_defaults_are_judged_member_by_member(metadata):
+def test_each_member_of_incomplete_defaults_is_checked(metadata):
     with pytest.raises(NotAllowedError, match=next(iter(metadata))):
         check_client_metadata(metadata, complete=False)
 

@@ -67,7 +67,7 @@ def test_language_tags_are_compared_without_regard_to_case():
     ],
     ids=["filled", "format strings in the owner", "format strings in the name", "the site itself"],
 )
-def test_the_owner_is_put_into_the_name_literally(name, owner, filled):
+def test_the_owner_is_inserted_into_the_name_literally(name, owner, filled):
     """Fault 135: a replacement, never a format."""
     metadata = {"client_name": name, "client_name#de": name, "client_uri": "{owner}"}
     assert client_metadata(metadata, owner=owner) == {
@@ -77,25 +77,25 @@ def test_the_owner_is_put_into_the_name_literally(name, owner, filled):
     }
 
 
-def test_a_name_that_is_only_the_owner_is_left_out_for_the_site_itself():
+def test_a_name_that_is_only_the_owner_is_omitted_for_the_site_itself():
     assert client_metadata({"client_name": "{owner}"}) == {}
 
 
 def test_a_list_of_scopes_is_joined():
-    """R-058: one text, whatever it was configured as; what is no list of texts is left to fail."""
+    """R-058: one string, however it was configured; other lists fail later."""
     assert client_metadata({"scope": ["a", "b"]}) == {"scope": "a b"}
     assert client_metadata({"scope": [1]}) == {"scope": [1]}
     assert client_metadata({"client_name": 7}) == {"client_name": 7}
 
 
 @pytest.mark.parametrize("layer", [["a"], "a", 7, {1: 2}], ids=["list", "text", "number", "name"])
-def test_a_layer_that_is_no_object_is_refused(layer):
+def test_a_layer_that_is_not_an_object_is_refused(layer):
     with pytest.raises(NotAllowedError, match="one JSON object"):
         client_metadata({}, layer)
 
 
 def test_a_request_is_the_metadata_at_the_top_level():
-    """R-050, R-056, R-059, R-061, R-153: all as given, and nothing added but the method."""
+    """R-050, R-056, R-059, R-061, R-153: all as given, with only the method added."""
     metadata = web(
         client_name="Zoë",
         client_uri="https://app.example/",
@@ -109,13 +109,13 @@ def test_a_request_is_the_metadata_at_the_top_level():
     assert registration_request(metadata, SERVER) == expected
 
 
-def test_a_request_holds_nothing_null_or_empty():
+def test_a_request_contains_nothing_null_or_empty():
     """R-064: servers reject nulls."""
     request = registration_request(web(contacts=[], scope="", jwks=None), SERVER)
     assert request.keys() == {"redirect_uris", "token_endpoint_auth_method"}
 
 
-def test_a_request_against_the_rules_is_refused():
+def test_an_invalid_request_is_refused():
     """R-065, with issuer and step on the error."""
     with pytest.raises(NotAllowedError, match="client_id is assigned"):
         registration_request(web(client_id="mine"), SERVER)
@@ -136,13 +136,13 @@ METHODS = {
 
 @pytest.mark.parametrize(("offered", "method"), METHODS.values(), ids=METHODS.keys())
 def test_the_authentication_method_is_one_the_server_offers(offered, method):
-    """R-011, R-136, R-142: exactly one method is asked for."""
+    """R-011, R-136, R-142: exactly one method is requested."""
     request = registration_request(web(), server(token_endpoint_auth_methods_supported=offered))
     assert request["token_endpoint_auth_method"] == method
 
 
 def test_a_server_that_offers_none_of_our_methods_is_unsupported():
-    """R-141 is the site's own to do, and the message says how."""
+    """R-141 has to be done by the site, and the message says how."""
     metadata = server(token_endpoint_auth_methods_supported=["private_key_jwt", "x\x1b[31m"])
     with pytest.raises(UnsupportedError, match=r"only private_key_jwt, .*jwks_uri"):
         registration_request(web(), metadata)
@@ -201,8 +201,8 @@ def test_what_the_server_says_it_does_not_offer_is_not_requested(asked, offered,
     ],
     ids=["silent", "99 no lists", "99 lists of nothing", "offered in another order"],
 )
-def test_what_the_server_does_not_speak_of_is_no_veto(offered):
-    """R-067: neither is another order of the words of a response type."""
+def test_what_the_server_does_not_mention_is_requested(offered):
+    """R-067: and the order of the words of a response type does not matter."""
     metadata = web(
         token_endpoint_auth_method="private_key_jwt",
         grant_types=["authorization_code", "implicit"],
@@ -222,7 +222,7 @@ def test_what_the_server_does_not_speak_of_is_no_veto(offered):
     ids=["loopback", "private use", "mixed", "https"],
 )
 def test_the_application_type_is_native_where_all_redirects_are(uris, kind):
-    """R-120, R-121, R-150: web is the default and need not be said."""
+    """R-120, R-121, R-150: web is the default and need not be stated."""
     assert registration_request({"redirect_uris": uris}, SERVER).get("application_type") == kind
 
 
@@ -287,7 +287,7 @@ def test_logout_members_are_sent_where_support_is_announced(announced, sent):
     assert request.keys() & LOGOUT.keys() == sent
 
 
-def test_an_update_holds_all_that_was_granted_under_what_is_wanted():
+def test_an_update_sends_what_was_granted_overridden_by_what_is_requested():
     """R-097, R-101, B2, B5: what a PUT leaves out is deleted, unknown members included."""
     granted = {
         "redirect_uris": [REDIRECT],
@@ -308,7 +308,7 @@ def test_an_update_holds_all_that_was_granted_under_what_is_wanted():
     }
 
 
-def test_an_update_is_cleaned_and_never_a_raw_echo():
+def test_an_update_sends_parsed_metadata_rather_than_an_echo():
     """R-098, R-099, R-100, settled point (c): RFC types, no management members, our client_id."""
     granted = {
         "scope": ["a", "b"],
@@ -330,13 +330,13 @@ def test_an_update_is_cleaned_and_never_a_raw_echo():
     }
 
 
-def test_an_update_carries_the_secret_only_where_it_is_handed_in():
+def test_an_update_contains_the_secret_only_where_it_is_given():
     """R-100: the current one, exactly."""
     body = update_request({}, {}, client_id="c1", client_secret=" s ")
     assert body == {"client_id": "c1", "client_secret": " s "}
 
 
-def test_an_update_leaves_out_what_is_removed_or_emptied():
+def test_an_update_omits_what_is_removed_or_empty():
     """R-101: omission is deletion."""
     granted = {"scope": "a", "client_name#DE": "b", "tos_uri": "https://a.example", "x": 1}
     body = update_request(
@@ -374,7 +374,7 @@ EQUAL = {
 
 
 @pytest.mark.parametrize(("asked", "granted"), EQUAL.values(), ids=EQUAL.keys())
-def test_what_means_the_same_is_no_drift(asked, granted):
+def test_equivalent_values_are_not_drift(asked, granted):
     assert differences(asked, granted) == {}
 
 
@@ -396,14 +396,14 @@ DRIFT = {
 
 
 @pytest.mark.parametrize(("asked", "granted", "drift"), DRIFT.values(), ids=DRIFT.keys())
-def test_what_the_server_made_of_it_is_reported(asked, granted, drift):
+def test_different_granted_values_are_drift(asked, granted, drift):
     """R-074, R-102, and faults 120 to 123 and 131."""
     expected = {name: {"asked": a, "granted": g} for name, (a, g) in drift.items()}
     assert differences(asked, granted) == expected
     assert list(differences(asked, granted)) == list(expected)
 
 
-def test_a_statement_that_disagrees_is_told_before_sending():
+def test_a_statement_that_disagrees_is_reported_before_sending():
     """R-062: at the server the statement wins."""
     claims = {"iss": "x", "client_name": "theirs", "scope": "b a", "redirect_uris": ["https://z"]}
     metadata = web(client_name="ours", scope="a b", software_statement=statement(claims))
@@ -428,7 +428,7 @@ def test_a_statement_that_disagrees_is_told_before_sending():
     ],
 )
 def test_a_statement_that_cannot_be_read_conflicts_with_nothing(value):
-    """R-061, R-062: it may still be one for the server."""
+    """R-061, R-062: the server may be able to read it."""
     assert statement_conflicts({"software_statement": value, "client_name": "a"}) == []
 
 
@@ -450,7 +450,7 @@ WARNINGS = {
 
 
 @pytest.mark.parametrize(("metadata", "sentence"), WARNINGS.values(), ids=WARNINGS.keys())
-def test_what_is_better_changed_is_a_warning(metadata, sentence):
+def test_what_should_be_changed_gives_a_warning(metadata, sentence):
     [warning] = warnings(metadata, SERVER)
     assert sentence in warning
 
@@ -472,14 +472,14 @@ def test_a_stated_list_of_algorithms_gives_no_warning():
     ],
     ids=["default", "public", "post", "122 not chosen", "nothing to choose"],
 )
-def test_what_was_chosen_for_lack_of_a_wish_is_no_drift(offered, granted):
+def test_a_chosen_default_is_not_drift(offered, granted):
     asked = {"redirect_uris": ["http://127.0.0.1/callback"], "application_type": "native"}
     held = {**asked, "token_endpoint_auth_method": granted}
     server = {"token_endpoint_auth_methods_supported": offered}
     assert differences(asked, held, server_metadata=server) == {}
 
 
-def test_a_derived_application_type_is_no_drift():
+def test_a_derived_application_type_is_not_drift():
     asked = {"redirect_uris": ["http://127.0.0.1/callback"]}
     held = {**asked, "application_type": "native"}
     assert differences(asked, held, server_metadata={}) == {}

@@ -66,7 +66,7 @@ def test_a_resource_is_any_https_url_without_a_fragment(resource: str) -> None:
         "very long": (HOST + "/" + "a" * 9000, "longer"),
     }.values(),
 )
-def test_what_is_no_resource_is_refused_at_entry(resource: str, reason: str) -> None:
+def test_what_is_not_a_resource_is_refused_on_input(resource: str, reason: str) -> None:
     with pytest.raises(NotAllowedError, match=reason) as caught:
         check_resource(resource)
     assert "pass" not in str(caught.value)
@@ -75,13 +75,13 @@ def test_what_is_no_resource_is_refused_at_entry(resource: str, reason: str) -> 
 @pytest.mark.parametrize(
     ("end", "meant"), [("", ""), ("/mcp", "/mcp"), ("/mcp/", "/mcp/"), ("/mcp?key=1", "/mcp?…")]
 )
-def test_the_address_of_a_document_is_not_taken_for_a_resource(end: str, meant: str) -> None:
+def test_the_url_of_a_document_is_not_a_resource(end: str, meant: str) -> None:
     with pytest.raises(NotAllowedError) as caught:
         check_resource(f"{HOST}/.well-known/oauth-protected-resource{end}")
     assert f'the resource is probably "{HOST}{meant}"' in str(caught.value)
 
 
-def test_an_address_that_only_begins_like_a_documents_is_a_resource() -> None:
+def test_a_url_that_only_begins_like_a_documents_is_a_resource() -> None:
     check_resource(f"{HOST}/.well-known/oauth-protected-resources")
 
 
@@ -135,7 +135,7 @@ def test_a_challenge_refers_to_the_resources_own_origin_or_a_trusted_one() -> No
     "url",
     ["http://mcp.example/metadata", "https://", "file:///etc/passwd", "//mcp.example/x", "x", ""],
 )
-def test_a_challenge_that_refers_to_no_https_url_is_not_followed(url: str) -> None:
+def test_a_challenge_without_an_https_url_is_not_followed(url: str) -> None:
     """R-040."""
     assert "operator" in refused_place(url)
 
@@ -147,13 +147,13 @@ def checked(document: dict[str, Any], *, resource: str = RESOURCE, alias: str = 
     return check_resource_metadata(document, resource=resource, alias=alias)
 
 
-def test_a_document_is_kept_with_members_that_are_not_known() -> None:
+def test_unknown_members_of_a_document_are_kept() -> None:
     """R-031."""
     document = {"resource": RESOURCE, "authorization_servers": ["https://as"], "x": {"y": [1]}}
     assert checked(document) == document
 
 
-def test_what_is_null_or_empty_is_absent_but_for_the_methods_of_bearer_tokens() -> None:
+def test_null_and_empty_members_are_absent_except_bearer_methods() -> None:
     document = {"resource": RESOURCE, "a": None, "b": "", "authorization_servers": []}
     assert checked({**document, "bearer_methods_supported": []}) == {
         "resource": RESOURCE,
@@ -184,13 +184,13 @@ def test_what_is_null_or_empty_is_absent_but_for_the_methods_of_bearer_tokens() 
     ids=lambda value: str(value)[:30],
 )
 def test_a_document_of_another_resource_is_not_used(stated: object) -> None:
-    """R-032, R-033: compared character by character, and nothing is normalised."""
+    """R-032, R-033: compared character by character, without normalization."""
     with pytest.raises(InvalidResponseError, match="must not be used") as caught:
         checked({"resource": stated, "authorization_servers": ["https://as.example"]})
     assert len(str(caught.value)) <= 500
 
 
-def test_a_document_that_names_a_part_of_the_address_says_how_to_accept_it() -> None:
+def test_the_error_for_a_documents_parent_resource_says_how_to_accept_it() -> None:
     with pytest.raises(InvalidResponseError, match="--alias NAME"):
         checked({"resource": HOST})
     with pytest.raises(InvalidResponseError, match="use exactly its address"):
@@ -198,7 +198,7 @@ def test_a_document_that_names_a_part_of_the_address_says_how_to_accept_it() -> 
 
 
 def test_an_alias_is_accepted_where_an_operator_says_so() -> None:
-    """R-033: the exception is explicit, and of one text."""
+    """R-033: the exception is explicit, and for one identifier."""
     assert checked({"resource": HOST}, alias=HOST) == {"resource": HOST}
     assert checked({"resource": RESOURCE}, alias=HOST) == {"resource": RESOURCE}
     with pytest.raises(InvalidResponseError):
@@ -210,7 +210,7 @@ def test_an_alias_is_accepted_where_an_operator_says_so() -> None:
     [(RESOURCE, True), ("https://mcp.example.net/mcp", False), ("no address", False)],
 )
 def test_the_document_at_the_root_is_that_of_its_own_origin(resource: str, expected: bool) -> None:
-    """R-032: whatever a row was edited to since."""
+    """R-032: whatever the row was changed to since."""
     place = f"{HOST}/.well-known/oauth-protected-resource"
     assert is_metadata_of(HOST, resource, place=place) is expected
 
@@ -234,14 +234,12 @@ def test_the_document_at_the_root_is_that_of_its_own_origin(resource: str, expec
         "no text": (7, False),
     }.values(),
 )
-def test_an_alias_is_the_whole_of_which_the_resource_is_a_part(
-    alias: object, expected: bool
-) -> None:
+def test_an_alias_is_the_resource_or_a_parent_of_it(alias: object, expected: bool) -> None:
     assert may_be_alias(alias, RESOURCE) is expected
 
 
 def test_signed_metadata_is_not_used_unverified() -> None:
-    """R-034: without the signature's key it is a text like any other."""
+    """R-034: without a key for the signature it is only text."""
     claims = {"resource": RESOURCE, "signed_metadata": "e30.eyJhdXRob3JpemF0aW9uX3NlcnZlcnMiOl0.x"}
     assert named_servers(checked(claims)) == []
 
@@ -261,14 +259,14 @@ def test_the_servers_of_a_resource(named: object, issuers: list[str]) -> None:
     assert named_servers({"authorization_servers": named}) == issuers
 
 
-def test_of_endlessly_many_servers_the_first_are_looked_at() -> None:
-    """Else one document keeps every call busy for seconds, and the admin's page is megabytes."""
+def test_only_the_first_of_very_many_servers_are_considered() -> None:
+    """One document would slow down every call, and the admin's page would have megabytes."""
     issuers = [f"https://as{number}" for number in range(50_000)]
     assert named_servers({"authorization_servers": issuers}) == issuers[:MAX_NAMED]
 
 
-def test_no_character_is_left_out_of_a_servers_name() -> None:
-    """Else another server than the resource named would be used."""
+def test_no_character_is_removed_from_the_name_of_a_server() -> None:
+    """It would be another server."""
     document = {"resource": RESOURCE, "authorization_servers": ["https://a\x00s.example"]}
     assert named_servers(checked(document)) == ["https://a\ufffds.example"]
 
@@ -278,8 +276,8 @@ def test_no_character_is_left_out_of_a_servers_name() -> None:
 SUPPORTED = {"scopes_supported": ["read", "write"]}
 
 
-def test_the_scope_is_the_challenges_then_the_metadatas_then_none() -> None:
-    """R-187, R-038: what is supported is requested only where the challenge says nothing."""
+def test_the_scope_comes_from_the_challenge_or_the_metadata() -> None:
+    """R-187, R-038: the metadata is used only where the challenge names no scope."""
     challenge = parse_challenge('Bearer scope="admin"')
     assert scopes_for(SUPPORTED, challenge) == "admin"
     assert scopes_for({}, challenge) == "admin"
@@ -313,14 +311,14 @@ def test_a_step_up_requests_the_union() -> None:
     assert scopes_for({}, challenge, requested=[""]) == "write admin"
 
 
-def test_a_step_up_whose_challenge_names_no_scope_requests_what_is_listed() -> None:
-    """R-187, R-188: as servers of the MCP Python SDK challenge."""
+def test_a_step_up_without_a_scope_in_the_challenge_requests_what_is_listed() -> None:
+    """R-187, R-188: as servers of the MCP Python SDK do."""
     challenge = parse_challenge('Bearer error="insufficient_scope"')
     listed = {"scopes_supported": ["read", "write"]}
     assert scopes_for(listed, challenge, requested=["read"]) == "read write"
 
 
-def test_a_step_up_that_brings_nothing_new_is_refused() -> None:
+def test_a_step_up_that_adds_no_scope_is_refused() -> None:
     """R-188."""
     for header in ('Bearer scope="read"', "Bearer", f'Bearer scope="{"x" * 5000}"'):
         with pytest.raises(RequestRejectedError, match="scope it asked for") as caught:
@@ -335,8 +333,8 @@ def test_a_union_that_grows_too_long_is_refused() -> None:
         scopes_for({}, challenge, requested=["y" * 4000])
 
 
-def test_a_resource_that_always_wants_more_is_refused_after_a_few_attempts() -> None:
-    """R-188: however many scopes it makes up."""
+def test_a_resource_that_keeps_asking_for_more_is_refused_after_a_few_attempts() -> None:
+    """R-188: whatever scopes it names."""
     requested = ["s0"]
     for step in range(1, MAX_STEP_UPS + 1):
         challenge = parse_challenge(f'Bearer error="insufficient_scope", scope="s{step}"')

@@ -41,8 +41,8 @@ def deviates(information: ClientInformation, part: str) -> bool:
     return any(part in sentence for sentence in information.deviations)
 
 
-def test_a_full_answer_is_read_without_complaint():
-    """R-070, R-071, R-074, R-125, R-126, B16: exact member names, what is missing as requested."""
+def test_a_complete_response_has_no_deviations():
+    """R-070, R-071, R-074, R-125, R-126, B16: exact member names; omitted members as requested."""
     assert client_information(GOOD, requested=REQUESTED) == ClientInformation(
         client_id="c1",
         client_secret="s3cr3t",
@@ -56,8 +56,8 @@ def test_a_full_answer_is_read_without_complaint():
     )
 
 
-def test_a_later_answer_without_credentials_is_adoptable():
-    """R-095, B1, fault 115: absence is no revocation, and nothing is filled in."""
+def test_a_later_response_without_credentials_is_usable():
+    """R-095, B1, fault 115: absence is not a revocation, and nothing is filled in."""
     information = client_information({"client_id": "c1", "scope": "a"})
     assert (information.faults, information.deviations) == ((), ())
     assert information.client_secret is None
@@ -92,8 +92,8 @@ CLIENT_IDS = {
 
 
 @pytest.mark.parametrize("value", CLIENT_IDS.values(), ids=CLIENT_IDS.keys())
-def test_an_unusable_client_id_is_a_fault_and_costs_no_other_credential(value):
-    """R-070, faults 101 and 102; a new token in the same answer can still be stored."""
+def test_an_unusable_client_id_is_a_fault_and_other_credentials_are_kept(value):
+    """R-070, faults 101 and 102; a new token in the same response can still be stored."""
     information = answer(client_id=value)
     assert information.client_id is None
     assert len(information.faults) == 1
@@ -130,7 +130,7 @@ SECRETS = {
 
 
 @pytest.mark.parametrize("value", SECRETS.values(), ids=SECRETS.keys())
-def test_an_unusable_secret_is_a_fault_and_costs_no_other_credential(value):
+def test_an_unusable_secret_is_a_fault_and_other_credentials_are_kept(value):
     """Fault 106: refused, never repaired."""
     information = answer(client_secret=value)
     assert information.client_secret is None
@@ -157,13 +157,13 @@ def test_a_secret_is_kept_exactly(value):
         ("unknown_endpoint", "https://app.example/\x00"),
     ],
 )
-def test_a_url_that_could_not_be_stored_as_it_came_is_not_made_another(name, value):
+def test_a_url_that_cannot_be_stored_unchanged_is_dropped(name, value):
     information = answer(**{"redirect_uris": ..., name: value})
     assert name not in information.metadata
     assert deviates(information, f"The member {name} is not a URL and was dropped")
 
 
-def test_other_texts_lose_what_no_database_stores():
+def test_other_strings_lose_characters_that_databases_refuse():
     assert answer(client_name="a\x00b").metadata["client_name"] == "ab"
 
 
@@ -175,7 +175,7 @@ def test_a_secret_that_is_null_or_empty_is_absent(value):
 
 
 @pytest.mark.parametrize("value", ["**********", "•••", "*"])
-def test_a_masked_secret_is_absent_and_noted(value):
+def test_a_masked_secret_is_absent_and_recorded(value):
     """Fault 108: keep ours."""
     information = answer(client_secret=value)
     assert (information.client_secret, information.faults) == (None, ())
@@ -198,7 +198,7 @@ TOKENS = {
 
 
 @pytest.mark.parametrize("value", TOKENS.values(), ids=TOKENS.keys())
-def test_an_unusable_token_is_a_fault_and_costs_no_other_credential(value):
+def test_an_unusable_token_is_a_fault_and_other_credentials_are_kept(value):
     """Fault 114: never in a header."""
     information = answer(registration_access_token=value)
     assert information.registration_access_token is None
@@ -208,7 +208,7 @@ def test_an_unusable_token_is_a_fault_and_costs_no_other_credential(value):
 
 @pytest.mark.parametrize("value", ["!~", "eyJ.a-b_c=.d", "a" * 16_384], ids=["ends", "jwt", "long"])
 def test_a_token_is_kept_exactly(value):
-    """R-090, B19: opaque, sent as it came."""
+    """R-090, B19: opaque, and sent unchanged."""
     assert answer(registration_access_token=value).registration_access_token == value
 
 
@@ -234,8 +234,8 @@ URIS = {
 
 
 @pytest.mark.parametrize("value", URIS.values(), ids=URIS.keys())
-def test_an_unusable_configuration_uri_is_dropped_and_noted(value):
-    """R-092, fault 116: not manageable, and no reason to refuse the client."""
+def test_an_unusable_configuration_uri_is_dropped_and_recorded(value):
+    """R-092, fault 116: the client cannot be managed, but it can be used."""
     information = answer(registration_client_uri=value)
     assert (information.registration_client_uri, information.faults) == (None, ())
     assert deviates(information, "registration_client_uri was dropped")
@@ -243,7 +243,7 @@ def test_an_unusable_configuration_uri_is_dropped_and_noted(value):
 
 @pytest.mark.parametrize("value", [None, ""], ids=["116-null", "116-empty"])
 def test_a_configuration_uri_that_is_null_or_empty_is_absent(value):
-    """R-095: Hydra answers "" for what it leaves out."""
+    """R-095: Hydra sends "" for omitted members."""
     information = answer(registration_client_uri=value)
     assert (information.registration_client_uri, information.deviations) == (None, ())
 
@@ -279,9 +279,7 @@ TIMESTAMPS = {
 @pytest.mark.parametrize(
     ("value", "seconds", "deviation"), TIMESTAMPS.values(), ids=TIMESTAMPS.keys()
 )
-def test_a_timestamp_is_seconds_or_unknown_and_never_by_accident_never(
-    name, value, seconds, deviation
-):
+def test_a_timestamp_is_seconds_or_unknown(name, value, seconds, deviation):
     """R-071, R-080, fault 111: 0 is never, True is not 1, milliseconds are not seconds."""
     information = answer(**{name: value})
     assert getattr(information, name) == seconds
@@ -292,25 +290,25 @@ def test_a_timestamp_is_seconds_or_unknown_and_never_by_accident_never(
 
 
 @pytest.mark.parametrize("document", [{"client_secret_expires_at": None}, {}], ids=["null", "none"])
-def test_a_missing_expiry_is_unknown_and_noted(document):
+def test_a_missing_expiry_is_unknown_and_recorded(document):
     """R-071, settled point (e), faults 111 and 112: unknown is not never."""
     information = client_information({"client_id": "c1", "client_secret": "s", **document})
     assert (information.client_secret_expires_at, information.faults) == (None, ())
     assert deviates(information, "client_secret_expires_at is missing")
 
 
-def test_a_missing_expiry_without_secret_is_nothing_to_note():
+def test_a_missing_expiry_without_a_secret_is_not_recorded():
     assert client_information({"client_id": "c1"}).deviations == ()
 
 
 @pytest.mark.parametrize("value", ["invalid_client_metadata", {"code": 1}, 7, True])
-def test_a_success_that_carries_an_error_is_a_fault(value):
+def test_a_successful_response_with_an_error_is_a_fault(value):
     """R-073."""
     assert answer(error=value).faults == ("the answer is an error",)
 
 
 @pytest.mark.parametrize("value", [None, "", 0], ids=repr)
-def test_an_error_member_that_says_nothing_is_no_fault(value):
+def test_an_empty_error_member_is_not_a_fault(value):
     """R-072: decided on the body."""
     assert answer(error=value).faults == ()
 
@@ -374,7 +372,7 @@ MEMBERS = {
 
 
 @pytest.mark.parametrize(("members", "metadata", "deviation"), MEMBERS.values(), ids=MEMBERS.keys())
-def test_members_are_read_into_their_rfc_types(members, metadata, deviation):
+def test_members_are_converted_to_their_rfc_types(members, metadata, deviation):
     """R-080, B17, faults 119 to 122, 131, 134 and 135: parsed, kept, noted."""
     information = client_information({"client_id": "c1", **members})
     assert information.faults == ()
@@ -395,7 +393,7 @@ SECRET_MEMBERS = {
 
 @pytest.mark.parametrize("names", SECRET_MEMBERS.values(), ids=SECRET_MEMBERS.keys())
 def test_secrets_under_any_name_stay_out_of_the_metadata(names):
-    """Fault 132: also deep inside."""
+    """Fault 132: at any depth."""
     secret = dict.fromkeys(names, "s3cr3t")
     document = {"client_id": "c1", **secret, "scope": "a", "x": [{"y": {"z": 1, **secret}}]}
     information = client_information(document, requested=secret)
@@ -403,13 +401,13 @@ def test_secrets_under_any_name_stay_out_of_the_metadata(names):
 
 
 def test_what_the_server_assigns_stays_out_of_the_metadata():
-    """Fault 132, R-061: the row has columns for it, and the statement is the site's own."""
+    """Fault 132, R-061: the row has columns for them, and the statement is what the site sent."""
     information = answer(software_statement="a.b.c")
     assert information.metadata == {"redirect_uris": [REDIRECT]}
 
 
 def test_private_key_members_stay_out_of_the_metadata():
-    """Fault 132: of a key only what is public."""
+    """Fault 132: only the public members of a key."""
     private = dict.fromkeys(["d", "p", "q", "dp", "dq", "qi", "oth", "k"], "x")
     key = {"kty": "RSA", "kid": "1", "n": "a", "e": "AQAB"}
     information = answer(jwks={"keys": [{**key, **private}]}, spare_key={"kty": "oct", "k": "x"})
@@ -418,13 +416,13 @@ def test_private_key_members_stay_out_of_the_metadata():
 
 
 @pytest.mark.parametrize("name", sorted(METADATA_MEMBERS.keys() - {"software_statement"}))
-def test_no_standard_member_is_taken_for_a_secret(name):
+def test_no_standard_member_counts_as_a_secret(name):
     values = {str: "a", list: ["a"], dict: {"a": 1}, bool: True, int: 1}
     value = values[METADATA_MEMBERS[name]]
     assert client_information({"client_id": "c1", name: value}).metadata == {name: value}
 
 
-def test_the_answer_lies_over_what_was_requested():
+def test_the_response_overrides_what_was_requested():
     """R-074: replaced values count, missing ones fall back, language tags ignore case."""
     requested = {"client_name": "a", "client_name#JA": "b", "scope": "a b", "contacts": ["x"]}
     document = {"client_id": "c1", "client_name#ja": "c", "scope": "a", "contacts": None, "n": 1}
@@ -469,8 +467,8 @@ def test_a_registration_without_the_secret_it_needs_is_a_fault(members, requeste
     [(None, "none"), ("none", "client_secret_basic"), (None, "private_key_jwt"), ("x", None)],
     ids=["public", "122 made public", "keys", "122 unknown method"],
 )
-def test_a_registration_by_a_method_without_secret_is_adoptable(answered, requested):
-    """R-075, B24, fault 122: the answer's method counts, and unknown ones are stored."""
+def test_a_registration_with_a_method_without_a_secret_is_usable(answered, requested):
+    """R-075, B24, fault 122: the method in the response counts, and unknown ones are stored."""
     information = client_information(
         {"client_id": "c1", "token_endpoint_auth_method": answered},
         requested={"token_endpoint_auth_method": requested},
@@ -479,7 +477,7 @@ def test_a_registration_by_a_method_without_secret_is_adoptable(answered, reques
     assert information.metadata == {"token_endpoint_auth_method": answered or requested}
 
 
-def test_a_secret_for_a_public_client_is_kept_and_noted():
+def test_a_secret_for_a_public_client_is_kept_and_recorded():
     """R-081, fault 110: Atlassian wants it back."""
     document = {**GOOD, "token_endpoint_auth_method": "none"}
     information = client_information(document, requested=REQUESTED)
@@ -496,7 +494,7 @@ def test_a_secret_for_a_public_client_is_kept_and_noted():
     ],
     ids=["token alone", "URI alone", "115 neither"],
 )
-def test_a_token_or_a_uri_alone_is_noted(missing, manageable):
+def test_a_token_or_a_uri_alone_is_recorded(missing, manageable):
     """R-125, fault 115: neither is plain RFC 7591 and fine."""
     document = {name: value for name, value in GOOD.items() if name not in missing}
     information = client_information(document, requested=REQUESTED)
@@ -513,8 +511,8 @@ def test_a_token_or_a_uri_alone_is_noted(missing, manageable):
     ],
     ids=["R-075 redirects", "R-075 122 grants", "R-076 statement"],
 )
-def test_an_answer_short_of_what_was_requested_is_noted(members, deviation):
-    """R-075, R-076: stored all the same, so that it can be deleted."""
+def test_a_response_that_grants_less_than_requested_is_recorded(members, deviation):
+    """R-075, R-076: stored nevertheless, so that it can be deleted."""
     requested = {
         **REQUESTED,
         "grant_types": ["authorization_code"],
@@ -526,15 +524,15 @@ def test_an_answer_short_of_what_was_requested_is_noted(members, deviation):
 
 
 @pytest.mark.parametrize("sent_back", ["a.b.c", None], ids=["unchanged", "left out"])
-def test_a_statement_that_comes_back_unchanged_is_not_noted(sent_back):
+def test_a_statement_that_is_returned_unchanged_is_not_recorded(sent_back):
     """R-076."""
     document = {**GOOD, "software_statement": sent_back}
     information = client_information(document, requested={"software_statement": "a.b.c"})
     assert information.deviations == ()
 
 
-def test_oddities_are_bounded_and_cleaned():
-    """Fault 135: names are the server's text, on one line and short."""
+def test_deviations_are_limited_and_cleaned():
+    """Fault 135: names are text from the server, shown on one line and shortened."""
     document = {f"client_name#\x1b\n{number}{'x' * 500}": 7 for number in range(200)}
     information = answer(**document)
     assert len(information.deviations) == MAX_DEVIATIONS
@@ -576,8 +574,8 @@ SERVERS = {
 
 
 @pytest.mark.parametrize("document", SERVERS.values(), ids=SERVERS.keys())
-def test_answers_shaped_like_those_of_named_servers_are_adoptable(document):
-    """Each oddity is tolerated."""
+def test_responses_like_those_of_named_servers_are_usable(document):
+    """Each deviation is tolerated."""
     information = client_information(document)
     assert information.faults == ()
     assert information.client_id == document["client_id"]

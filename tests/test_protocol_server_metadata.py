@@ -33,7 +33,7 @@ OPENID = "/.well-known/openid-configuration"
         "https://[2001:db8::1]/a",
     ],
 )
-def test_an_https_issuer_is_accepted_as_it_is_written(issuer):
+def test_an_https_issuer_is_accepted_unchanged(issuer):
     check_issuer(issuer)
 
 
@@ -61,7 +61,7 @@ BAD_ISSUERS = {
 
 
 @pytest.mark.parametrize(("issuer", "reason"), BAD_ISSUERS.values(), ids=BAD_ISSUERS.keys())
-def test_what_is_no_issuer_is_refused_with_an_example_of_one(issuer, reason):
+def test_what_is_not_an_issuer_is_refused_with_an_example(issuer, reason):
     """R-007, R-023: https, without query, fragment and userinfo; refused at entry."""
     with pytest.raises(NotAllowedError, match=reason) as caught:
         check_issuer(issuer)
@@ -95,7 +95,7 @@ WELL_KNOWN = {
 
 
 @pytest.mark.parametrize(("issuer", "paths"), WELL_KNOWN.values(), ids=WELL_KNOWN.keys())
-def test_well_known_urls_come_in_the_order_of_the_specifications(issuer, paths):
+def test_well_known_urls_are_in_the_order_of_the_specifications(issuer, paths):
     """R-002, R-003, R-017, R-020."""
     assert well_known_urls(issuer) == ["https://h.example" + path for path in paths]
 
@@ -151,7 +151,7 @@ def test_metadata_of_another_issuer_is_never_used(stated):
 
 
 def test_metadata_without_an_issuer_member_is_refused():
-    """Fault 71: the key itself is missing."""
+    """Fault 71: the member itself is missing."""
     with pytest.raises(InvalidResponseError, match="names no issuer"):
         check_server_metadata({}, issuer=ISSUER)
 
@@ -160,14 +160,14 @@ def test_metadata_without_an_issuer_member_is_refused():
     ("stated", "configured"),
     [("https://as.example/", "https://as.example"), ("https://as.example", "https://as.example/")],
 )
-def test_a_slash_that_alone_differs_is_named_with_the_remedy(stated, configured):
-    """Fault 72: identical means identical, and the operator is told what to type."""
+def test_an_issuer_that_differs_in_a_slash_gets_advice(stated, configured):
+    """Fault 72: identical means identical, and the message says what to enter."""
     with pytest.raises(InvalidResponseError, match=f'exactly the issuer "{stated}"\\.$'):
         check_server_metadata({"issuer": stated}, issuer=configured)
 
 
 def test_unknown_members_are_kept():
-    """R-009, R-015, R-016, R-025: nothing a server says of itself is lost."""
+    """R-009, R-015, R-016, R-025: nothing in the document is lost."""
     document = {
         "issuer": ISSUER,
         "op_policy_uri": "https://as.example/policy",
@@ -178,14 +178,14 @@ def test_unknown_members_are_kept():
 
 
 @pytest.mark.parametrize("value", [[], None], ids=["R-010-empty", "99-null"])
-def test_lists_that_are_empty_are_read_as_absent(value):
-    """R-010: a server that offers nothing leaves the member out."""
+def test_empty_lists_are_absent(value):
+    """R-010: a server that offers nothing omits the member."""
     document = {"issuer": ISSUER, "scopes_supported": value, "claims_parameter_supported": False}
     checked = check_server_metadata(document, issuer=ISSUER)
     assert checked == {"issuer": ISSUER, "claims_parameter_supported": False}
 
 
-def test_stored_metadata_holds_nothing_a_database_refuses():
+def test_stored_metadata_contains_nothing_that_a_database_refuses():
     """Fault 68, and faults 96 and 97: dangerous URLs stay text that nobody calls."""
     document = {
         "issuer": ISSUER,
@@ -220,13 +220,13 @@ def registration_endpoint(url: object, **options: object) -> str:
     ids=["plain", "default port", "capitals", "86-query", "root"],
 )
 def test_an_endpoint_on_the_issuers_origin_is_returned_verbatim(url):
-    """R-092, B10, fault 86: used as given, its query included."""
+    """R-092, B10, fault 86: used unchanged, including its query."""
     assert registration_endpoint(url) == url
 
 
 @pytest.mark.parametrize("metadata", [{}, {"registration_endpoint": None}], ids=["70", "83-null"])
 def test_a_server_without_registration_endpoint_is_unsupported(metadata):
-    """Fault 70: no guessed /register, but what to do instead."""
+    """Fault 70: /register is not guessed; the message says what to do instead."""
     with pytest.raises(UnsupportedError, match=r"offers no dynamic registration.*by hand"):
         endpoint(metadata, "registration_endpoint", issuer=ISSUER)
 
@@ -310,7 +310,7 @@ FOREIGN = {
 
 
 @pytest.mark.parametrize("url", FOREIGN.values(), ids=FOREIGN.keys())
-def test_an_endpoint_on_an_origin_nobody_vouches_for_is_not_allowed(url):
+def test_an_endpoint_on_an_untrusted_origin_is_not_allowed(url):
     """Faults 84, 91, 95 and 117, settled point (d): the message names origin and remedy."""
     with pytest.raises(NotAllowedError, match="trusted_origins"):
         check_trusted_origin(url, issuer=ISSUER, trusted_origins=["https://other.example"])
@@ -325,8 +325,8 @@ def test_an_endpoint_on_an_origin_nobody_vouches_for_is_not_allowed(url):
     ],
     ids=["plain", "other spelling", "http by the operator's word"],
 )
-def test_an_origin_the_operator_trusts_is_accepted(url, trusted):
-    """R-092: other origins only by configuration; what is no origin vouches for nothing."""
+def test_an_origin_that_the_operator_trusts_is_accepted(url, trusted):
+    """R-092: other origins only by configuration; malformed entries allow nothing."""
     assert registration_endpoint(url, trusted_origins=["nonsense", trusted]) == url
 
 
@@ -339,8 +339,8 @@ def test_an_http_issuer_has_http_endpoints_on_its_own_origin_only():
 
 @pytest.mark.parametrize("character", ["\x00", "\ud800"])
 @pytest.mark.parametrize("name", ["registration_endpoint", "jwks_uri"])
-def test_a_url_is_used_as_it_came_or_refused(name: str, character: str) -> None:
-    """One without the character that no database stores would be another URL."""
+def test_a_url_is_used_unchanged_or_refused(name: str, character: str) -> None:
+    """Without the character that databases refuse it would be another URL."""
     document = {"issuer": ISSUER, name: f"https://as.example/regi{character}ster"}
     metadata = check_server_metadata(document, issuer=ISSUER)
     json.dumps(metadata).encode()  # can be stored

@@ -46,7 +46,7 @@ def reply(recorded: dict[str, Any]) -> Answer:
 
 
 @pytest.mark.parametrize("recorded", answers("discover", refused=False))
-def test_the_metadata_is_taken_and_offers_registration(recorded: dict[str, Any]) -> None:
+def test_the_metadata_is_accepted_and_offers_registration(recorded: dict[str, Any]) -> None:
     document = protocol.parse_object(reply(recorded).body)
     issuer = document["issuer"]
     metadata = protocol.check_server_metadata(document, issuer=issuer)
@@ -58,7 +58,7 @@ def test_the_metadata_is_taken_and_offers_registration(recorded: dict[str, Any])
 
 
 @pytest.mark.parametrize("recorded", answers("register", refused=False))
-def test_a_registration_is_adopted(recorded: dict[str, Any]) -> None:
+def test_a_registration_response_is_usable(recorded: dict[str, Any]) -> None:
     document = protocol.parse_object(reply(recorded).body)
     issued = protocol.client_information(document, requested=recorded["sent"])
     assert issued.faults == ()
@@ -74,7 +74,7 @@ def test_a_registration_is_adopted(recorded: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("recorded", answers("read", "update", refused=False))
-def test_a_later_answer_is_about_the_same_client(recorded: dict[str, Any]) -> None:
+def test_a_later_response_is_about_the_same_client(recorded: dict[str, Any]) -> None:
     document = protocol.parse_object(reply(recorded).body)
     information = protocol.client_information(document)
     assert information.faults == ()
@@ -97,7 +97,7 @@ def test_a_later_answer_is_about_the_same_client(recorded: dict[str, Any]) -> No
 @pytest.mark.parametrize(
     "recorded", answers("discover", "register", "read", "update", "delete", refused=True)
 )
-def test_a_refusal_becomes_an_error_that_says_why(recorded: dict[str, Any]) -> None:
+def test_a_rejection_becomes_an_error_with_the_reason(recorded: dict[str, Any]) -> None:
     error = rejection(reply(recorded), step=recorded["step"])
     assert isinstance(error, RequestRejectedError)
     of_the_client = recorded["step"] in ("read", "update", "delete")
@@ -107,6 +107,6 @@ def test_a_refusal_becomes_an_error_that_says_why(recorded: dict[str, Any]) -> N
     assert error.error_description == said.get("error_description", "")
 
 
-def test_each_server_of_the_table_has_answers_here() -> None:
+def test_each_server_of_the_table_has_recorded_responses() -> None:
     names = {file.stem for file in FILES}
     assert names == {"django-oauth-toolkit", "keycloak", "mcp", "oidc-provider"}

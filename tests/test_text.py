@@ -25,12 +25,12 @@ from django_dcr.text import clean, hides_variables
         pytest.param("", "", id="empty"),
     ],
 )
-def test_a_servers_words_become_one_harmless_line(text: object, shown: str) -> None:
-    """Faults 135, 136 and 141: nothing moves a cursor, turns a line round or forges another."""
+def test_text_from_a_server_becomes_one_harmless_line(text: object, shown: str) -> None:
+    """Faults 135, 136 and 141: nothing moves a cursor, reverses a line or forges another."""
     assert clean(text) == shown
 
 
-def test_long_text_is_cut_at_the_limit_and_says_so() -> None:
+def test_long_text_is_cut_with_an_ellipsis() -> None:
     assert clean("x" * 200) == "x" * 200
     assert clean("x" * 201) == "x" * 199 + "…"
     assert clean("x" * 30, 10) == "x" * 9 + "…"
@@ -59,8 +59,8 @@ def raise_in_the_midst_of_another(found: str) -> NoReturn:
         raise ValueError(len(secret)) from exc
 
 
-def test_no_error_carries_variables_out_of_a_function_that_hides_them() -> None:
-    """Nor does the error in the middle of which it was raised; all lines stay."""
+def test_no_error_shows_variables_of_a_function_that_hides_them() -> None:
+    """Nor does its context; the traceback keeps all lines."""
     with pytest.raises(ValueError, match="6") as caught:
         raise_in_the_midst_of_another("hidden")
     shown = variables(caught.value)
@@ -69,7 +69,7 @@ def test_no_error_carries_variables_out_of_a_function_that_hides_them() -> None:
     assert "HIDDEN" not in shown
 
 
-def test_errors_that_go_in_a_circle_are_looked_at_once() -> None:
+def test_errors_in_a_cycle_are_visited_once() -> None:
     @hides_variables
     def circle() -> NoReturn:
         error = KeyError("first")
@@ -92,7 +92,7 @@ def test_the_variables_of_an_error_that_the_caller_handles_are_the_callers() -> 
     assert "HIDDEN" not in shown
 
 
-def test_a_function_that_hides_variables_is_else_as_it_was() -> None:
+def test_a_function_that_hides_variables_is_otherwise_unchanged() -> None:
     @hides_variables
     def doubled(number: int, *, plus: int = 0) -> int:
         """Return twice the number."""

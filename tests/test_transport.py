@@ -73,7 +73,7 @@ def _loopback_is_internal(settings: Any) -> None:
 
 @pytest.fixture(autouse=True)
 def resting(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    """The clock by which a connection rests: it stands still until a test moves it."""
+    """The clock for idle connections, which only the test moves."""
     clock = Clock()
     monkeypatch.setattr("django_dcr.transport.connections.time", clock)
     return clock
@@ -130,7 +130,7 @@ def breaks(
 
 
 @loopback
-def test_a_request_holds_what_it_must_and_nothing_else() -> None:
+def test_a_request_contains_the_necessary_headers_only() -> None:
     with Server(read, answer(b'{"client_id": "1"}', "201 Created", "ETag: x")) as server:
         reply = post(f"{server.url}/register")
 
@@ -166,7 +166,7 @@ def test_a_request_without_token_and_body_has_no_headers_for_them() -> None:
 
 @loopback
 @pytest.mark.parametrize("target", ["/a%2fb?x=[1]&y=%7e&z=%", "/?", "/~a;b//c?d=e/f?g", "?x=1"])
-def test_the_url_is_sent_to_the_byte(target: str) -> None:
+def test_the_url_is_sent_byte_for_byte(target: str) -> None:
     """R-092: the URL is used as given, where requests and urllib3 would quote it again."""
     with Server(read, answer()) as server:
         get(server.url + target)
@@ -302,7 +302,7 @@ CUT = b"HTTP/1.1 201 Created\r\nContent-Length: 99\r\n\r\n{}"
         pytest.param([read, answer(b"{}", "200", "RAW: a\r\n b")], MALFORMED, id="23: folded"),
     ],
 )
-def test_an_answer_that_must_not_be_read_is_a_network_error(
+def test_a_response_that_must_not_be_read_is_a_network_error(
     steps: list[hostile.Step], match: str
 ) -> None:
     """Faults 3 to 23: in time, in bounds, and the request counts as sent."""
@@ -320,7 +320,7 @@ def test_an_answer_that_must_not_be_read_is_a_network_error(
 
 
 @loopback
-def test_the_status_of_a_broken_answer_is_told() -> None:
+def test_the_error_has_the_status_of_a_broken_response() -> None:
     with Server(read, CUT) as server:
         assert fails(server.url, BROKEN_OFF).status == 201
 
@@ -348,7 +348,7 @@ def test_the_status_of_a_broken_answer_is_told() -> None:
         pytest.param(["Content-Encoding: deflate"], zlib.compress(b"{}"), id="53: deflate"),
     ],
 )
-def test_an_odd_answer_that_can_be_read_is_read(fields: list[str], body: bytes) -> None:
+def test_an_unusual_response_that_can_be_read_is_read(fields: list[str], body: bytes) -> None:
     with Server(read, answer(body, "200 OK", *fields)) as server:
         assert post(server.url).body == b"{}"
 
@@ -360,7 +360,7 @@ def test_an_empty_body_may_claim_any_coding() -> None:
 
 
 @loopback
-def test_informational_answers_are_skipped() -> None:
+def test_informational_responses_are_skipped() -> None:
     """Fault 17: one 100 and one 103 before the answer."""
     early = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n"
     with Server(read, early + answer(b"{}", "201 Created")) as server:
@@ -408,7 +408,7 @@ def test_a_head_may_be_almost_64_kilobytes_beside_a_full_body(settings: Any) -> 
         pytest.param("br", b"\xff\xff", UNDECODABLE, id="55: bad br"),
     ],
 )
-def test_a_coding_that_cannot_be_undone_in_bounds_is_an_error(
+def test_a_body_that_cannot_be_decoded_within_the_limit_is_an_error(
     coding: str, body: bytes, match: str
 ) -> None:
     """Faults 54 and 55."""
@@ -419,7 +419,7 @@ def test_a_coding_that_cannot_be_undone_in_bounds_is_an_error(
 
 
 @loopback
-def test_a_bomb_in_a_bomb_is_undone_once() -> None:
+def test_a_bomb_in_a_bomb_is_decoded_once() -> None:
     """Fault 54."""
     coded = answer(gzip.compress(BOMB), "200 OK", "Content-Encoding: gzip")
     with Server(read, coded) as server, in_memory():
@@ -443,7 +443,7 @@ REDIRECTS = [(status, "/") for status in (300, 301, 303, 304, 305, 307, 308)]
 
 @loopback
 @pytest.mark.parametrize(("status", "location"), REDIRECTS + [(302, to) for to in LOCATIONS])
-def test_a_redirect_is_an_answer_like_any_other(status: int, location: str) -> None:
+def test_a_redirect_is_returned_like_any_other_response(status: int, location: str) -> None:
     """Faults 41 to 46: not followed, its body not read, its connection not used again."""
     redirect = answer(b"", f"{status} Elsewhere", f"Location: {location}", "X-Body: endless")
     redirect = redirect.replace(b"Content-Length: 0\r\n", b"")
@@ -460,7 +460,7 @@ def test_a_redirect_is_an_answer_like_any_other(status: int, location: str) -> N
     "status", [200, 201, 202, 204, 206, 226, 400, 401, 404, 429, 500, 511, 599]
 )
 def test_every_final_status_is_returned(status: int) -> None:
-    """Faults 38 to 52: judging them is not the door's work."""
+    """Faults 38 to 52: transport does not judge them."""
     with Server(read, answer(b"", f"{status} x", "WWW-Authenticate: Basic")) as server:
         assert post(server.url).status == status
         assert len(server.requests) == 1
@@ -477,8 +477,8 @@ def test_a_connection_serves_several_requests() -> None:
 
 
 @loopback
-def test_a_connection_that_rested_is_not_used_again(resting: Clock) -> None:
-    """Else a POST may meet a server that is just closing, and its outcome is unknown."""
+def test_an_idle_connection_is_not_used_again(resting: Clock) -> None:
+    """The server may be closing it, and then the outcome of a POST is unknown."""
     with Server(*[read, answer()] * 3) as server:
         post(server.url)
         resting.now += 0.95
@@ -491,7 +491,7 @@ def test_a_connection_that_rested_is_not_used_again(resting: Clock) -> None:
 
 @loopback
 @pytest.mark.parametrize("wait", [0, 0.1], ids=["at once", "a little later"])
-def test_a_second_answer_is_never_taken_for_the_next_one(wait: float) -> None:
+def test_a_second_response_is_not_taken_for_the_next_one(wait: float) -> None:
     """Fault 24."""
     forged = answer(b"forged" + b" " * 20_000)
     sent = threading.Event()
@@ -510,8 +510,8 @@ def test_a_second_answer_is_never_taken_for_the_next_one(wait: float) -> None:
 
 
 @loopback
-def test_a_body_longer_than_said_is_not_read_and_not_kept() -> None:
-    """Faults 18 and 24: the rest is not the start of the next answer."""
+def test_a_body_longer_than_its_content_length_is_dropped() -> None:
+    """Faults 18 and 24: the rest is not the start of the next response."""
     long = OK + b"Content-Length: 2\r\n\r\n{}" + b"x" * 20_000
     with Server(read, long, silence) as server:
         assert [post(server.url).body for _ in range(2)] == [b"{}", b"{}"]
@@ -584,7 +584,7 @@ def authority(tmp_path: Path, settings: Any) -> Authority:
 
 
 @loopback
-def test_a_trusted_server_is_spoken_to_over_tls(authority: Authority) -> None:
+def test_a_trusted_server_is_reached_over_tls(authority: Authority) -> None:
     context = authority.context("127.0.0.1")
     with Server(read, answer(), read, answer(), tls=context) as server:
         assert [post(server.url).body for _ in range(2)] == [b"{}", b"{}"]
@@ -674,7 +674,7 @@ def test_a_handshake_that_fails_sent_nothing(
         pytest.param([read, OK + b"\r\n", endless(b"{")], TOO_LARGE, id="13"),
     ],
 )
-def test_the_bounds_hold_under_tls(
+def test_the_limits_hold_under_tls(
     authority: Authority, steps: list[hostile.Step], match: str
 ) -> None:
     def check(server: Server) -> NetworkError:
@@ -687,10 +687,10 @@ def test_the_bounds_hold_under_tls(
 
 @loopback
 @pytest.mark.parametrize("tls", [False, True], ids=["plain", "TLS"])
-def test_a_server_that_does_not_read_runs_into_the_deadline(
+def test_a_server_that_does_not_read_ends_at_the_deadline(
     tls: bool, authority: Authority, settings: Any
 ) -> None:
-    """Fault 3: the buffers between fill up, and sending blocks."""
+    """Fault 3: the buffers fill up, and sending blocks."""
     settings.DCR_INTERNAL_ORIGINS = ["http://127.0.0.1"]
 
     def put(url: str) -> Reply:
@@ -705,7 +705,7 @@ def test_a_server_that_does_not_read_runs_into_the_deadline(
 
 
 @loopback
-def test_unread_bytes_inside_tls_end_a_connection(authority: Authority) -> None:
+def test_unread_bytes_inside_tls_close_a_connection(authority: Authority) -> None:
     """Fault 24: OpenSSL may hold decrypted bytes that the kernel no longer shows."""
     pair = answer(b"true") + answer(b"forged" + b" " * 12_000)
     with Server(read, pair, read, tls=authority.context("127.0.0.1")) as server:
@@ -729,10 +729,10 @@ FORBIDDEN = """
 
 @loopback
 @pytest.mark.parametrize("address", FORBIDDEN)
-def test_a_name_of_a_forbidden_address_gets_no_packet(
+def test_nothing_is_sent_to_a_name_with_a_forbidden_address(
     address: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Faults 30 and 31: also beside a public address, and read like one that is not there."""
+    """Faults 30 and 31: also beside a public address; the message is that of an absent server."""
     for addresses in ([address], ["93.184.215.14", address], [address, "2606:2800:21f::1"]):
         monkeypatch.setattr(socket, "getaddrinfo", found(*addresses))
         with hostile.recorded_connects() as connects:
@@ -756,10 +756,10 @@ PROXY = "http://127.0.0.1:3128"
         ("::ffff:127.0.0.1", PROXY),
     ],
 )
-def test_a_forbidden_address_in_the_url_gets_no_packet(
+def test_nothing_is_sent_to_a_forbidden_address_in_the_url(
     address: str, proxy: str, settings: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Fault 91: with a proxy too, which would go there for us."""
+    """Fault 91: also with a proxy, which would connect there."""
     settings.DCR_PROXY = proxy
     settings.DCR_INTERNAL_ORIGINS = []
     monkeypatch.setattr(socket, "getaddrinfo", found("93.184.215.14"))
@@ -783,7 +783,7 @@ SPLIT = ["as.example\t", "as\n.example", " as.example", "as.example\r\nX: y", "a
 
 @pytest.mark.parametrize("host", SPELLINGS + SPLIT)
 def test_a_host_in_any_other_spelling_is_not_a_url(host: str) -> None:
-    """Fault 91: the grammar refuses what resolvers and URL parsers would read differently."""
+    """Fault 91: the grammar refuses what resolvers and URL parsers interpret differently."""
     with pytest.raises(NotAllowedError, match=r"^The URL to ask "):
         get(f"https://{host}/")
 
@@ -818,7 +818,7 @@ def test_a_public_address_in_the_url_is_connected_to() -> None:
 
 
 @loopback
-def test_the_name_is_what_tls_and_the_server_see(
+def test_tls_and_the_server_get_the_name(
     authority: Authority, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Fault 32: TLS name and Host stay the name; fault 30: an internal origin may be internal."""
@@ -855,14 +855,14 @@ def deaf_port() -> Iterator[int]:
 
 
 @loopback
-def test_swallowed_syns_run_into_the_deadline(deaf_port: int, settings: Any) -> None:
+def test_dropped_syns_end_at_the_deadline(deaf_port: int, settings: Any) -> None:
     """Fault 2."""
     settings.DCR_TIMEOUT = TIMEOUT
     assert not fails(f"http://127.0.0.1:{deaf_port}/", TIMED_OUT).sent
 
 
 @loopback
-def test_an_address_that_swallows_syns_leaves_time_for_the_next(
+def test_an_address_that_drops_syns_leaves_time_for_the_next(
     deaf_port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Fault 2: it may take half of the time, which on a busy machine has to be more."""
@@ -891,9 +891,7 @@ def test_a_failed_lookup_sent_nothing(error: Exception, monkeypatch: pytest.Monk
 
 
 @loopback
-def test_a_slow_lookup_runs_into_the_deadline(
-    monkeypatch: pytest.MonkeyPatch, settings: Any
-) -> None:
+def test_a_slow_lookup_ends_at_the_deadline(monkeypatch: pytest.MonkeyPatch, settings: Any) -> None:
     """Fault 34: getaddrinfo has no timeout."""
     settings.DCR_TIMEOUT = TIMEOUT
     over = threading.Event()
@@ -947,7 +945,7 @@ def test_plain_http_is_not_allowed_by_an_https_entry(settings: Any) -> None:
 
 
 @pytest.mark.parametrize("port", [22, 25, 80, 444, 6379, 8080])
-def test_an_odd_port_needs_an_internal_origin(port: int) -> None:
+def test_an_unusual_port_needs_an_internal_origin(port: int) -> None:
     """Fault 95."""
     with pytest.raises(NotAllowedError, match=f"Port {port} .* DCR_INTERNAL_ORIGINS"):
         post(f"https://as.example:{port}/")
@@ -966,7 +964,7 @@ def test_the_usual_ports_need_no_entry(port: int, mocked_responses: responses.Re
 
 
 @loopback
-def test_an_origin_taken_off_the_list_loses_its_open_connection(
+def test_removing_an_origin_from_the_list_closes_its_connection(
     authority: Authority, settings: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with Server(*[read, answer()] * 2, tls=authority.context("as.example")) as server:
@@ -1005,7 +1003,7 @@ def test_the_environment_is_ignored(
 
 
 @loopback
-def test_a_proxy_is_given_the_url_to_the_byte(settings: Any) -> None:
+def test_a_proxy_gets_the_url_byte_for_byte(settings: Any) -> None:
     settings.DCR_INTERNAL_ORIGINS = ["http://keycloak"]
     with Server(read, answer()) as proxy:
         settings.DCR_PROXY = proxy.url.replace("//", "//user:password@")
@@ -1018,7 +1016,7 @@ def test_a_proxy_is_given_the_url_to_the_byte(settings: Any) -> None:
 
 
 @pytest.mark.parametrize("proxy", ["https://proxy.example", "socks5://proxy.example", "proxy"])
-def test_a_proxy_is_spoken_to_over_plain_http_only(proxy: str, settings: Any) -> None:
+def test_a_proxy_is_reached_over_plain_http_only(proxy: str, settings: Any) -> None:
     settings.DCR_PROXY = proxy
     with pytest.raises(NotAllowedError, match=r"DCR_PROXY must be an http:// URL"):
         post("https://as.example/")
@@ -1067,7 +1065,7 @@ def test_a_tunnel_that_fails_sent_nothing(
 
 
 @loopback
-def test_a_late_tunnel_leaves_the_handshake_what_is_left(
+def test_the_handshake_gets_only_the_time_that_a_slow_tunnel_left(
     authority: Authority, settings: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With the whole of DCR_TIMEOUT it would wait until the proxy gives up."""
@@ -1095,7 +1093,7 @@ def test_a_deadline_holds_through_a_tunnel(authority: Authority, settings: Any) 
 
 
 @loopback
-def test_a_test_whose_time_was_over_before_its_server_stalled_has_more_next() -> None:
+def test_a_test_whose_time_ended_before_its_server_stalled_gets_more() -> None:
     """What was true before does not count."""
     stalled = []
 
@@ -1110,7 +1108,7 @@ def test_a_test_whose_time_was_over_before_its_server_stalled_has_more_next() ->
 
 
 @loopback
-def test_the_log_holds_neither_query_nor_headers_nor_bodies(
+def test_the_log_contains_no_query_headers_or_bodies(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """A13."""
@@ -1149,11 +1147,11 @@ def test_an_error_page_shows_no_secret() -> None:
         assert leak not in report
 
 
-def test_a_reply_shows_nothing_but_its_status() -> None:
+def test_the_repr_of_a_reply_shows_only_its_status() -> None:
     assert repr(Reply(200, {"ETag": "RAW"}, b"RAW")) == "Reply(status=200)"
 
 
-def test_stubs_of_responses_are_read_like_servers(
+def test_stubs_of_responses_are_read_like_a_servers_responses(
     mocked_responses: responses.RequestsMock,
 ) -> None:
     mocked_responses.post("https://as.example", json={"a": 1}, status=201, headers={"X-A": "b"})
@@ -1161,7 +1159,7 @@ def test_stubs_of_responses_are_read_like_servers(
     assert (reply.status, reply.body, reply.headers["x-a"]) == (201, b'{"a": 1}', "b")
 
 
-def test_stubs_see_the_url_as_it_was_given(mocked_responses: responses.RequestsMock) -> None:
+def test_stubs_get_the_url_unchanged(mocked_responses: responses.RequestsMock) -> None:
     """R-092."""
     mocked_responses.get(url := "https://as.example:443/a%2fb%7e?c=[d]", json={})
     get(url)
@@ -1173,7 +1171,7 @@ def test_stubs_see_the_url_as_it_was_given(mocked_responses: responses.RequestsM
     [requests.ConnectionError("RAW"), requests.Timeout("RAW"), OSError("RAW"), ValueError("RAW")],
     ids=repr,
 )
-def test_an_error_that_is_stubbed_counts_as_sent(
+def test_a_stubbed_error_counts_as_sent(
     error: Exception, mocked_responses: responses.RequestsMock
 ) -> None:
     mocked_responses.post("https://as.example/", body=error)
@@ -1186,7 +1184,7 @@ def test_the_limit_holds_for_stubs(settings: Any, mocked_responses: responses.Re
     assert fails("https://as.example/", TOO_LARGE).status == 200
 
 
-def test_the_network_is_imported_when_it_is_needed() -> None:
+def test_the_network_libraries_are_imported_when_needed() -> None:
     program = "import sys; from django_dcr import transport; print('requests' in sys.modules)"
     found = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
     assert found.stdout.strip() == b"False"

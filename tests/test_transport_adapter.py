@@ -1,4 +1,4 @@
-"""The sessions of other libraries, which go through this app's door."""
+"""Sessions of other libraries, which send through this app's transport."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def session() -> requests.Session:
     return transport.harden_session(requests.Session(), "https://as.example")
 
 
-def test_a_form_is_posted_as_the_library_made_it(session: requests.Session) -> None:
+def test_a_form_is_sent_unchanged(session: requests.Session) -> None:
     with Server(read, answer(b'{"access_token": "\xc3\xa4"}', "200 OK", *JSON)) as server:
         reply = session.post(
             f"{server.url}/token", data={"code": "c d"}, headers={"Authorization": b"Basic YTpi"}
@@ -61,7 +61,7 @@ def test_a_form_is_posted_as_the_library_made_it(session: requests.Session) -> N
     assert not session.cookies
 
 
-def test_bytes_and_nothing_are_sent_too(session: requests.Session) -> None:
+def test_bytes_and_empty_bodies_are_sent(session: requests.Session) -> None:
     with Server(read, answer(b"[]"), read, answer(b"[]")) as server:
         session.post(server.url, data=b"raw")
         session.get(server.url)
@@ -71,7 +71,7 @@ def test_bytes_and_nothing_are_sent_too(session: requests.Session) -> None:
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 def test_a_redirect_is_not_followed(session: requests.Session, status: int) -> None:
-    """RFC 9700 section 4.12: a 307 would repeat the secret to somebody else."""
+    """RFC 9700 section 4.12: a 307 would send the secret to somebody else."""
     moved = b"HTTP/1.1 %d Moved\r\nLocation: /elsewhere\r\nContent-Length: 0\r\n\r\n" % status
     with Server(read, moved) as server:
         reply = session.post(f"{server.url}/token", data={"client_secret": "s"})
@@ -80,7 +80,7 @@ def test_a_redirect_is_not_followed(session: requests.Session, status: int) -> N
     assert reply.content == b""
 
 
-def test_a_name_of_a_forbidden_address_gets_no_packet(
+def test_nothing_is_sent_to_a_name_with_a_forbidden_address(
     session: requests.Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("socket.getaddrinfo", found("10.0.0.1"))
@@ -91,8 +91,8 @@ def test_a_name_of_a_forbidden_address_gets_no_packet(
     assert caught.value.request is None  # which holds the secret
 
 
-def test_the_deadline_is_the_apps_own(session: requests.Session) -> None:
-    """With the caller's it would wait until the server gives up."""
+def test_the_deadline_is_dcr_timeout(session: requests.Session) -> None:
+    """With the caller's timeout it would wait until the server gives up."""
 
     def check(server: Server) -> None:
         with pytest.raises(requests.ConnectionError, match="DCR_TIMEOUT"):

@@ -67,7 +67,9 @@ LARGE = 4_000_000
 
 @pytest.mark.parametrize("kind", [TimeLimitExceeded, KeyboardInterrupt, MemoryError, SystemExit])
 @pytest.mark.parametrize("step", STEPS)
-def test_what_ends_an_exchange_carries_no_credentials(step: str, kind: type[BaseException]) -> None:
+def test_an_exception_during_an_exchange_contains_no_credentials(
+    step: str, kind: type[BaseException]
+) -> None:
     with Server(*STEPS[step]) as server:
         call = put(server.url, LARGE if step == "sending" else 1000)
         with pytest.raises(kind) as caught, interrupted(kind):
@@ -79,7 +81,7 @@ def test_what_ends_an_exchange_carries_no_credentials(step: str, kind: type[Base
     assert "in handler" in page
 
 
-def test_nor_does_what_ends_connecting() -> None:
+def test_an_exception_while_connecting_contains_no_credentials() -> None:
     with deaf_port() as port:
         call = put(f"http://127.0.0.1:{port}")
         with pytest.raises(TimeLimitExceeded) as caught, interrupted(TimeLimitExceeded):
@@ -87,7 +89,7 @@ def test_nor_does_what_ends_connecting() -> None:
     assert has_credentials(shown(caught.value)) == []
 
 
-def test_nor_does_what_ends_looking_a_name_up(
+def test_an_exception_while_resolving_contains_no_credentials(
     settings: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings.DCR_INTERNAL_ORIGINS = []
@@ -105,7 +107,7 @@ def test_nor_does_what_ends_looking_a_name_up(
 
 
 @pytest.mark.parametrize("steps", [[silence], [read, silence]], ids=["handshake", "reading"])
-def test_nor_does_what_ends_an_exchange_under_tls(
+def test_an_exception_under_tls_contains_no_credentials(
     steps: list[hostile.Step], settings: Any, tmp_path: Path
 ) -> None:
     authority = Authority(tmp_path)
@@ -133,8 +135,8 @@ PURE: dict[str, Callable[[], object]] = {
 # What is raised in a destructor goes nowhere.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("step", PURE)
-def test_what_ends_the_making_of_a_request_or_the_reading_of_an_answer_has_none(step: str) -> None:
-    """Wherever it comes: at each call, of Python and of C, that is made there."""
+def test_an_exception_while_making_or_parsing_json_contains_no_credentials(step: str) -> None:
+    """At each call, of Python and of C, that is made there."""
     run = PURE[step]
     number = 0
     while (error := stopped_at(number, run)) is not None:
@@ -167,7 +169,9 @@ def stopped_at(number: int, run: Callable[[], object]) -> BaseException | None:
 
 @pytest.mark.parametrize("method", ["client_secret_basic", "client_secret_post"])
 @pytest.mark.parametrize("step", STEPS)
-def test_what_ends_a_librarys_exchange_carries_no_credentials(step: str, method: str) -> None:
+def test_an_exception_in_a_librarys_exchange_contains_no_credentials(
+    step: str, method: str
+) -> None:
     session = transport.harden_session(requests.Session(), ISSUER)
     headers, parameters = client_authentication("c1", SensitiveText(SECRET), method)
     filler = "x" * (LARGE if step == "sending" else 1000)
@@ -184,8 +188,8 @@ def test_what_ends_a_librarys_exchange_carries_no_credentials(step: str, method:
     assert "requests/sessions.py" in page
 
 
-def test_what_a_librarys_own_frames_hold_is_not_shown_either() -> None:
-    """Such as the code and the refresh token, which are plain text to whoever logs users in."""
+def test_the_frames_of_a_library_are_not_shown() -> None:
+    """They contain the code and the refresh token in plain text."""
     session = transport.harden_session(requests.Session(), ISSUER)
     with Server(read, silence) as server:
 

@@ -5,13 +5,13 @@ import pytest
 from django_dcr.uris import MAX_LENGTH, URL, origin, parse
 
 
-def test_a_url_is_taken_apart() -> None:
+def test_a_url_is_parsed_into_its_parts() -> None:
     assert parse("HTTPS://As.Example:8443/Path;a=1?q=%20&r[]=/") == URL(
         "https", "as.example", 8443, "/Path;a=1", "q=%20&r[]=/", True
     )
 
 
-def test_what_a_url_leaves_out_has_its_default() -> None:
+def test_omitted_parts_of_a_url_have_defaults() -> None:
     assert parse("http://as.example") == URL("http", "as.example", 80, "", None, False)
     assert parse("https://as.example/?").query == ""
 
@@ -104,13 +104,13 @@ def test_an_origin_is_scheme_host_and_unusual_port(url: str, expected: str) -> N
         pytest.param("https://as.example/..", "dot segment", id="dots at the end"),
     ],
 )
-def test_what_is_no_plain_url_is_refused_with_the_reason(url: object, reason: str) -> None:
+def test_what_is_not_a_plain_url_is_refused_with_the_reason(url: object, reason: str) -> None:
     """Faults 83, 85 and 87 to 91."""
     with pytest.raises(ValueError, match=reason):
         parse(url)
 
 
-def test_an_origin_of_what_is_no_url_is_refused() -> None:
+def test_what_is_not_a_url_has_no_origin() -> None:
     with pytest.raises(ValueError, match="not an absolute"):
         origin("as.example")
 
