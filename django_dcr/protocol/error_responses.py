@@ -10,7 +10,6 @@ from __future__ import annotations
 import codecs
 import re
 from collections.abc import Iterator, Mapping
-from http import HTTPStatus
 from typing import Any, NamedTuple, Protocol
 from urllib.parse import parse_qs, parse_qsl
 
@@ -59,8 +58,27 @@ _CODE = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]{1,100}")
 _OTHER_CODE = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{1,99}")
 _NO_CODES = frozenset({"error", "fail", "failed", "failure", "object"})
 # The reason phrases of statuses, which add nothing (RFC 9110 section 15 and older RFCs).
-_PHRASES = {status.phrase.lower() for status in HTTPStatus if status >= 400}
-_PHRASES |= {"error", "unprocessable content", "unprocessable entity"}
+_PHRASES = frozenset(
+    {
+        "bad gateway",
+        "bad request",
+        "conflict",
+        "error",
+        "forbidden",
+        "gateway timeout",
+        "internal server error",
+        "method not allowed",
+        "not acceptable",
+        "not found",
+        "not implemented",
+        "service unavailable",
+        "too many requests",
+        "unauthorized",
+        "unprocessable content",
+        "unprocessable entity",
+        "unsupported media type",
+    }
+)
 _PAGE = re.compile(r"\s*<(?:!doctype|html|\?xml)\b", re.IGNORECASE)
 _CHARSET = re.compile(r"charset\s*=\s*\"?([a-z0-9-]+)", re.IGNORECASE)
 # The server chooses the codec, and some of Python's are slow or not for text.
