@@ -94,7 +94,7 @@ NAMES =
 ROUNDS = 5
 
 bench: $(BENCH) ## what the work takes, beside other clients; 40 min, undisturbed; NAMES="hit for_login" for some of it
-	@$(BIN)/python -m tests.benchmarks $(NAMES) --rounds $(ROUNDS) $(if $(NAMES),,--instructions) --write docs/benchmarks.md
+	@$(BIN)/python -m tests.benchmarks $(NAMES) --rounds $(ROUNDS) --write docs/benchmarks.md
 
 scale: $(EXAMPLE) ## what a large site's database, workers and servers see in a day, on paper; 1 s
 	@$(BIN)/python -m tests.benchmarks.simulation --measured docs/benchmarks.json

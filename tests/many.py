@@ -100,10 +100,10 @@ def _values(number: int, issuer: str, sample: ClientRegistration) -> dict[str, A
     values = {
         "status": "active",
         "mechanism": "pre_registered" if number % 10 == 1 else "dynamic",
-        "client_id": f"client {number}",
+        "client_id": f"client-{number}",
         "client_secret": sample.client_secret,
         "client_secret_expires_at": int(time.time()) + DAY * (15 + number % 75),
-        "registration_client_uri": f"{issuer}/register/client {number}",
+        "registration_client_uri": f"{issuer}/register/client-{number}",
         "registration_access_token": sample.registration_access_token,
         "has_drift": number % ONE_IN == 2,
     }

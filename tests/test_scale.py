@@ -43,7 +43,7 @@ pytestmark = pytest.mark.django_db
 
 TABLE = ClientRegistration._meta.db_table
 LIST = "/admin/django_dcr/clientregistration/"
-ISSUER, OWNER, CLIENT = "https://as34.example", "owner 1034", "client 1034"
+ISSUER, OWNER, CLIENT = "https://as34.example", "owner 1034", "client-1034"
 
 #: What the databases call looking at every row, or at every entry of an index.
 _SCANS = {

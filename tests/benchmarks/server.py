@@ -7,7 +7,8 @@
 It keeps nothing: what it says of a client follows from the client's id and the request. An
 issuer identifier with the path "/slow" answers after 20 ms, one with "/renewing" issues, at
 each update, a new secret that lasts a year, one with "/refusing" registers nobody, and one with
-"/silent" never answers. The base of the issuers is its first line of output.
+"/silent" never answers. When those with "/paced" got their requests is told at "/moments". The
+base of the issuers is its first line of output.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ _HEAD_END = b"\r\n\r\n"
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 _REASONS = {200: "OK", 201: "Created", 204: "No Content", 400: "Bad Request"}
 _numbers = itertools.count(1)
+_moments: dict[str, list[float]] = {}
 
 
 class Connection(asyncio.Protocol):
@@ -62,7 +64,11 @@ def _answer(base: str, method: str, path: str, wishes: dict[str, Any]) -> bytes:
     if path.startswith("/.well-known/"):
         _, _, _document, *issuer = path.split("/", 3)
         return _http(200, _metadata("/".join([base, *issuer])))
+    if path == "/moments":
+        return _http(200, _moments)
     endpoint, _, client_id = path.partition("/register")
+    if "/paced" in endpoint:
+        _moments.setdefault(base + endpoint, []).append(time.time())
     if method == "POST" and endpoint.endswith("/refusing"):
         return _http(400, {"error": "invalid_client_metadata"})
     if method == "POST":

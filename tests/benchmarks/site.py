@@ -2,19 +2,21 @@
 
 ::
 
-    python -m tests.benchmarks.site ROWS [NAME COUNT]
+    python -m tests.benchmarks.site ROWS [WORKLOADS]
 
-makes the tables with so many registrations, none for 0, and then does what it is asked for, or
-one thing so many times.
+makes the tables with so many registrations, none for 0, and then does what it is asked for. Or
+it does these workloads, a list of pairs in JSON, each in a fork, and prints the forks' ids.
 """
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
 import subprocess
 import sys
 import time
+import traceback
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import suppress
@@ -35,7 +37,8 @@ from django.test import Client, RequestFactory  # noqa: E402
 from health_check.exceptions import ServiceUnavailable  # noqa: E402
 
 from django_dcr import services, views  # noqa: E402
-from django_dcr.contrib.health_check import Registrations  # noqa: E402
+from django_dcr.contrib import health_check  # noqa: E402
+from django_dcr.contrib.prometheus.metrics import Registrations  # noqa: E402
 from django_dcr.exceptions import DCRError, NetworkError  # noqa: E402
 from django_dcr.models import AuthorizationServer, ClientRegistration  # noqa: E402
 from tests.benchmarks import raw  # noqa: E402
@@ -46,12 +49,13 @@ from tests.benchmarks.stored import (  # noqa: E402
     REFUSING,
     RENEWING,
     SLOW,
+    copy_server,
     issuer_of,
+    let_expire,
     make,
     repeated,
     store,
 )
-from tests.many import DAY  # noqa: E402
 
 FLEET, SILENT = 100, 5
 _PROCESSES = 2
@@ -197,12 +201,12 @@ def command(line: str, count: int) -> Callable[[], None]:
 
 
 def listing(count: int) -> Callable[[], None]:
-    _due(RENEWING, 100)
+    let_expire([RENEWING], 100)
     return command("dcr_list --expiring 7", count)
 
 
 def renewing(count: int) -> Callable[[], None]:
-    _due(RENEWING, count)
+    let_expire([RENEWING], count)
     return command("dcr_renew", 1)
 
 
@@ -210,33 +214,20 @@ def fleet(silent: int, count: int) -> Callable[[], None]:
     issuers = [f"{BASE}/silent{n}" for n in range(silent)]
     issuers += [f"{RENEWING}/s{n}" for n in range(FLEET - len(issuers))]
     for issuer in issuers:
-        server = AuthorizationServer.objects.for_issuer(issuer)
-        sample = AuthorizationServer.objects.for_issuer(RENEWING)
-        text = {name: _at(issuer, value) for name, value in sample.metadata.items()}
-        server.store(text, url=f"{issuer}/metadata", etag="", lifetime=DAY)
-    _due(issuers[0], 0)
-    for issuer in issuers:
-        store(issuer, max(1, count // FLEET), int(time.time()) + DAY)
+        copy_server(issuer)
+    let_expire(issuers, max(1, count // FLEET))
     return command("dcr_renew --workers 16", 1)
 
 
-def _at(issuer: str, value: Any) -> Any:
-    return value.replace(RENEWING, issuer) if isinstance(value, str) else value
-
-
-def _due(issuer: str, count: int) -> None:
-    """Let just so many secrets be about to expire."""
-    due = ClientRegistration.objects.filter(client_secret_expires_at__gt=0)
-    due = due.filter(client_secret_expires_at__lt=int(time.time()) + 10 * DAY, status="active")
-    due.update(client_secret_expires_at=0)
-    if count:
-        store(issuer, count, int(time.time()) + DAY)
+def scrape(count: int) -> Callable[[], None]:
+    collector = Registrations()
+    return repeated(lambda: list(collector.collect()), count)
 
 
 def health(count: int) -> Callable[[], None]:
     def act() -> None:
         with suppress(ServiceUnavailable):
-            async_to_sync(Registrations().run)()
+            async_to_sync(health_check.Registrations().run)()
 
     return repeated(act, count)
 
@@ -282,23 +273,40 @@ WORKLOADS: dict[str, Workload] = {
     "expiry filter": partial(page, "expires=soon"),
     "server filter": partial(page, "server=7"),
     "owner search": partial(page, "q=owner+414"),
-    "client search": partial(page, "q=client+414"),
+    "client search": partial(page, "q=client-414"),
     "list": listing,
     "renew": renewing,
     "fleet": partial(fleet, SILENT),
     "healthy fleet": partial(fleet, 0),
     "health": health,
+    "scrape": scrape,
     "reconcile": reconcile,
     "check": start,
     "bare check": partial(start, WITHOUT_DCR="1"),
 }
 
+
+def forked(name: str, count: int) -> int:
+    """Do one workload in a process of its own; return that one's id, or 0 where it failed."""
+    connections.close_all()
+    pid = os.fork()
+    if pid:
+        _pid, status = os.waitpid(pid, 0)
+        return 0 if status else pid
+    try:
+        WORKLOADS[name](count)()
+    except BaseException:  # noqa: BLE001 - a fork must not go on as its parent
+        traceback.print_exc()
+        os._exit(1)
+    os._exit(0)
+
+
 if __name__ == "__main__":
-    rows, *once = sys.argv[1:]
+    rows, *forks = sys.argv[1:]
     if int(rows):
         make(int(rows))
-    if once:
-        name, count = once
-        WORKLOADS[name](int(count))()
+    if forks:
+        for name, count in json.loads(forks[0]):
+            print(forked(name, count), flush=True)
     else:
         answer(WORKLOADS)
