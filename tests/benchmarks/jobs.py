@@ -53,7 +53,8 @@ def main() -> None:
         os.environ["BENCHMARK_BROKER"] = stack.enter_context(redis_server())
         for number in range(WORKERS):
             stack.enter_context(worker(number))
-        subprocess.run([sys.executable, "-m", "django", "dcr_renew", "--queue"], check=True)
+        queue = [sys.executable, "-m", "django", "dcr_renew", "--queue"]
+        subprocess.run(queue, check=True, stdout=subprocess.DEVNULL)
         deadline = time.monotonic() + _PATIENCE * minimum + _START
         while waiting(issuers) and time.monotonic() < deadline:
             time.sleep(0.5)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import random
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -103,7 +104,7 @@ def _at(issuer: str, value: Any) -> Any:
 def let_expire(issuers: Sequence[str], count: int) -> None:
     """Let the secrets of so many rows at each server expire tomorrow, and no others.
 
-    In the order of their keys these rows are at the servers by turns, as they are on a site.
+    They are in no order, as on a site, and in the same one each time.
     """
     ClientRegistration.objects.filter(server__issuer__startswith=RENEWING).delete()
     due = ClientRegistration.objects.filter(client_secret_expires_at__gt=0)
@@ -111,7 +112,9 @@ def let_expire(issuers: Sequence[str], count: int) -> None:
     due.update(client_secret_expires_at=0)
     tomorrow = int(time.time()) + DAY
     servers = [AuthorizationServer.objects.for_issuer(issuer) for issuer in issuers]
-    _insert(servers * count, tomorrow)
+    servers *= count
+    random.Random(1).shuffle(servers)  # noqa: S311
+    _insert(servers, tomorrow)
 
 
 def repeated(act: Callable[[], object], count: int) -> Callable[[], None]:
