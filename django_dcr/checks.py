@@ -7,18 +7,18 @@
     dcr.E003  a setting has a wrong type, or is out of range
     dcr.E004  a member of DCR_INTERNAL_ORIGINS is not an origin
     dcr.E005  a member of DCR_ALLOWED_ISSUERS is not an issuer
-    dcr.E006  DCR_CLIENT_METADATA has something that may not be sent to any server
+    dcr.E006  DCR_CLIENT_METADATA has a member that must not be sent to any server
     dcr.E007  DCR_CA_BUNDLE holds no certificates, or cannot be read
     dcr.E008  DCR_PROXY is not an http:// URL
-    dcr.E009  no key opens the secrets that are stored *
-    dcr.E010  DCR_TASK_RUNNER names no engine, or one that is not installed
+    dcr.E009  no key decrypts the stored secrets *
+    dcr.E010  DCR_TASK_RUNNER is unknown, or its package is not installed
     dcr.E011  DCR_BASE_URL is not an https origin
-    dcr.E101  a SecretField of a model of the site has a default
-    dcr.W001  no setting has this name
+    dcr.E101  a SecretField in a model of the site has a default
+    dcr.W001  a DCR_ name is not a setting
     dcr.W002  DCR_LEASE is shorter than three times DCR_TIMEOUT
     dcr.W003  a MariaDB or MySQL table is not utf8mb4 *
     dcr.W004  DCR_BASE_URL is set, and the site's URLs do not include django_dcr.urls
-    dcr.W005  DCR_PREFER_KEYS is on, and no key signs *
+    dcr.W005  DCR_PREFER_KEYS is on, and there is no client key *
 
 * runs with ``migrate`` and ``check --database``, because it looks into the database.
 

@@ -14,7 +14,7 @@ _T = TypeVar("_T")
 
 
 class Settings:
-    """One property per setting, under its full name; docs/settings.md is made of the docstrings."""
+    """One property per setting, under its full name; docs/settings.md is generated from them."""
 
     @property
     def DCR_ENCRYPTION_KEYS(self) -> Sequence[str]:
@@ -48,9 +48,9 @@ class Settings:
 
     @property
     def DCR_PREFER_KEYS(self) -> bool:
-        """Whether a client signs, in place of having a secret, where server and site both can.
+        """Whether a client signs instead of having a secret, if server and site both support it.
 
-        It counts where the client's metadata does not say how the client authenticates.
+        It applies to client metadata without a ``token_endpoint_auth_method``.
         """
         return _setting("DCR_PREFER_KEYS", False)
 
@@ -58,39 +58,40 @@ class Settings:
     def DCR_AUTO_REGISTER(self) -> bool:
         """Whether ``get_or_register()`` may register.
 
-        With ``False`` a missing registration raises NotAllowedError, which says how to register.
+        If False, a missing registration raises NotAllowedError, which says how to register.
         """
         return _setting("DCR_AUTO_REGISTER", True)
 
     @property
     def DCR_METADATA_TTL(self) -> float:
-        """The longest that a server's metadata counts as fresh, in seconds.
+        """The longest time for which a server's metadata is fresh, in seconds.
 
-        The server's ``Cache-Control`` may say less.
+        The server's ``Cache-Control`` may shorten it.
         """
         return _setting("DCR_METADATA_TTL", 3600.0)
 
     @property
     def DCR_METADATA_MIN_TTL(self) -> float:
-        """The shortest that a server's metadata counts as fresh, in seconds.
+        """The shortest time for which a server's metadata is fresh, in seconds.
 
-        It holds whatever the server says, and is at most ``DCR_METADATA_TTL``.
+        It applies whatever the server says, up to ``DCR_METADATA_TTL``.
         """
         return _setting("DCR_METADATA_MIN_TTL", 300.0)
 
     @property
     def DCR_BACKOFF(self) -> float:
-        """The first pause after a failure, in seconds: until then nothing retries by itself.
+        """The first pause after a failure, in seconds, during which nothing retries automatically.
 
-        Each further failure doubles the pause, up to an hour. 0 heeds only ``Retry-After``.
+        Each further failure doubles the pause, up to an hour. With 0, only ``Retry-After`` causes
+        pauses.
         """
         return _setting("DCR_BACKOFF", 30.0)
 
     @property
     def DCR_TIMEOUT(self) -> float:
-        """The longest that one exchange with a server may take as a whole, in seconds.
+        """The longest time for one exchange with a server, in seconds.
 
-        That is from the look-up of the server's name to the last byte of the response.
+        It includes everything from resolving the host name to the last byte of the response.
         """
         return _setting("DCR_TIMEOUT", 10.0)
 
@@ -108,14 +109,14 @@ class Settings:
     def DCR_PROXY(self) -> str:
         """The ``http://`` URL of a proxy for all requests; empty means none.
 
-        ``HTTP_PROXY`` and its kin are ignored. The proxy looks names up, so it is the proxy that
-        must refuse internal addresses.
+        ``HTTP_PROXY`` and similar variables are ignored. The proxy resolves host names, so it must
+        refuse internal addresses.
         """
         return _setting("DCR_PROXY", "")
 
     @property
     def DCR_LEASE(self) -> float:
-        """How long one process may hold a registration for itself, in seconds.
+        """How long one process may lease a registration, in seconds.
 
         Make it at least three times ``DCR_TIMEOUT``.
         """
@@ -129,25 +130,25 @@ class Settings:
 
     @property
     def DCR_TASK_RUNNER(self) -> str:
-        """What carries work in the background.
+        """The task queue for background work.
 
-        One of ``"inline"`` (nothing does), ``"django.tasks"``, ``"celery"``, and the dotted path of
-        a function of the site.
+        One of ``"inline"`` (no queue), ``"django.tasks"``, ``"celery"``, or the dotted path of a
+        function of the site.
         """
         return _setting("DCR_TASK_RUNNER", "inline")
 
     @property
     def DCR_BASE_URL(self) -> str:
-        """The origin where servers fetch what this site publishes, as ``"https://shop.example"``.
+        """The origin where servers fetch metadata documents and keys of the site's clients.
 
-        That is its metadata documents, and the keys with which its clients sign. Empty means that
-        there are no documents, and that keys are sent by value.
+        For example ``"https://shop.example"``. If it is empty, there are no metadata documents, and
+        keys are sent by value.
         """
         return _setting("DCR_BASE_URL", "")
 
     @property
     def DCR_MECHANISMS(self) -> Sequence[str]:
-        """The mechanisms of new clients: the first of them that server and site both can."""
+        """The mechanisms for new clients; the first that server and site both support is used."""
         return _setting("DCR_MECHANISMS", ("metadata_document", "dynamic"))
 
     def is_internal(self, url: uris.URL | str) -> bool:

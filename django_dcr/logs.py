@@ -22,20 +22,22 @@ class Event:
 
 #: By the name that each line has as its attribute ``event``.
 EVENTS = {
-    "exchange": Event("exchanges", logging.DEBUG, "a request was sent, and answered or not"),
+    "exchange": Event("exchanges", logging.DEBUG, "a request was sent, with or without a response"),
     "registered": Event("registrations", logging.INFO, "a client was registered or adopted"),
-    "updated": Event("registrations", logging.INFO, "the server took an update"),
+    "updated": Event("registrations", logging.INFO, "the server accepted an update"),
     "renewed": Event("registrations", logging.INFO, "a secret was renewed, or the client replaced"),
-    "replaced": Event("registrations", logging.INFO, "a row took the place of a past one"),
+    "replaced": Event("registrations", logging.INFO, "a registration replaced another"),
     "revoked": Event("registrations", logging.INFO, "a client was deleted, or closed here"),
-    "advised": Event("registrations", logging.WARNING, "what is asked for is better changed"),
+    "advised": Event("registrations", logging.WARNING, "the requested metadata should be changed"),
     "failed": Event("registrations", logging.WARNING, "work on a registration failed; it says why"),
     "lost": Event("registrations", logging.WARNING, "the server no longer knows the client"),
     "stale": Event("servers", logging.WARNING, "metadata could not be refreshed and is served"),
     "login_failed": Event("logins", logging.WARNING, "a user could not log in; it says why"),
-    "not_counted": Event("storage", logging.WARNING, "a scrape found the database out of reach"),
-    "not_noted": Event("storage", logging.WARNING, "the database did not store a note"),
-    "not_stored": Event("storage", logging.ERROR, "the database did not store an outcome"),
+    "not_counted": Event(
+        "storage", logging.WARNING, "the database was unavailable during a scrape"
+    ),
+    "not_noted": Event("storage", logging.WARNING, "the database did not store an error or event"),
+    "not_stored": Event("storage", logging.ERROR, "the database did not store a result"),
 }
 
 

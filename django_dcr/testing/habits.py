@@ -8,31 +8,31 @@ from django_dcr.testing.messages import ENDPOINTS, Request
 
 #: What happens to the requests at an endpoint, whatever they ask for.
 FAILURES = {
-    "breaks_off": "Carries out what is asked, and closes the connection without an answer.",
-    "fails": "Answers 503 and does nothing.",
-    "hangs": "Carries out what is asked, and never answers: DCR_TIMEOUT is over at once.",
-    "is_unreachable": "Takes no connections.",
-    "rate_limits": "Answers 429 and does nothing; Retry-After is 60 seconds.",
-    "shows_a_page": "Answers 200 with a page for people, and does nothing.",
+    "breaks_off": "Carries out the request, and closes the connection without a response.",
+    "fails": "Responds with 503 and does nothing.",
+    "hangs": "Carries out the request, and never responds: DCR_TIMEOUT passes at once.",
+    "is_unreachable": "Accepts no connections.",
+    "rate_limits": "Responds with 429 and does nothing; Retry-After is 60 seconds.",
+    "shows_a_page": "Responds with 200 and an HTML page, and does nothing.",
 }
 #: Each habit, and what it is.
 HABITS = {
     **FAILURES,
-    "denies": "The user does not consent: the login ends in access_denied.",
-    "expires_secrets": "New secrets expire, after `secret_lifetime` seconds.",
-    "forges_id_tokens": "Signs ID tokens with a key that it does not publish.",
-    "forgets": "Knows no client, as after a restored backup; switched off, it knows them again.",
-    "grants_less": "Registers clients for the scope `openid` alone.",
-    "names_another_issuer": "The answer to a login comes from another issuer (a mix-up).",
+    "denies": "The user does not consent: the login ends with access_denied.",
+    "expires_secrets": "New secrets expire after `secret_lifetime` seconds.",
+    "forges_id_tokens": "Signs ID tokens with an unpublished key.",
+    "forgets": "Knows no clients, as after a restored backup; switched off, it knows them again.",
+    "grants_less": "Registers clients for the scope `openid` only.",
+    "names_another_issuer": "The response to a login names another issuer (a mix-up).",
     "offers_no_registration": "Has no registration endpoint.",
-    "omits_id_tokens": "Is a plain OAuth server.",
-    "omits_issuer": "Does not name itself in the answer to a login (RFC 9207).",
-    "omits_management": "Gives no means to read, update and delete a client (RFC 7592).",
-    "refuses": "Rejects every registration, and every update of one.",
+    "omits_id_tokens": "Is an OAuth server without OpenID Connect.",
+    "omits_issuer": "Omits `iss` from the response to a login (RFC 9207).",
+    "omits_management": "Does not support reading, updating and deleting clients (RFC 7592).",
+    "refuses": "Rejects every registration and update.",
     "requires_a_token": "Registers only with `initial_access_token`.",
     "rotates_secrets": "Issues a new client secret with every update.",
-    "rotates_tokens": "Issues a new registration access token with every answer about a client.",
-    "takes_documents": "Takes Client ID Metadata Documents of this site.",
+    "rotates_tokens": "Issues a new registration access token with every response about a client.",
+    "takes_documents": "Supports Client ID Metadata Documents.",
 }
 
 
