@@ -40,7 +40,7 @@ class Migration(migrations.Migration):
                     "enabled",
                     models.BooleanField(
                         default=True,
-                        help_text="Unchecked, no registration here is handed out.",
+                        help_text="If unchecked, the registrations at this server are not used.",
                         verbose_name="enabled",
                     ),
                 ),
@@ -80,7 +80,7 @@ class Migration(migrations.Migration):
                     "requests_per_minute",
                     models.PositiveIntegerField(
                         blank=True,
-                        help_text="The most that this site sends there, all its processes together; empty for no limit. An update or a renewal takes two or more.",
+                        help_text="The most that all processes of this site send to the server together; empty for no limit. An update or a renewal takes two or more.",
                         null=True,
                         validators=[django.core.validators.MinValueValidator(1)],
                         verbose_name="requests per minute",

@@ -14,7 +14,7 @@ class Migration(migrations.Migration):
             name="rejects_with_503",
             field=models.BooleanField(
                 default=False,
-                help_text="Check this where a response with status 503 always means that the server did nothing. Otherwise a registration that is answered so counts as unanswered, since a proxy says 503 as well when its server broke off half-way.",
+                help_text="Check this where a response with status 503 always means that the server did nothing. Otherwise such a response leaves a registration unanswered, since a proxy also sends 503 when its server fails half-way.",
                 verbose_name="503 means rejected",
             ),
         ),

@@ -42,7 +42,7 @@ class Migration(migrations.Migration):
                 blank=True,
                 db_default=models.Value([], models.JSONField()),
                 default=list,
-                help_text='How clients come about at this server, the first that is possible, such as ["dynamic"]; empty for DCR_MECHANISMS.',
+                help_text='The mechanisms for new clients at this server, the preferred one first, such as ["dynamic"]; empty for DCR_MECHANISMS.',
                 verbose_name="mechanisms",
             ),
         ),
@@ -52,7 +52,7 @@ class Migration(migrations.Migration):
             field=models.BooleanField(
                 db_default=False,
                 default=False,
-                help_text="Check this for a server without a metadata document; it is never asked.",
+                help_text="Check this for a server without a metadata document; none is fetched.",
                 verbose_name="metadata entered by hand",
             ),
         ),

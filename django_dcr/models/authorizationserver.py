@@ -1,4 +1,4 @@
-"""The servers that this site knows, and what they publish of themselves."""
+"""The authorization servers that this site knows, and their metadata (RFC 8414)."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from django_dcr.exceptions import (
 )
 from django_dcr.fields import DigestField, SecretField, SecretQuerySet, digest
 from django_dcr.mechanisms import AUTOMATIC
-from django_dcr.models.cacheddocument import CachedDocument, check_origins, origin_of
+from django_dcr.models.cacheddocument import FETCHED, CachedDocument, check_origins, origin_of
 from django_dcr.models.failures import FORGOTTEN
 from django_dcr.models.leases import DatabaseNow
 from django_dcr.models.loading import Columns
 from django_dcr.text import clean
 
-# So many requests may follow each other at once: discovery, and a read before an update.
+# How many requests may follow each other at once: discovery, and a read before an update.
 _BURST = 3
 
 
@@ -51,7 +51,7 @@ class AuthorizationServerQuerySet(SecretQuerySet["AuthorizationServer"]):
 
 
 def check_issuer(issuer: str) -> None:
-    """Raise NotAllowedError unless ``issuer`` is well formed and ``DCR_ALLOWED_ISSUERS`` has it."""
+    """Raise NotAllowedError unless ``issuer`` is well formed and the site's policy allows it."""
     protocol.check_issuer(issuer, allow_http=conf.is_internal(issuer))
     if conf.DCR_ALLOWED_ISSUERS and issuer not in conf.DCR_ALLOWED_ISSUERS:
         raise NotAllowedError(
@@ -65,7 +65,7 @@ if TYPE_CHECKING:
     _AuthorizationServers = models.Manager["AuthorizationServer"]
 
     class AuthorizationServerManager(AuthorizationServerQuerySet, _AuthorizationServers):  # type: ignore[misc]
-        """What ``objects`` is, for type checkers that do not know ``as_manager()``."""
+        """The type of ``objects``, for type checkers that do not know ``as_manager()``."""
 
 
 class AuthorizationServer(CachedDocument):
@@ -79,7 +79,9 @@ class AuthorizationServer(CachedDocument):
     issuer_digest = DigestField(source="_issuer_parts", unique=True)
     name = models.CharField(_("name"), max_length=200, blank=True)
     enabled = models.BooleanField(
-        _("enabled"), default=True, help_text=_("Unchecked, no registration here is handed out.")
+        _("enabled"),
+        default=True,
+        help_text=_("If unchecked, the registrations at this server are not used."),
     )
     initial_access_token = SecretField(_("initial access token"), null=True, blank=True)
     client_metadata = models.JSONField(
@@ -108,8 +110,8 @@ class AuthorizationServer(CachedDocument):
         blank=True,
         validators=[MinValueValidator(1)],
         help_text=_(
-            "The most that this site sends there, all its processes together; empty for no "
-            "limit. An update or a renewal takes two or more."
+            "The most that all processes of this site send to the server together; empty for no"
+            " limit. An update or a renewal takes two or more."
         ),
     )
     rejects_with_503 = models.BooleanField(
@@ -117,8 +119,8 @@ class AuthorizationServer(CachedDocument):
         default=False,
         help_text=_(
             "Check this where a response with status 503 always means that the server did "
-            "nothing. Otherwise a registration that is answered so counts as unanswered, since "
-            "a proxy says 503 as well when its server broke off half-way."
+            "nothing. Otherwise such a response leaves a registration unanswered, since a proxy "
+            "also sends 503 when its server fails half-way."
         ),
     )
     retry_unknown = models.BooleanField(
@@ -153,7 +155,7 @@ class AuthorizationServer(CachedDocument):
         _("metadata entered by hand"),
         default=False,
         db_default=False,
-        help_text=_("Check this for a server without a metadata document; it is never asked."),
+        help_text=_("Check this for a server without a metadata document; none is fetched."),
     )
     mechanisms = models.JSONField(
         _("mechanisms"),
@@ -161,7 +163,7 @@ class AuthorizationServer(CachedDocument):
         db_default=models.Value([], models.JSONField()),
         blank=True,
         help_text=_(
-            "How clients come about at this server, the first that is possible, such as "
+            "The mechanisms for new clients at this server, the preferred one first, such as "
             '["dynamic"]; empty for DCR_MECHANISMS.'
         ),
     )
@@ -182,7 +184,9 @@ class AuthorizationServer(CachedDocument):
         ],
         default="issuer",
         db_default="issuer",
-        help_text=_("Whom a client that signs addresses. Servers for SMART want their endpoint."),
+        help_text=_(
+            "The audience of signed assertions. Servers for SMART require their token endpoint."
+        ),
     )
     assertion_typ = models.CharField(
         _("type of assertions"),
@@ -191,8 +195,8 @@ class AuthorizationServer(CachedDocument):
         default="client-authentication+jwt",
         db_default="client-authentication+jwt",
         help_text=_(
-            "The header member typ of what a client signs; empty for none. Servers for SMART, and "
-            "those built with Spring, want JWT."
+            "The header member typ of signed assertions; empty for none. Servers for SMART, and"
+            " those built with Spring, require JWT."
         ),
     )
     sends_jwks = models.BooleanField(
@@ -234,15 +238,14 @@ class AuthorizationServer(CachedDocument):
         _check_discovery_url(self.discovery_url)
 
     def shares_origin(self, issuer: str) -> bool:
-        """Whether another issuer is on the same origin, so that it may see the same tokens."""
+        """Whether another issuer is on the same origin, and so may be sent the same tokens."""
         return origin_of(issuer) == origin_of(self.issuer) != ""
 
     def forget_metadata(self) -> set[str]:
-        """Forget what was found out of the server under another issuer; return the columns."""
+        """Clear what was learned of the server under another issuer; return the changed columns."""
         self.metadata, self.metadata_url, self.etag, self.last_error = {}, "", "", ""
         self.fetched_at = self.fresh_until = None
-        names = {"metadata", "metadata_url", "etag", "last_error", "fetched_at", "fresh_until"}
-        return {*names, "issuer", "issuer_digest"}
+        return {*FETCHED, "issuer", "issuer_digest"}
 
     def _check_new_issuer(self) -> None:
         if self.pk and self.registrations.exists():
@@ -297,10 +300,10 @@ class AuthorizationServer(CachedDocument):
         return "S256" in self.offered("code_challenge_methods_supported")
 
     def check_suits(self, resources: Sequence[str], *, logs_in: bool) -> None:
-        """Check that the server may be used for ``resources``, the names of one, or for none.
+        """Check that the server may be used for ``resources``, the names of one, if any.
 
-        Raises UnsupportedError where users log in and the server does not announce PKCE with
-        S256 (RFC 7636), and InvalidResponseError where it lists its resources, and this is none
+        Raises UnsupportedError if users log in and the server does not announce PKCE with
+        S256 (RFC 7636), and InvalidResponseError if it lists its resources and this is not one
         of them (RFC 9728 section 4).
         """
         if logs_in and not self.supports_pkce:
@@ -318,19 +321,19 @@ class AuthorizationServer(CachedDocument):
             )
 
     def endpoint(self, name: str) -> str:
-        """Return the URL of an endpoint such as "token_endpoint", exactly as it was stated.
+        """Return the URL of an endpoint such as "token_endpoint", exactly as the server states it.
 
-        Raises UnsupportedError where the server has none, InvalidResponseError where its URL is
-        malformed, and NotAllowedError where it is on an origin that is not trusted.
+        Raises UnsupportedError if the server has none, InvalidResponseError if its URL is
+        malformed, and NotAllowedError if it is on an origin that is not trusted.
         """
         return protocol.endpoint(
             self.metadata, name, issuer=self.issuer, trusted_origins=self.trusted_origins
         )
 
     def audience(self) -> str:
-        """Return whom an assertion for this server's token endpoint addresses.
+        """Return the ``aud`` of an assertion for this server's token endpoint (RFC 7523 section 3).
 
-        Raises UnsupportedError where that is the endpoint and the metadata has none.
+        Raises UnsupportedError if that is the endpoint's URL and the metadata has none.
         """
         if self.assertion_audience == "issuer":
             return self.issuer
@@ -338,40 +341,32 @@ class AuthorizationServer(CachedDocument):
             return self.endpoint("token_endpoint")
 
     def suffices(self, metadata: dict[str, Any]) -> bool:
-        """Whether the document offers registration, for which further places are worth asking."""
+        """Whether the document offers registration; if not, further places are worth a request."""
         return "registration_endpoint" in metadata
 
     def checked_metadata(self, document: dict[str, Any], url: str = "") -> dict[str, Any]:
         return protocol.check_server_metadata(document, issuer=self.issuer)
 
     def enter_metadata(self, document: dict[str, Any]) -> None:
-        """Save a document that a person wrote, for a server that publishes none.
+        """Save a document that a person entered, for a server that publishes none.
 
-        Raises InvalidResponseError where it is another issuer's.
+        Raises InvalidResponseError if it is another issuer's.
         """
         self.metadata = self.checked_metadata(document)
         self.metadata_url, self.etag, self.last_error = "", "", ""
         self.fetched_at, self.fresh_until, self.metadata_by_hand = None, None, True
-        self._save(
-            "metadata",
-            "metadata_url",
-            "etag",
-            "last_error",
-            "fetched_at",
-            "fresh_until",
-            "metadata_by_hand",
-        )
+        self._save(*FETCHED, "metadata_by_hand")
 
     def refused(self, error: DCRError) -> bool:
-        """Whether ``error`` says for certain that this server did not carry a request out."""
+        """Whether ``error`` proves that this server did not carry the request out."""
         return error.was_refused or (self.rejects_with_503 and error.status == 503)
 
     def reserve(self, within: float) -> float:
-        """Reserve the next request that ``requests_per_minute`` allows; say in how many seconds.
+        """Reserve the next request by ``requests_per_minute``; return the seconds until then.
 
-        Nothing is reserved where that is more than ``within`` seconds. Every process of the site
-        goes by the same clock and column, and of those that read the same value of it only one
-        writes the next: no lock is held, and who comes too late reads again.
+        Nothing is reserved if that is more than ``within`` seconds. All processes of the site use
+        the same clock and column. Of those that read the same value only one writes the next; the
+        others read it again, so that no lock is held.
         """
         rate = self.requests_per_minute
         if not rate or not self.pk:
@@ -392,12 +387,12 @@ class AuthorizationServer(CachedDocument):
 
     @property
     def is_held_back(self) -> bool:
-        """Whether the last failure says that no other request to this server will help."""
+        """Whether the last failure means that no other request to this server will succeed."""
         failure = self.failure
         return bool(failure and (failure["silent"] or not self.serves_on) and self.failed_at())
 
     def fail_to_answer(self, error: DCRError, task: str) -> None:
-        """Remember that the server did not answer, or asked to come back later."""
+        """Remember that the server did not answer, or said when to retry."""
         if not (self.failure and self.failure.get("distrusted")):
             self._note(self.remembering(error, task, silent=True))
 

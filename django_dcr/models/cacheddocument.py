@@ -1,4 +1,4 @@
-"""Rows that hold the last good copy of a document which somebody else publishes."""
+"""Rows that cache a document that somebody else publishes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from django_dcr.exceptions import DCRError, errors_at
 from django_dcr.models.failures import FORGOTTEN, RememberingModel, fingerprint
 from django_dcr.text import clean
 
-# The settings that decide how an exchange ends.
+# The settings on which the outcome of an exchange depends.
 _SETTINGS = (
     "DCR_ALLOWED_ISSUERS",
     "DCR_BASE_URL",
@@ -30,13 +30,17 @@ _SETTINGS = (
 )
 
 
-class CachedDocument(RememberingModel):
-    """The row of somebody who publishes a JSON document about themselves: the row is the cache."""
+#: The columns that a fetched document changes.
+FETCHED = ("metadata", "metadata_url", "etag", "fetched_at", "fresh_until", "last_error")
 
-    #: The column that says whose row it is: the member of the document that must say the same, and
-    #: the attribute of errors about it, have that name as well.
+
+class CachedDocument(RememberingModel):
+    """The row of a server that publishes a JSON document about itself: the row is the cache."""
+
+    #: The column that identifies the server. The document's member that must have the same value,
+    #: and the attribute of errors about it, have that name too.
     IDENTITY: ClassVar[str]
-    #: The places that the present call asked in vain before it found the document, with outcomes.
+    #: The URLs without the document that the present call tried first, with the outcomes.
     attempts: tuple[tuple[str, str], ...] = ()
 
     metadata: models.JSONField[dict[str, Any], dict[str, Any]] = models.JSONField(
@@ -55,53 +59,53 @@ class CachedDocument(RememberingModel):
 
     @property
     def identity(self) -> str:
-        """The URL by which the row's owner is known, to the byte."""
+        """The URL that identifies the server, compared byte by byte."""
         return str(getattr(self, self.IDENTITY))
 
     def errors(self) -> errors_at:
-        """Let the errors of a block say whose document they are about."""
+        """A context manager that names this server in the errors of its block."""
         known = {self.IDENTITY: self.identity}
         return errors_at(known.get("issuer", ""), "discover", resource=known.get("resource", ""))
 
     @property
     def metadata_places(self) -> list[str]:
-        """The URLs at which the document may be, in the order to ask them."""
+        """The URLs at which the document may be, in the order to try them."""
         raise NotImplementedError  # pragma: no cover - each such model has its own
 
     def check_place(self, url: str) -> None:
-        """Raise UnsupportedError where the document must not be asked for at this URL."""
+        """Raise UnsupportedError if the document must not be requested from this URL."""
 
     def checked_metadata(self, document: dict[str, Any], url: str = "") -> dict[str, Any]:
-        """Return the document, found at ``url`` or entered by a person, as it may be stored.
+        """Return what to store of the document, found at ``url`` or entered by a person.
 
-        Raises InvalidResponseError for another's.
+        Raises InvalidResponseError if it is another server's.
         """
         raise NotImplementedError  # pragma: no cover - each such model has its own
 
     def suffices(self, _metadata: dict[str, Any]) -> bool:
-        """Whether no other place need be asked once this document is found."""
+        """Whether no other place has to be tried once this document is found."""
         return True
 
     @property
     def has_metadata(self) -> bool:
-        """Whether ``metadata`` is this row's own: its identity may have been edited meanwhile."""
-        return self._is_named(self.metadata.get(self.IDENTITY))
+        """Whether ``metadata`` is this server's: its identity may have been edited since."""
+        return self._identifies(self.metadata.get(self.IDENTITY))
 
-    def _is_named(self, name: object) -> bool:
+    def _identifies(self, name: object) -> bool:
         return name == self.identity
 
     @property
     def is_fresh(self) -> bool:
-        """Whether ``metadata`` can be used without asking for it again."""
+        """Whether ``metadata`` can be used without another request for it."""
         return bool(self.has_metadata and self.fresh_until and timezone.now() < self.fresh_until)
 
     @property
     def serves_on(self) -> bool:
-        """Whether the last good document may be used although it is not fresh."""
+        """Whether the cached document may be used although it is stale."""
         return self.has_metadata and not (self.failure and self.failure.get("distrusted"))
 
     def offered(self, name: str) -> list[str]:
-        """The texts in a member of the metadata, such as "scopes_supported"."""
+        """The strings in a member of the metadata, such as "scopes_supported"."""
         value = self.metadata.get(name)
         return [text for text in value if isinstance(text, str)] if isinstance(value, list) else []
 
@@ -112,13 +116,10 @@ class CachedDocument(RememberingModel):
         self.fresh_until = self.fetched_at + timedelta(seconds=lifetime)
         self.last_error = ""
         self.failure, self.retry_at, self.may_retry = None, None, False
-        self._save(
-            *("metadata", "metadata_url", "etag", "fetched_at", "fresh_until", "last_error"),
-            *FORGOTTEN,
-        )
+        self._save(*FETCHED, *FORGOTTEN)
 
     def conditions(self) -> str:
-        """What the answers depend on here: the columns that people edit, and some settings."""
+        """A digest of what the responses depend on: the columns that people edit, and settings."""
         columns = {
             field.attname: getattr(self, field.attname)
             for field in self._meta.concrete_fields
@@ -127,10 +128,10 @@ class CachedDocument(RememberingModel):
         return fingerprint(columns, [getattr(conf, name) for name in _SETTINGS])
 
     def fail(self, error: DCRError, *, silent: bool, distrusted: bool = False) -> None:
-        """Record that the document was not obtained.
+        """Record that the document could not be fetched.
 
-        ``silent`` says that nothing is answered there at present, ``distrusted`` that the stored
-        document must not serve on either.
+        ``silent`` means that the server answers nothing at present, ``distrusted`` that the cached
+        document must not be used either.
         """
         values = self.remembering(error, "discover", silent=silent, distrusted=distrusted)
         values = {"last_error": str(error), **(values or FORGOTTEN)}
@@ -149,7 +150,7 @@ class CachedDocument(RememberingModel):
 
 
 def origin_of(url: object) -> str:
-    """The origin of a URL, "" for what is none."""
+    """The origin of a URL, or "" for what is not a URL."""
     try:
         return uris.origin(url) if isinstance(url, str) else ""
     except ValueError:
@@ -157,6 +158,7 @@ def origin_of(url: object) -> str:
 
 
 def check_origins(origins: object) -> None:
+    """Raise ValidationError unless ``origins`` is a list of origins."""
     entries = origins if isinstance(origins, list) else [origins]
     wrong = [entry for entry in entries if entries is not origins or not _is_origin(entry)]
     if wrong:

@@ -22,12 +22,12 @@ from django_dcr.models.authorizationserver import AuthorizationServer
 from django_dcr.models.clientkey import signing_key
 from django_dcr.models.failures import fingerprint
 
-# An expired secret must not be handed out by a clock that is a little behind.
+# A clock that is a little slow must not let an expired secret be used.
 EXPIRY_MARGIN = timedelta(seconds=60)
-# How long a renewed secret is left alone, in seconds: a server whose secrets expire at once must
+# How many seconds a renewed secret is not renewed again: a server whose secrets expire at once must
 # not get a new client with every login.
 _RENEWAL_PAUSE = 3600.0
-# What was chosen for a client that signs, and stays as long as it lives.
+# What was chosen for a client that signs, and does not change afterwards.
 _SIGNING = (
     "token_endpoint_auth_method",
     "token_endpoint_auth_signing_alg",
@@ -79,7 +79,7 @@ class ClientModel(models.Model):
         _("granted metadata"), default=dict, blank=True, editable=False
     )
     deviations = models.JSONField(_("deviations"), default=list, blank=True, editable=False)
-    # Of the last answer: a list of many rows cannot ask each for its ``drift``.
+    # As of the last response: computing ``drift`` for each row of a long list takes too long.
     has_drift = models.BooleanField(_("drift"), default=False, editable=False)
 
     client_id = models.TextField(_("client ID"), blank=True, default="", editable=False)
@@ -114,7 +114,9 @@ class ClientModel(models.Model):
 
     @property
     def chosen(self) -> dict[str, Any]:
-        """The members that this app chooses where nobody did, such as how to authenticate."""
+        """The members that this app chooses if nothing was requested, such as the method to
+        authenticate by.
+        """
         try:
             requested = self.requested
             known = {**self._signing_members(requested), **requested}
@@ -124,19 +126,19 @@ class ClientModel(models.Model):
         return {name: value for name, value in request.items() if name not in requested}
 
     def _signing_members(self, requested: dict[str, Any]) -> dict[str, Any]:
-        """Whether and with which keys a client signs, as was chosen when it was registered."""
+        """The members about keys that were chosen when a signing client was registered."""
         if not self.signs or protocol.brings_keys(requested):
             return {}
         return {name: self.metadata[name] for name in _SIGNING if name in self.metadata}
 
     @property
     def warnings(self) -> list[str]:
-        """Sentences on what is requested and may be sent, but is better changed."""
+        """Sentences about requested members that may be sent, but had better be changed."""
         try:
             requested = self.requested
             protocol.check_client_metadata(requested, complete=False)
         except NotAllowedError:
-            return []  # the request is refused, with reasons of its own
+            return []  # sending the request raises this error
         sentences = protocol.warnings(requested, self.server.metadata)
         method = requested.get("token_endpoint_auth_method", "none")
         if method not in self.AUTHENTICATION_METHODS:
@@ -148,25 +150,25 @@ class ClientModel(models.Model):
 
     @property
     def drift(self) -> dict[str, dict[str, Any]]:
-        """The members whose granted value is not the requested one, with both values."""
+        """The members whose granted value differs from the requested one, with both values."""
         return self.drift_from(self.metadata)
 
     def drift_from(self, granted: dict[str, Any]) -> dict[str, dict[str, Any]]:
-        """The members of which ``granted`` has another value than the requested one."""
+        """As ``drift``, but from the metadata ``granted``."""
         if not granted:
             return {}
         offer, requested = self.server.metadata, self.requested
         method = granted.get("token_endpoint_auth_method")
         if self.mechanism != Mechanism.DYNAMIC and method:
-            # It is what the site itself or a person has stated where nothing was requested.
+            # If it was not requested, the site itself or a person has stated it.
             requested = {"token_endpoint_auth_method": method, **requested}
         return protocol.differences(requested, granted, server_metadata=offer)
 
     def request_metadata(self, metadata: dict[str, Any]) -> None:
-        """Set the client metadata to request, and whether what was granted differs from it.
+        """Set the client metadata to request, and ``has_drift`` with it, without saving.
 
-        Saves nothing; ``REQUEST_FIELDS`` are the columns that change. Raises NotAllowedError for
-        metadata that must not be sent.
+        ``REQUEST_FIELDS`` are the columns that change. Raises NotAllowedError for metadata that
+        must not be sent.
         """
         self.requested_metadata = metadata
         protocol.check_client_metadata(self.requested, complete=self._states_all)
@@ -174,11 +176,11 @@ class ClientModel(models.Model):
 
     @property
     def _states_all(self) -> bool:
-        # What is in a server's console nobody need repeat here.
+        # What was entered in the server's console need not be repeated here.
         return bool(self.mechanism != Mechanism.PRE_REGISTERED)
 
     def conditions(self) -> str:
-        """What the server's answers depend on here: what is requested, and what its row says."""
+        """A digest of what the server's responses depend on: the request, and the server's row."""
         try:
             requested = self.requested
         except (NotAllowedError, ImproperlyConfigured):
@@ -189,7 +191,7 @@ class ClientModel(models.Model):
         try:
             return bool(self.drift_from(granted))
         except (NotAllowedError, ImproperlyConfigured):
-            return False  # the request is malformed, and a response must be stored nevertheless
+            return False  # the request is malformed, but the response must be stored
 
     @property
     def authentication_method(self) -> str:
@@ -198,17 +200,17 @@ class ClientModel(models.Model):
 
     @property
     def signs(self) -> bool:
-        """Whether the client authenticates with a key, and needs no secret."""
+        """Whether the client authenticates with a key and needs no secret."""
         return self.authentication_method == "private_key_jwt"
 
     @property
     def is_manageable(self) -> bool:
-        """Whether the server gave the means to read, update and delete the client (RFC 7592)."""
+        """Whether the client can be read, updated and deleted (RFC 7592)."""
         return bool(self.registration_client_uri and self.registration_access_token)
 
     @property
     def secret_expiry(self) -> datetime | None:
-        """When the client secret expires, by this site's clock; None for never and for unknown."""
+        """When the client secret expires by this site's clock; None if never, or if unknown."""
         if not self.client_secret_expires_at:
             return None
         seconds = self.client_secret_expires_at + self.clock_offset
@@ -226,7 +228,7 @@ class ClientModel(models.Model):
 
     @property
     def seconds_until_renewal(self) -> float:
-        """For how many seconds the site does not renew the secret again by itself."""
+        """The seconds until the site renews the secret again by itself; 0 if it may now."""
         if self.renewed_at is None:
             return 0.0
         age = (timezone.now() - self.renewed_at).total_seconds()
@@ -234,7 +236,7 @@ class ClientModel(models.Model):
         return _RENEWAL_PAUSE - age if 0 <= age < _RENEWAL_PAUSE else 0.0
 
     def secret_equals(self, name: str, value: str | None) -> bool:
-        """Whether the secret column ``name`` holds ``value``; False where no key opens it."""
+        """Whether the secret column ``name`` holds ``value``; False if no key decrypts it."""
         stored: Secret | None = getattr(self, name)
         try:
             return (None if stored is None else stored.reveal()) == value
@@ -242,9 +244,9 @@ class ClientModel(models.Model):
             return False
 
     def check_authentication(self) -> None:
-        """Raise UnsupportedError where ``client_authentication()`` would; decrypts nothing.
+        """Raise UnsupportedError if ``client_authentication()`` would; decrypt nothing.
 
-        A client that was registered with keys of the site's own code is left to that.
+        Clients that the site's own code registered with its keys are not checked.
         """
         protocol.check_authentication_method(
             self.authentication_method,
@@ -258,10 +260,10 @@ class ClientModel(models.Model):
     ) -> tuple[dict[str, str], dict[str, str]]:
         """Headers and form parameters that authenticate this client at the token endpoint.
 
-        By the *registered* method only (RFC 6749 section 2.3.1). What is signed is good for one
-        request within four minutes; it addresses ``audience``, or whom the server's row says.
-        Raises DecryptionError, and UnsupportedError where secret or key are missing or do not fit
-        the method.
+        Only the *registered* method is used (RFC 6749 section 2.3.1). An assertion is valid for
+        one request within four minutes; its ``aud`` is ``audience`` or what the server's row says.
+        Raises DecryptionError, and UnsupportedError if the secret or the key is missing or does
+        not fit the method.
         """
         if self.signs:
             key = signing_key(self)

@@ -64,7 +64,9 @@ class ClientKey(models.Model):
         _("owner"),
         blank=True,
         default="",
-        help_text=_("Whose clients sign with it; empty for all that have no key of their own."),
+        help_text=_(
+            "The owner whose clients sign with it; empty for all who have no key of their own."
+        ),
     )
     owner_digest = DigestField(source="_owner_parts")
     kid = models.CharField(_("key ID"), max_length=64, unique=True, editable=False)

@@ -1,4 +1,4 @@
-"""Rows that remember how an attempt failed, and when it may be made again."""
+"""Rows that remember how an attempt failed, and when it may be retried."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from django_dcr.exceptions import (
 from django_dcr.fields import keyed_digest
 from django_dcr.text import clean
 
-#: The longest pause, in seconds, however often something failed and whatever a server asks for.
+#: The longest pause, in seconds, whatever the number of failures and the ``Retry-After``.
 LONGEST_PAUSE = 3600.0
 
-# The errors that a server causes. All others cost no request.
+# The errors that a server causes. No request precedes the others, so they are not remembered.
 _KINDS: dict[str, type[DCRError]] = {
     kind.__name__: kind
     for kind in (
@@ -37,13 +37,13 @@ _KINDS: dict[str, type[DCRError]] = {
         UnsupportedError,
     )
 }
-#: The attributes of an error that are stored beside its class and text, where it has them.
+#: The attributes of an error that are stored with its class and message, if it has them.
 _ATTRIBUTES = ("step", "status", "error", "error_description", "sent")
 _MAX_DOUBLINGS = 20
 
 
 def pause_after(count: int, retry_after: float | None = None) -> float:
-    """Return for how many seconds to rest after so many failures, or as a server asks for."""
+    """Return the pause in seconds after ``count`` failures, or the server's ``retry_after``."""
     backoff = conf.DCR_BACKOFF * 2 ** min(count - 1, _MAX_DOUBLINGS)
     return float(min(max(retry_after or 0, backoff), LONGEST_PAUSE))
 
@@ -51,15 +51,15 @@ def pause_after(count: int, retry_after: float | None = None) -> float:
 class RememberingModel(models.Model):
     """A row that remembers how the last attempt failed, until one succeeds.
 
-    ``retry_at`` without a ``failure`` says that a process is trying now, and until when no other
-    one tries.
+    ``retry_at`` without a ``failure`` means that a process is trying now; until then no other
+    process tries.
     """
 
-    #: The last error, for ``remembered()``, and for how long it counts; null for none.
+    #: The last error, as ``remembering()`` stores it; null for none.
     failure = models.JSONField(null=True, editable=False)
     retry_at = models.DateTimeField(_("next attempt"), null=True, editable=False)
 
-    #: Whether this caller won ``claim_retry()``, and so is the one that may try now.
+    #: Whether this caller succeeded with ``claim_retry()``, and so may try now.
     may_retry = False
     #: Whether this caller accepts the failure of another process that it waited for.
     is_calm = False
@@ -68,11 +68,11 @@ class RememberingModel(models.Model):
         abstract = True
 
     def conditions(self) -> str:
-        """A digest of what the outcome of an attempt depends on at this site."""
+        """A digest of what the outcome of an attempt depends on."""
         raise NotImplementedError  # pragma: no cover - each such model has its own
 
     def failed_at(self, task: str = "") -> bool:
-        """Whether the last attempt failed, at ``task`` if given, under the present conditions."""
+        """Whether the last attempt, at ``task`` if given, failed under the present conditions."""
         failure = self.failure
         return bool(
             failure and task in ("", failure["task"]) and failure["conditions"] == self.conditions()
@@ -80,17 +80,17 @@ class RememberingModel(models.Model):
 
     @property
     def seconds_until_retry(self) -> float:
-        """For how many seconds the site does not try again by itself."""
+        """The seconds until the site retries by itself; 0 if it may now."""
         if self.retry_at is None:
             return 0.0
         left: float = (self.retry_at - timezone.now()).total_seconds()
         pause = self.failure["pause"] if self.failure else _claim_seconds()
-        # More than the pause was written by a clock that has been set back since.
+        # A longer time was written by a clock that has been set back since.
         return left if 0 < left <= pause else 0.0
 
     @property
     def rests_until(self) -> datetime | None:
-        """Until when what failed is not tried again by itself; None where it may be now."""
+        """Until when the site does not retry what failed by itself; None if it may now."""
         return self.retry_at if self.seconds_until_retry and self.failed_at() else None
 
     def remembered(self, issuer: str = "") -> DCRError:
@@ -104,7 +104,7 @@ class RememberingModel(models.Model):
         return error
 
     def remembering(self, error: object, task: str, **flags: bool) -> dict[str, Any]:
-        """The values of both columns after ``error``; none where it is not to be remembered."""
+        """The values of both columns after ``error``; empty if it is not to be remembered."""
         if type(error).__name__ not in _KINDS or not isinstance(error, DCRError):
             return {}
         count = self._failures_so_far(task) + 1
@@ -125,19 +125,19 @@ class RememberingModel(models.Model):
     def _failures_so_far(self, task: str) -> int:
         if self.failure is None or not self.failed_at(task):
             return 0
-        # A person who tries during a pause does not make the next one longer.
+        # A retry by a person during a pause does not make the next pause longer.
         insists = self.seconds_until_retry and not self.may_retry
         count: int = self.failure["count"]
         return count - 1 if insists else count
 
     def claim_retry(self) -> bool:
-        """Reserve the next attempt; False where another process has done so since this was loaded.
+        """Reserve the next attempt; False if another process has done so since this was loaded.
 
-        No other caller tries until the outcome is stored, or ``DCR_LEASE`` seconds have passed.
+        No other caller tries until the outcome is stored or ``DCR_LEASE`` seconds have passed.
         """
         pause = _claim_seconds()
         values: dict[str, Any] = {"retry_at": timezone.now() + timedelta(seconds=pause)}
-        # What failed under other conditions says nothing of this attempt.
+        # A failure under other conditions says nothing about this attempt.
         values["failure"] = {**(self.failure or {}), "pause": pause} if self.failed_at() else None
         claimed = self._stored().filter(retry_at=self.retry_at).update(**values)
         if claimed:
@@ -155,7 +155,7 @@ FORGOTTEN: dict[str, Any] = {"failure": None, "retry_at": None}
 
 
 def fingerprint(*parts: Any) -> str:
-    """A digest of any values, which nobody without SECRET_KEY can check a guess against."""
+    """A digest of any values, against which nobody without SECRET_KEY can check a guess."""
     text = json.dumps(parts, sort_keys=True, default=_plain)
     return keyed_digest("conditions", text)
 
@@ -163,7 +163,7 @@ def fingerprint(*parts: Any) -> str:
 def _plain(value: Any) -> Any:
     if isinstance(value, (set, frozenset)):
         return sorted(value)
-    return str(getattr(value, "ciphertext", value))  # a Secret stays closed
+    return str(getattr(value, "ciphertext", value))  # a Secret is not decrypted
 
 
 def _claim_seconds() -> float:

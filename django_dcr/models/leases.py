@@ -1,4 +1,4 @@
-"""Rows that one process at a time may work on: a lease by database time, with fencing."""
+"""Rows that one process at a time may work on: a lease by the database's clock, with fencing."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ class DatabaseNow(Now):
         return self.as_sql(compiler, connection, template="UTC_TIMESTAMP(6)", **extra_context)
 
 
-#: A condition: no process holds the row, or its time is up.
+#: A condition: no process holds a lease on the row that has not expired.
 LEASE_IS_FREE = models.Q(lease_until__isnull=True) | models.Q(lease_until__lt=DatabaseNow())
-#: A condition: no process holds the row, and the last one never released its lease.
+#: A condition: the last lease expired before it was released.
 WAS_INTERRUPTED = models.Q(lease_until__lt=DatabaseNow())
 
 
@@ -51,11 +51,11 @@ def _seconds_from_now(seconds: float) -> models.Expression:
 
 
 def _long_ago() -> datetime:
-    return timezone.now() - timedelta(days=2)  # by every host's clock
+    return timezone.now() - timedelta(days=2)  # past by every host's clock
 
 
 class LeasedModel(models.Model):
-    """A row that is claimed before it is worked on, and written only by who holds it."""
+    """A row that a process leases before it works on it, and that only the holder may write."""
 
     status: Any  # a column of each such model
 
@@ -63,7 +63,7 @@ class LeasedModel(models.Model):
     lease_until = models.DateTimeField(null=True, editable=False, db_index=True)
     updated_at = models.DateTimeField(_("updated"), auto_now=True)
 
-    #: What the row was last claimed for.
+    #: The task that the row was last claimed for.
     task = ""
     #: The status in which it was claimed.
     claimed_as = ""
@@ -72,7 +72,7 @@ class LeasedModel(models.Model):
     interrupted = False
     #: The fields that ``reload`` leaves alone.
     kept_on_reload: ClassVar[tuple[str, ...]] = ("id",)
-    # ``updated_at`` as it was loaded: who has saved a column since may not know the others.
+    # ``updated_at`` as it was loaded: a caller that has saved since may have stale other columns.
     _loaded: datetime | None = None
     # When the lease expires, by time.monotonic().
     _lease_ends = 0.0
@@ -87,11 +87,10 @@ class LeasedModel(models.Model):
         return row
 
     def claim(self, *statuses: str, task: str = "", **values: Any) -> bool:
-        """Take the row for ``DCR_LEASE`` seconds if it is in one of ``statuses`` and free.
+        """Lease the row for ``DCR_LEASE`` seconds if it is in one of ``statuses`` and free.
 
-        ``values`` are written with the lease. Where the row may have changed since it was loaded,
-        it is loaded afresh: what another process stored meanwhile counts. ``task`` says what the
-        row is taken for.
+        ``values`` are written with the lease; ``task`` is what the row is leased for. If the row
+        may have changed since it was loaded, it is loaded again.
         """
         taken = self._seems_free(statuses) and self._take(values)
         taken = taken or (self._is_free(statuses) and self._take(values))
@@ -100,22 +99,22 @@ class LeasedModel(models.Model):
         return taken
 
     def _seems_free(self, statuses: Collection[str]) -> bool:
-        """Whether the row may be claimed if nobody has written it since it was loaded."""
+        """Whether the row may be leased, provided that it is still as it was loaded."""
         is_as_loaded = self._loaded is not None and self.updated_at == self._loaded
         might_be_taken = is_as_loaded and self.status in statuses and not self.lease
         return might_be_taken and not self.get_deferred_fields()
 
     def _is_free(self, statuses: Collection[str]) -> bool:
-        """Load the row afresh if it may be claimed, and say whether."""
+        """Load the row again if it may be leased; return whether it may."""
         try:
-            # Looking locks nothing; on MariaDB many updates in vain and one write are a deadlock.
+            # A SELECT locks nothing; on MariaDB many updates that match nothing may deadlock.
             self.reload(self._row().filter(LEASE_IS_FREE, status__in=statuses))
         except self.DoesNotExist:
             return False
         return True
 
     def _take(self, values: dict[str, Any]) -> bool:
-        """Acquire the lease if these columns show that the row is still as it was loaded."""
+        """Acquire the lease if the row is still as it was loaded."""
         ends = time.monotonic() + conf.DCR_LEASE
         unchanged = {"status": self.status, "updated_at": self.updated_at}
         values = {**values, **_new_lease(), "updated_at": self._next_moment()}
@@ -132,7 +131,7 @@ class LeasedModel(models.Model):
         return moment_after(self.updated_at)
 
     def insert(self, *, task: str, **values: Any) -> None:
-        """Insert the row with ``values``, taken for ``task`` already; or change nothing."""
+        """Insert the row with ``values`` and a lease for ``task``; or change nothing."""
         before = {name: getattr(self, name) for name in (*values, "lease")}
         self._assign({**values, **_new_lease()})
         self._lease_ends = time.monotonic() + conf.DCR_LEASE
@@ -171,7 +170,7 @@ class LeasedModel(models.Model):
 
     @property
     def _alias(self) -> str:
-        # Decisions are made where writes go: a replica may lag.
+        # Decisions are made on the database that is written to: a replica may lag.
         return router.db_for_write(type(self), instance=self)
 
     def _row(self) -> models.QuerySet[Any]:
@@ -189,10 +188,10 @@ class LeasedModel(models.Model):
         until: float | None = None,
         **values: Any,
     ) -> bool:
-        """Write while this process holds the lease, or where ``fence`` allows it instead.
+        """Write if this process holds the lease, or if ``fence`` holds where it is given.
 
-        An InDoubtError reports a write that may have been carried out; only one that is
-        ``atomic`` raises it. ``until`` is passed to ``write_confirmed``.
+        An ``atomic`` write raises InDoubtError if it may have been carried out. ``until`` is
+        passed to ``write_confirmed``.
         """
         if release:
             values |= self._released()
@@ -210,15 +209,15 @@ class LeasedModel(models.Model):
         return written
 
     def _released(self) -> dict[str, Any]:
-        # A lease that expired before it was released is the mark of an interruption.
+        # An expired lease that was not released marks an interruption.
         return (
             {"lease_until": _long_ago()} if self.interrupted else {"lease": "", "lease_until": None}
         )
 
     def _last_attempt(self) -> float:
-        """Until when to try to store what a server issued, by ``time.monotonic()``.
+        """Until when, by ``time.monotonic()``, to try to store what a server issued.
 
-        The lease must outlast it, and the deletion of a client that cannot be stored.
+        It leaves time, within the lease, to delete a client that cannot be stored.
         """
         return self._lease_ends - min(conf.DCR_TIMEOUT, conf.DCR_LEASE / 4)
 

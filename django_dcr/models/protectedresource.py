@@ -144,7 +144,7 @@ class ProtectedResource(CachedDocument):
             raise ValidationError(faults)
         check_origins(self.trusted_origins)
 
-    def _is_named(self, name: object) -> bool:
+    def _identifies(self, name: object) -> bool:
         return protocol.is_metadata_of(
             name, self.resource, place=self.metadata_url, alias=self.alias
         )
