@@ -707,7 +707,7 @@ def test_that_a_server_does_not_answer_is_told_although_it_cannot_be_stored(
 
 def remembered_silence() -> dict[str, Any]:
     server = AuthorizationServer.objects.get()
-    return server.remembering(NetworkError("no answer"), "read", silent=True)
+    return server.failure_columns(NetworkError("no answer"), "read", silent=True)
 
 
 # -- a stale document ----------------------------------------------------------------------------

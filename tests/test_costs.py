@@ -129,7 +129,7 @@ def test_a_remembered_outage_costs_a_look_for_the_row_and_one_for_the_server(
     authorization_server: AuthorizationServer,
 ) -> None:
     server = registered(authorization_server).server
-    server.fail_to_answer(NetworkError("no answer"), "register")
+    server.record_outage(NetworkError("no answer"), "register")
 
     def ask() -> None:
         with pytest.raises(NetworkError):

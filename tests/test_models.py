@@ -178,9 +178,9 @@ def test_a_failed_refresh_is_recorded_and_keeps_the_document() -> None:
     server.fail(NetworkError("no answer"), silent=True)
     server.refresh_from_db()
     assert (server.last_error, server.metadata, server.name) == ("no answer", server_metadata(), "")
-    assert server.serves_on
+    assert server.may_serve_stale
     server.fail(InvalidResponseError("an impostor"), silent=False, distrusted=True)
-    assert not server.serves_on
+    assert not server.may_serve_stale
 
 
 @pytest.mark.parametrize(
@@ -295,9 +295,9 @@ def test_client_ids_that_differ_in_case_are_two_clients() -> None:
     """Fault 104."""
     row = make_registration(client_id="abc")
     other = make_registration(server=row.server, owner="another", client_id="ABC")
-    assert not row.has_twin("ABC" + "x")
-    assert row.has_twin("ABC")
-    assert not other.has_twin("ABC")
+    assert not row.has_duplicate("ABC" + "x")
+    assert row.has_duplicate("ABC")
+    assert not other.has_duplicate("ABC")
 
 
 def test_a_client_belongs_to_one_live_row() -> None:

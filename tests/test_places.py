@@ -24,7 +24,7 @@ def places() -> list[tuple[int | None, int | None]]:
     with CaptureQueriesContext(
         connection,
     ) as queries:
-        at_once = [(row.replaced_by, row.replaces) for row in rows.with_places()]
+        at_once = [(row.replaced_by, row.replaces) for row in rows.with_replacements()]
     assert len(queries) == 1
     assert at_once == one_by_one
     return at_once

@@ -79,6 +79,6 @@ def test_callers_at_once_note_every_server(server: ResourceServer) -> None:
     row = services.discover_resource(server.resource)
     rows = [ProtectedResource.objects.get(pk=row.pk) for _ in range(4)]
     issuers = [f"https://as{number}.example" for number in range(4)]
-    calls = [lambda r=r, i=i: r.note_issuer(i) for r, i in zip(rows, issuers, strict=True)]
+    calls = [lambda r=r, i=i: r.record_issuer(i) for r, i in zip(rows, issuers, strict=True)]
     in_threads(*calls)
     assert sorted(ProtectedResource.objects.get().known_issuers) == issuers

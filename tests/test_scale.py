@@ -25,7 +25,7 @@ from django_dcr.exceptions import ConflictError
 from django_dcr.fields import digest
 from django_dcr.management import work
 from django_dcr.management.work import WorkCommand
-from django_dcr.models import AuthorizationServer, ClientRegistration, is_named
+from django_dcr.models import AuthorizationServer, ClientRegistration, owner_or_client_id_is
 from tests.factories import (
     ENDPOINT,
     URI,
@@ -210,10 +210,10 @@ def test_a_client_id_that_the_server_issues_can_be_searched_for(mocked_responses
     draft = make_draft()
     mocked_responses.post(ENDPOINT, json=client_information(client_id="issued"), status=201)
     services.register(draft)
-    assert ClientRegistration.objects.get(is_named("issued")) == draft
+    assert ClientRegistration.objects.get(owner_or_client_id_is("issued")) == draft
     mocked_responses.delete(URI, status=204)
     services.revoke(draft)
-    assert ClientRegistration.objects.get(is_named("issued")).status == "revoked"
+    assert ClientRegistration.objects.get(owner_or_client_id_is("issued")).status == "revoked"
 
 
 @pytest.mark.usefixtures("many")

@@ -874,15 +874,15 @@ def test_no_caller_forgets_a_server_that_another_has_noted() -> None:
     make_resource()
     slow, *others = [ProtectedResource.objects.get() for _ in range(MAX_SERVERS)]
     for number, row in enumerate(others):
-        row.note_issuer(f"https://as{number}.example")
+        row.record_issuer(f"https://as{number}.example")
     assert slow.known_issuers == []
-    slow.note_issuer(ISSUER)
+    slow.record_issuer(ISSUER)
     known = [f"https://as{number}.example" for number in range(MAX_SERVERS - 1)]
     assert ProtectedResource.objects.get().known_issuers == [*known, ISSUER]
     late = others[0]
     assert late.known_issuers == known[:1]
     with pytest.raises(ConflictError, match="authorization servers already"):
-        late.note_issuer("https://one-more.example")
+        late.record_issuer("https://one-more.example")
 
 
 def test_two_who_add_a_server_at_once_both_do() -> None:
@@ -892,7 +892,7 @@ def test_two_who_add_a_server_at_once_both_do() -> None:
     updated.update(known_issuers=["https://a.example"], updated_at=now() + timedelta(hours=1))
     second._add(ISSUER)  # in vain, for what it read is not what is stored any more
     assert second.known_issuers == ["https://a.example"]
-    second.note_issuer(ISSUER)
+    second.record_issuer(ISSUER)
     assert ProtectedResource.objects.get().known_issuers == ["https://a.example", ISSUER]
 
 

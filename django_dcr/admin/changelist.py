@@ -16,7 +16,7 @@ from django.utils.translation import gettext_lazy as _
 
 from django_dcr.admin.forms import primary_key
 from django_dcr.conf import conf
-from django_dcr.models import AuthorizationServer, ClientRegistration, is_named
+from django_dcr.models import AuthorizationServer, ClientRegistration, owner_or_client_id_is
 from django_dcr.text import clean
 
 if TYPE_CHECKING:
@@ -121,4 +121,4 @@ def _are_many() -> bool:
 def _is_called(term: str) -> Q:
     named = Q(issuer__icontains=term) | Q(name__icontains=term)
     servers = AuthorizationServer.objects.filter(named).order_by("pk").values_list("pk", flat=True)
-    return is_named(term) | Q(server__in=list(servers[:_MAX_SERVERS]))
+    return owner_or_client_id_is(term) | Q(server__in=list(servers[:_MAX_SERVERS]))

@@ -40,7 +40,7 @@ class CommonColumnsMixin:
     @admin.display(description=_("next attempt"))
     def next_attempt(self, row: Any) -> str:
         """When the site retries by itself what failed; a person may retry at any time."""
-        return NOTHING if row.rests_until is None else until(row.rests_until)
+        return NOTHING if row.paused_until is None else until(row.paused_until)
 
 
 def badge(text: str, tone: str = "quiet") -> str:

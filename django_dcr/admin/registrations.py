@@ -92,7 +92,7 @@ class ClientRegistrationAdminMixin(
         state = ["server", "whose", "how", "state", "next_step"]
         state += ["error"] if obj.last_error else []
         state += ["shown_warnings"] if obj.warnings else []
-        state += ["next_attempt"] if obj.rests_until else []
+        state += ["next_attempt"] if obj.paused_until else []
         state += ["terms"] if list(terms(obj.server)) else []
         compared = ["comparison", "shown_deviations"] if obj.deviations else ["comparison"]
         return [
@@ -150,7 +150,7 @@ class ClientRegistrationAdminMixin(
 
     def get_queryset(self, request: HttpRequest) -> Any:
         rows: Any = super().get_queryset(request)
-        return rows.with_places()
+        return rows.with_replacements()
 
     # -- actions -------------------------------------------------------------------------------
 
@@ -229,7 +229,7 @@ class ClientRegistrationAdminMixin(
 
     def _at_successor(self, outcome: Outcome, row: Any, before: int | None) -> Outcome:
         """Go on at the row that replaced the one that was acted on, and say so."""
-        rows = ClientRegistration.objects.with_places().select_related("server")
+        rows = ClientRegistration.objects.with_replacements().select_related("server")
         now = rows.filter(pk=row.pk).first()
         successor = rows.filter(pk=now.replaced_by or 0).first() if now else None
         if successor is None or successor.pk == before:

@@ -58,7 +58,7 @@ class ProtectedResourceAdminMixin(DiscoveringAdminMixin):
             return [(None, {"fields": ["resource", "alias", "trusted_origins"]})]
         document = ["said"]
         document += ["metadata_url", "fetched_at", "freshness"] if obj.metadata else []
-        document = ["next_attempt", *document] if obj.rests_until else document
+        document = ["next_attempt", *document] if obj.paused_until else document
         document = ["error", "tried", *document] if obj.last_error else document
         return [
             (None, {"fields": ["resource", "pinned_issuer", "alias", "trusted_origins"]}),

@@ -87,7 +87,7 @@ class AuthorizationServerAdminMixin(DiscoveringAdminMixin):
             return sets
         document = ["registration", "offer"]
         document += ["metadata_url", "fetched_at", "freshness"] if obj.metadata else []
-        document = ["next_attempt", *document] if obj.rests_until else document
+        document = ["next_attempt", *document] if obj.paused_until else document
         document = ["error", *document] if obj.last_error else document
         return [
             *sets,

@@ -198,7 +198,7 @@ def described(registration: ClientRegistration) -> dict[str, Any]:
         "drift": _drift(registration),
         "deviations": registration.deviations,
         "last_error": registration.last_error,
-        "retry_at": moment(registration.rests_until) or None,
+        "retry_at": moment(registration.paused_until) or None,
     }
 
 

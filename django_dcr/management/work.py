@@ -77,7 +77,7 @@ class WorkCommand(DCRCommand):
     def _rows(self) -> ClientRegistrationQuerySet:
         """All registrations, with what is printed of each."""
         rows = ClientRegistration.objects.select_related("server")
-        return rows.with_places() if self.as_json else rows
+        return rows.with_replacements() if self.as_json else rows
 
     def _outcomes(self, tally: _Tally, attempt: _Attempt, schedule: Schedule) -> Iterator[Row]:
         if self.workers > 1:

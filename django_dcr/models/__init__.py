@@ -19,9 +19,9 @@ from django_dcr.models.clientregistration import (
     ClientRegistration,
     ClientRegistrationQuerySet,
     check_owner,
-    is_named,
     live_registration,
     may_expire,
+    owner_or_client_id_is,
 )
 from django_dcr.models.persistence import InDoubtError
 from django_dcr.models.protectedresource import (
@@ -52,9 +52,9 @@ __all__ = [
     "check_issuer",
     "check_owner",
     "check_resource",
-    "is_named",
     "live_registration",
     "may_expire",
+    "owner_or_client_id_is",
     "signing_key",
 ]
 

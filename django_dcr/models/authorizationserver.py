@@ -23,7 +23,7 @@ from django_dcr.exceptions import (
 from django_dcr.fields import DigestField, SecretField, SecretQuerySet, digest
 from django_dcr.mechanisms import AUTOMATIC
 from django_dcr.models.cacheddocument import FETCHED, CachedDocument, check_origins, origin_of
-from django_dcr.models.failures import FORGOTTEN
+from django_dcr.models.failures import NO_FAILURE
 from django_dcr.models.leases import DatabaseNow
 from django_dcr.models.loading import Columns
 from django_dcr.text import clean
@@ -389,17 +389,19 @@ class AuthorizationServer(CachedDocument):
     def is_held_back(self) -> bool:
         """Whether the last failure means that no other request to this server will succeed."""
         failure = self.failure
-        return bool(failure and (failure["silent"] or not self.serves_on) and self.failed_at())
+        return bool(
+            failure and (failure["silent"] or not self.may_serve_stale) and self.failed_at()
+        )
 
-    def fail_to_answer(self, error: DCRError, task: str) -> None:
+    def record_outage(self, error: DCRError, task: str) -> None:
         """Remember that the server did not answer, or said when to retry."""
         if not (self.failure and self.failure.get("distrusted")):
-            self._note(self.remembering(error, task, silent=True))
+            self._note(self.failure_columns(error, task, silent=True))
 
-    def recover(self) -> None:
-        """Forget that the server did not answer, now that it has."""
+    def clear_outage(self) -> None:
+        """Clear what ``record_outage()`` stored, now that the server answers."""
         if self.failure and self.failure["task"] != "discover":
-            self._note(FORGOTTEN)
+            self._note(NO_FAILURE)
 
 
 COLUMNS = Columns(AuthorizationServer)

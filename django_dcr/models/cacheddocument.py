@@ -14,7 +14,7 @@ from django.utils.translation import gettext_lazy as _
 from django_dcr import uris
 from django_dcr.conf import conf
 from django_dcr.exceptions import DCRError, errors_at
-from django_dcr.models.failures import FORGOTTEN, RememberingModel, fingerprint
+from django_dcr.models.failures import NO_FAILURE, RememberingModel, fingerprint
 from django_dcr.text import clean
 
 # The settings on which the outcome of an exchange depends.
@@ -100,7 +100,7 @@ class CachedDocument(RememberingModel):
         return bool(self.has_metadata and self.fresh_until and timezone.now() < self.fresh_until)
 
     @property
-    def serves_on(self) -> bool:
+    def may_serve_stale(self) -> bool:
         """Whether the cached document may be used although it is stale."""
         return self.has_metadata and not (self.failure and self.failure.get("distrusted"))
 
@@ -116,7 +116,7 @@ class CachedDocument(RememberingModel):
         self.fresh_until = self.fetched_at + timedelta(seconds=lifetime)
         self.last_error = ""
         self.failure, self.retry_at, self.may_retry = None, None, False
-        self._save(*FETCHED, *FORGOTTEN)
+        self._save(*FETCHED, *NO_FAILURE)
 
     def conditions(self) -> str:
         """A digest of what the responses depend on: the columns that people edit, and settings."""
@@ -133,8 +133,8 @@ class CachedDocument(RememberingModel):
         ``silent`` means that the server answers nothing at present, ``distrusted`` that the cached
         document must not be used either.
         """
-        values = self.remembering(error, "discover", silent=silent, distrusted=distrusted)
-        values = {"last_error": str(error), **(values or FORGOTTEN)}
+        values = self.failure_columns(error, "discover", silent=silent, distrusted=distrusted)
+        values = {"last_error": str(error), **(values or NO_FAILURE)}
         if distrusted:
             values["fresh_until"] = timezone.now()
         self._note(values)

@@ -1,4 +1,4 @@
-"""The keys with which this site's clients sign, in place of secrets."""
+"""The keys with which this site's clients sign instead of having secrets."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ if TYPE_CHECKING:
 LIFETIME = timedelta(days=90)
 #: How long a key is published before it signs: longer than servers keep a key set.
 PUBLISHED_BEFORE = timedelta(days=1)
-#: How long it is published after it has signed: some bind a session to the key that began it.
+#: How long it is published after it has signed: some servers bind a session to its first key.
 PUBLISHED_AFTER = timedelta(days=30)
-#: How long before its successor has to sign a key is due for rotation: time for a cron job that
-#: fails a few times.
+#: How long before a key stops signing it is due for rotation: long enough for a cron job to fail
+#: a few times.
 DUE_BEFORE = timedelta(days=7)
 
-# For how many seconds, and for how many owners at most, a process remembers the keys.
+# For how many seconds, and for at most how many owners, a process caches the keys.
 _REMEMBERED = 60.0
 _MAX_OWNERS = 1000
 
@@ -45,16 +45,16 @@ class ClientKeyQuerySet(SecretQuerySet["ClientKey"]):
         return self.filter(owner_digest=digest(owner))
 
     def published(self) -> ClientKeyQuerySet:
-        """The keys that a server has to know: those that sign, will sign, or have just signed."""
+        """The keys that servers must know: those that sign, will sign, or signed recently."""
         return self.filter(published_until__gt=timezone.now()).order_by("pk")
 
     def newest(self, owner: str, algorithm: str) -> ClientKey | None:
-        """The last key that was made of this kind."""
+        """The last key that was made of this owner and algorithm."""
         return self.of(owner).filter(algorithm=algorithm).order_by("number").last()
 
 
 class ClientKey(models.Model):
-    """A key pair: the private part signs here and stays here, the public part is published.
+    """A key pair: the private key never leaves this row, the public key is published.
 
     The keys of one owner and algorithm follow one another. Each is published for a day before it
     signs and for a month afterwards, so that servers that keep a key set know the one in use.
@@ -115,13 +115,13 @@ class ClientKey(models.Model):
 
     @property
     def is_due(self) -> bool:
-        """Whether it is time to make the key that follows this one."""
+        """Whether it is time to make the next key."""
         return timezone.now() >= self.signs_until - DUE_BEFORE
 
     def sign(self, message: bytes) -> bytes:
-        """Return the JWS signature of ``message``: all that is ever done with the private part.
+        """Return the JWS signature of ``message``, the only use of the private key.
 
-        Raises DecryptionError, and UnsupportedError where the stored key cannot sign so.
+        Raises DecryptionError, and UnsupportedError if the stored key is malformed.
         """
         return protocol.signature(self._opened(), self.algorithm, message)
 
@@ -138,10 +138,10 @@ class ClientKey(models.Model):
     @classmethod
     @hides_variables
     def follow(cls, last: ClientKey | None, *, owner: str, algorithm: str) -> ClientKey:
-        """Make and store the key that follows ``last``, or the first of its kind.
+        """Make and store the key that follows ``last``, or the first of this owner and algorithm.
 
-        The first may sign at once, for no client can have signed so before. Raises
-        IntegrityError where another process has just done the same.
+        The first may sign at once: no server can have cached a key set without it. Raises
+        IntegrityError if another process has just done the same.
         """
         alias = router.db_for_write(cls)
         key, now = protocol.make_key(algorithm), timezone.now()
@@ -165,14 +165,14 @@ class ClientKey(models.Model):
         return retry_on_db_error(store, alias)
 
     def hand_over(self, at: datetime) -> None:
-        """Stop signing at ``at``, in favour of the next key, where another moment was planned."""
+        """Stop signing at ``at``, in favour of the next key."""
         if at != self.signs_until:
             self.signs_until, self.published_until = at, at + PUBLISHED_AFTER
             alias = router.db_for_write(type(self), instance=self)
             self.save(using=alias, update_fields=["signs_until", "published_until"])
 
     def ends(self, now: datetime) -> datetime:
-        """When to hand over to a key that is made now: as planned, if that leaves servers time."""
+        """When a key made now takes over: as planned, if that leaves servers enough time."""
         soonest = now + PUBLISHED_BEFORE
         is_planned = self.is_due and self.signs_until >= soonest
         return self.signs_until if is_planned else soonest
@@ -191,10 +191,11 @@ def _opened(private_key: Secret, algorithm: str, encryption_keys: tuple[str, ...
 
 
 def signing_key(registration: ClientModel) -> ClientKey:
-    """Return the key with which this client signs now, from memory or by one query.
+    """Return the key with which this client signs now, from the cache or by one query.
 
-    That is one that its server can know: of the key set that it was registered with, and of the
-    registered algorithm or one that the server lists. Raises UnsupportedError where there is none.
+    It is one that the server can know: in the key set that the client was registered with, and of
+    the registered algorithm or one that the server lists. Raises UnsupportedError if there is
+    none.
     """
     metadata, server = registration.metadata, registration.server
     algorithm = metadata.get("token_endpoint_auth_signing_alg")
@@ -210,8 +211,8 @@ def signing_key(registration: ClientModel) -> ClientKey:
     known = now - PUBLISHED_BEFORE
 
     def preference(key: ClientKey) -> tuple[Any, ...]:
-        # One that should have been rotated long ago is better than no login, and one that all
-        # servers know is better than the first of another kind.
+        # An overdue key is better than no login, and one that all servers know is better than
+        # the first one of another algorithm.
         is_known = key.created_at <= known
         return key.signs_until > now, is_known, -order.index(key.algorithm), key.number
 
@@ -219,9 +220,9 @@ def signing_key(registration: ClientModel) -> ClientKey:
 
 
 def _registered(registration: ClientModel, keys: list[ClientKey]) -> list[ClientKey]:
-    """The keys of the set that the server was told of."""
+    """The keys of the set that the client was registered with."""
     sent, address = registration.metadata.get("jwks"), registration.metadata.get("jwks_uri")
-    if sent and not address:  # a key is published for as long as it is in there
+    if sent and not address:  # the server knows just these keys
         return [key for key in keys if protocol.has_key(sent, key.public_key)]
     now, owner = timezone.now(), digest(registration.owner)
     published = [key for key in keys if key.published_until > now]
@@ -251,12 +252,12 @@ def _no_key(registration: ClientModel, algorithms: Collection[str]) -> Unsupport
     return UnsupportedError(text, issuer=registration.server.issuer, step="login")
 
 
-# By database and owner: until when it is remembered, by time.monotonic(), and the keys.
+# By database and owner: until when it is cached, by time.monotonic(), and the keys.
 _known: dict[tuple[Any, ...], tuple[float, list[ClientKey]]] = {}
 
 
 def remembered_keys(owner: str) -> list[ClientKey]:
-    """Return the site's keys and the owner's, by one query a minute."""
+    """Return the keys of the site and of the owner, by one query a minute."""
     alias = router.db_for_write(ClientKey)
     connection = connections[alias]
     place = (alias, connection.settings_dict["NAME"], owner)
@@ -265,7 +266,7 @@ def remembered_keys(owner: str) -> list[ClientKey]:
         return keys
     owners = {digest(""), digest(owner)}
     keys = list(ClientKey.objects.using(alias).filter(owner_digest__in=owners).order_by("pk"))
-    # What this transaction sees may never be committed.
+    # What is visible inside a transaction may never be committed.
     if not connection.in_atomic_block:
         if len(_known) >= _MAX_OWNERS:
             _known.clear()
@@ -274,7 +275,7 @@ def remembered_keys(owner: str) -> list[ClientKey]:
 
 
 def forget_keys(**_signal: Any) -> None:
-    """Have the keys looked up again: they have changed."""
+    """Clear the cache: keys have changed."""
     _known.clear()
 
 

@@ -1,4 +1,4 @@
-"""The registrations of this site at those servers."""
+"""The registrations of this site at authorization servers, and the queries for them."""
 
 from __future__ import annotations
 
@@ -58,8 +58,8 @@ class ClientRegistrationQuerySet(SecretQuerySet["ClientRegistration"]):
     def live_or_new(self, issuer: str, owner: str = "") -> ClientRegistration:
         """The live registration of ``owner`` at ``issuer``, or a new one that is not saved.
 
-        Nor is the server saved where there is none. Raises NotAllowedError for an issuer or an
-        owner that the site does not allow.
+        A new server is not saved either. Raises NotAllowedError for an issuer or an owner that
+        is not allowed.
         """
         check_issuer(issuer)
         check_owner(owner)
@@ -76,7 +76,7 @@ class ClientRegistrationQuerySet(SecretQuerySet["ClientRegistration"]):
         return self.filter(models.Q(owner_digest=digest(owner)) | undigested)
 
     def live(self) -> ClientRegistrationQuerySet:
-        """At most one per server and owner: the one that is, or may become, usable."""
+        """Those that are or may become usable: at most one for each server and owner."""
         return self.filter(live=True)
 
     def signing(self) -> ClientRegistrationQuerySet:
@@ -84,12 +84,12 @@ class ClientRegistrationQuerySet(SecretQuerySet["ClientRegistration"]):
         method = "private_key_jwt"
         return self.filter(metadata__token_endpoint_auth_method=method)
 
-    def with_places(self) -> ClientRegistrationQuerySet:
-        """With ``replaced_by`` and ``replaces``, else a query for each of them and each row."""
+    def with_replacements(self) -> ClientRegistrationQuerySet:
+        """With ``replaced_by`` and ``replaces``, which otherwise take a query each for each row."""
         rows = self.model._default_manager.filter(key_digest=models.OuterRef("key_digest"))
         later = rows.filter(pk__gt=models.OuterRef("pk")).order_by("pk").values("pk")
         earlier = rows.filter(pk__lt=models.OuterRef("pk")).order_by("-pk")
-        # One that is live still was not replaced, but is beside a client that came too late.
+        # One that is still live was not replaced; the later one was registered too late.
         replaced = earlier.annotate(past=_if_past("pk")).values("past")
         places: dict[str, Any] = {
             "replaced_by": _if_past(models.Subquery(later[:1])),
@@ -107,9 +107,9 @@ class ClientRegistrationQuerySet(SecretQuerySet["ClientRegistration"]):
         return ends.filter(ends__lt=int(before.timestamp()))
 
     def in_pages(self) -> Iterator[ClientRegistration]:
-        """Yield these rows in the order of their keys, of which one page at a time is in memory.
+        """Yield these rows in the order of their keys, with one page at a time in memory.
 
-        ``iterator()`` keeps all of them there on MariaDB, and a lock on SQLite.
+        ``iterator()`` loads all of them on MariaDB, and holds a lock on SQLite.
         """
         rows = self.order_by("pk")
         page = list(rows[:_PAGE])
@@ -118,33 +118,33 @@ class ClientRegistrationQuerySet(SecretQuerySet["ClientRegistration"]):
             page = list(rows.filter(pk__gt=page[-1].pk)[:_PAGE])
 
     def any_of(self, *conditions: models.Q) -> ClientRegistrationQuerySet:
-        """Those that meet one of the conditions, where an index holds what meets each of them."""
-        # SQLite searches no index for an OR that might find many, but does for subqueries;
-        # PostgreSQL and MariaDB do it the other way round.
+        """Those that meet one of the conditions, each of which an index covers."""
+        # SQLite uses no index for an OR that might find many rows, but does for subqueries;
+        # PostgreSQL and MariaDB use one for the OR only.
         rows = self.model._default_manager.using(self.db)
         keys = (models.Q(pk__in=rows.filter(condition).values("pk")) for condition in conditions)
         return self.filter(reduce(operator.or_, conditions)).filter(reduce(operator.or_, keys))
 
     def leases(self) -> list[tuple[int, float]]:
-        """The rows that a process holds, or held when it ended, with the seconds that are left."""
+        """The rows with an unexpired lease, with the seconds that are left of it."""
         rows = self.filter(lease_until__gte=DatabaseNow())
         left = rows.values_list("pk", "lease_until", DatabaseNow())
-        # Sorted here: SQLite would look at all rows in the order of their keys.
+        # Sorted here: SQLite would scan all rows in the order of their keys.
         return sorted((pk, (until - now).total_seconds()) for pk, until, now in left)
 
     def needs_reconciliation(self) -> ClientRegistrationQuerySet:
-        """Rows that a crash or a lost answer left behind, and nobody works on."""
+        """The rows that a crash or a lost response left behind, and that no process works on."""
         interim = [Status.REGISTERING, Status.REVOKING]
         waiting = models.Q(status__in=interim) & LEASE_IS_FREE
-        # An unknown one that is not live any more, and cannot be deleted, is only a record.
+        # An unknown one that is no longer live and cannot be deleted is only a record.
         deletable = models.Q(registration_access_token__isnull=False)
         doubtful = models.Q(status=Status.UNKNOWN) & (models.Q(live=True) | deletable)
-        # A renewal registered it, and was interrupted before it put it in the place of the old one.
+        # A renewal registered it, and was interrupted before it replaced the old one with it.
         renewing = self.model._default_manager.filter(key_digest=models.OuterRef("key_digest"))
         renewing = renewing.filter(live=True, lease_until__gte=DatabaseNow())
         past = models.Q(status=Status.ACTIVE, live__isnull=True)
         orphaned = past & ~models.Exists(renewing)
-        # What the indexes hold of these: no database takes them apart.
+        # The parts that indexes cover: no database separates them by itself.
         found = self.any_of(models.Q(status__in=[*interim, Status.UNKNOWN]), past, WAS_INTERRUPTED)
         return found.filter(waiting | doubtful | orphaned | WAS_INTERRUPTED)
 
@@ -153,7 +153,7 @@ if TYPE_CHECKING:
     _ClientRegistrations = models.Manager["ClientRegistration"]
 
     class ClientRegistrationManager(ClientRegistrationQuerySet, _ClientRegistrations):  # type: ignore[misc]
-        """What ``objects`` is, for type checkers that do not know ``as_manager()``."""
+        """The type of ``objects``, for type checkers that do not know ``as_manager()``."""
 
 
 class ClientRegistration(ClientTransitionsModel):
@@ -164,9 +164,9 @@ class ClientRegistration(ClientTransitionsModel):
     """
 
     Status = Status
-    # The owner as it is stored, which may be edited as long as the issuer stays.
+    # The owner as stored, which may be edited as long as the issuer stays the same.
     _saved_owner: str | None = None
-    # What the caller requests is not what another process may have stored.
+    # The caller's request stays, whatever another process has stored.
     kept_on_reload = ("id", "server", "owner", "requested_metadata")
 
     key_digest = DigestField(source="_key_parts")
@@ -225,8 +225,8 @@ class ClientRegistration(ClientTransitionsModel):
         return gettext("%(owner)s at %(issuer)s") % {"owner": owner, "issuer": self.server.issuer}
 
     def save(self, *args: Any, **kwargs: Any) -> None:
-        """Save; raises NotAllowedError where the server's issuer is not the client's any more."""
-        # Digested again, the credentials would pass for those of the other issuer.
+        """Save; raises NotAllowedError if the server's issuer is no longer the client's."""
+        # With a new digest the credentials would be taken for those of the other issuer.
         owner = self.owner if self._saved_owner is None else self._saved_owner
         if self.client_id and self.key_digest not in ("", digest(self.server.issuer, owner)):
             self.check_attached()
@@ -250,7 +250,7 @@ class ClientRegistration(ClientTransitionsModel):
 
     def clean(self) -> None:
         if self.server_id is None:
-            return  # a form that lacks it says so itself
+            return  # the form reports that it is missing
         try:
             check_owner(self.owner)
         except NotAllowedError as exc:
@@ -265,35 +265,35 @@ class ClientRegistration(ClientTransitionsModel):
             raise ValidationError(_("This owner already has a registration at this server."))
 
     def rivals(self) -> ClientRegistrationQuerySet:
-        """The other live registration of this owner at this server, if there is one."""
+        """The other live registration of this owner at this server, if any."""
         rows = type(self).objects.primary().for_key(self.server.issuer, self.owner)
         return rows.live().exclude(pk=self.pk)
 
     @cached_property
     def replaced_by(self) -> int | None:
-        """The number of the registration that took the place of this one, if there is one."""
-        row = type(self).objects.with_places().filter(pk=self.pk).first()
+        """The primary key of the registration that replaced this one, if any."""
+        row = type(self).objects.with_replacements().filter(pk=self.pk).first()
         return row.replaced_by if row else None
 
     @cached_property
     def replaces(self) -> int | None:
-        """The number of the registration whose place this one took, if there was one."""
-        row = type(self).objects.with_places().filter(pk=self.pk).first()
+        """The primary key of the registration that this one replaced, if any."""
+        row = type(self).objects.with_replacements().filter(pk=self.pk).first()
         return row.replaces if row else None
 
     @property
     def is_only_a_record(self) -> bool:
-        """Whether another registration has taken its place, and nothing is left to do here."""
+        """Whether it was replaced by another registration, and nothing is left to do."""
         is_to_be_deleted = self.is_manageable and self.status in (Status.UNKNOWN, Status.REVOKING)
         return not self.live and not is_to_be_deleted and self.replaced_by is not None
 
     @property
     def belongs_to_server(self) -> bool:
-        """Whether the server row still names the issuer that this was registered at."""
+        """Whether the server's row still has the issuer at which this was registered."""
         return bool(self.key_digest == digest(*self._key_parts()))
 
     def check_attached(self) -> None:
-        """Raise NotAllowedError unless ``belongs_to_server``, or nothing is stored yet."""
+        """Raise NotAllowedError unless ``belongs_to_server`` or the row is not stored yet."""
         if self.pk is not None and not self.belongs_to_server:
             raise NotAllowedError(
                 f"The issuer of registration {self.pk} was changed after it was registered, and "
@@ -301,25 +301,25 @@ class ClientRegistration(ClientTransitionsModel):
                 issuer=self.server.issuer,
             )
 
-    def has_twin(self, client_id: str | None) -> bool:
-        """Whether another live row holds this client of the same server."""
-        return self.twins(client_id or "").exists() or self._has_public_twin(client_id)
+    def has_duplicate(self, client_id: str | None) -> bool:
+        """Whether another live row has this client of the same server."""
+        return self.duplicates(client_id or "").exists() or self._has_public_duplicate(client_id)
 
-    def twins(self, client_id: str | None = None) -> ClientRegistrationQuerySet:
-        """The other live rows that hold this client, or ``client_id``, of the same server."""
+    def duplicates(self, client_id: str | None = None) -> ClientRegistrationQuerySet:
+        """The other live rows with this client, or with ``client_id``, at the same server."""
         known = digest(self.server.issuer, self.client_id if client_id is None else client_id)
         rows = type(self).objects.using(self._alias).filter(client_digest=known)
         return rows.exclude(pk=self.pk)
 
-    def _has_public_twin(self, client_id: str | None) -> bool:
+    def _has_public_duplicate(self, client_id: str | None) -> bool:
         others = type(self).objects.using(self._alias).exclude(pk=self.pk)
         public = others.live().filter(server=self.server, client_digest=None, client_id=client_id)
         return client_id in public.values_list("client_id", flat=True)  # letter case counts
 
     @property
     def is_shared(self) -> bool:
-        """Whether another owner's row holds this client, too, as it may hold a public one."""
-        return self.is_public and self.has_twin(self.client_id)
+        """Whether another owner's row has this client too, which public clients allow."""
+        return self.is_public and self.has_duplicate(self.client_id)
 
 
 # No login needs the deviations; they are loaded on access.
@@ -359,7 +359,7 @@ def _if_past(value: Any) -> models.Case:
 def may_expire(before: datetime) -> models.Q:
     """A condition: active, with a secret that may expire before that moment by one of the clocks.
 
-    The index "dcr_expiry" holds it, and it is wide enough for every ``clock_offset``.
+    The index "dcr_expiry" covers it, and it is wide enough for every ``clock_offset``.
     """
     latest = int(before.timestamp()) + protocol.MAX_CLOCK_OFFSET
     return models.Q(
@@ -367,12 +367,12 @@ def may_expire(before: datetime) -> models.Q:
     )
 
 
-def is_named(text: str) -> models.Q:
-    """A condition: ``text`` is the owner or the client ID, in this very spelling."""
+def owner_or_client_id_is(text: str) -> models.Q:
+    """A condition: ``text`` is the owner or the client ID, letter case included."""
     return models.Q(owner_digest=digest(text)) | models.Q(client_id_digest=digest(text))
 
 
 def check_owner(owner: str) -> None:
-    """Raise NotAllowedError for text that not every database stores."""
+    """Raise NotAllowedError for text that some database cannot store."""
     if protocol.storable(owner) != owner:
         raise NotAllowedError("Null characters and lone surrogates are not allowed in an owner.")

@@ -55,14 +55,14 @@ class RememberingModel(models.Model):
     process tries.
     """
 
-    #: The last error, as ``remembering()`` stores it; null for none.
+    #: The last error, as ``failure_columns()`` stores it; null for none.
     failure = models.JSONField(null=True, editable=False)
     retry_at = models.DateTimeField(_("next attempt"), null=True, editable=False)
 
     #: Whether this caller succeeded with ``claim_retry()``, and so may try now.
     may_retry = False
     #: Whether this caller accepts the failure of another process that it waited for.
-    is_calm = False
+    accepts_failure = False
 
     class Meta:
         abstract = True
@@ -89,11 +89,11 @@ class RememberingModel(models.Model):
         return left if 0 < left <= pause else 0.0
 
     @property
-    def rests_until(self) -> datetime | None:
+    def paused_until(self) -> datetime | None:
         """Until when the site does not retry what failed by itself; None if it may now."""
         return self.retry_at if self.seconds_until_retry and self.failed_at() else None
 
-    def remembered(self, issuer: str = "") -> DCRError:
+    def remembered_error(self, issuer: str = "") -> DCRError:
         """The error of the last attempt, with ``retry_after``."""
         failure = self.failure or {}
         kind = _KINDS[failure["class"]]
@@ -103,7 +103,7 @@ class RememberingModel(models.Model):
         error.retry_after = math.ceil(self.seconds_until_retry) or 1
         return error
 
-    def remembering(self, error: object, task: str, **flags: bool) -> dict[str, Any]:
+    def failure_columns(self, error: object, task: str, **flags: bool) -> dict[str, Any]:
         """The values of both columns after ``error``; empty if it is not to be remembered."""
         if type(error).__name__ not in _KINDS or not isinstance(error, DCRError):
             return {}
@@ -151,7 +151,7 @@ class RememberingModel(models.Model):
 
 
 #: What a success writes.
-FORGOTTEN: dict[str, Any] = {"failure": None, "retry_at": None}
+NO_FAILURE: dict[str, Any] = {"failure": None, "retry_at": None}
 
 
 def fingerprint(*parts: Any) -> str:

@@ -1,4 +1,4 @@
-"""Writes that a database may refuse, abort, or leave in doubt."""
+"""Writes that a database may reject, abort, or leave in doubt."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from django.utils import timezone
 _T = TypeVar("_T")
 
 _MIN_ATTEMPTS = 3
-# In seconds: how long to keep trying where nothing of a server's is at stake, the first pause
+# In seconds: how long to retry writes that store nothing issued by a server, the first pause
 # between two attempts, and the longest. Each pause is twice the one before.
 _PATIENCE = 1.0
 _FIRST_PAUSE = 0.01
@@ -22,16 +22,16 @@ _LONGEST_PAUSE = 1.0
 
 
 def moment_after(last: datetime) -> datetime:
-    """Now, but later than the ``last`` write, whatever the clocks of several hosts say."""
+    """Now, but later than the ``last`` write, even if the clocks of the hosts differ."""
     return max(timezone.now(), last + timedelta(microseconds=1))
 
 
 class InDoubtError(OperationalError):
-    """A COMMIT got no reply, and the database cannot be asked whether it was carried out."""
+    """A COMMIT got no reply, and the database does not answer whether it was carried out."""
 
 
 class _Retries:
-    """Attempts with growing pauses: three at least, and more until ``until`` (monotonic)."""
+    """Attempts with growing pauses: at least three, and more until ``until`` (monotonic)."""
 
     def __init__(self, alias: str, until: float | None) -> None:
         self.alias = alias
@@ -39,7 +39,7 @@ class _Retries:
         self.errors: list[Exception] = []
 
     def again(self, error: Exception) -> bool:
-        """Wait before another attempt, on a new connection; False where there is to be none."""
+        """Wait before another attempt, on a new connection; False if there is to be none."""
         if connections[self.alias].in_atomic_block:
             raise error  # the caller's transaction is lost, and with it all attempts
         connections[self.alias].close()
@@ -52,10 +52,10 @@ class _Retries:
 
 
 def retry_on_db_error(act: Callable[[], _T], alias: str) -> _T:
-    """Return what ``act`` returns, and retry it after errors that may pass.
+    """Return what ``act`` returns; retry it after transient errors.
 
-    MariaDB aborts one of two statements that wait for each other, and two single statements can:
-    an insert, and an update that takes its key away. Or the connection broke during HTTP.
+    The connection may have broken during HTTP. And MariaDB aborts one of two statements that
+    deadlock, as an insert and an update of the same key can.
     """
     retries = _Retries(alias, until=None)
     while True:
@@ -73,10 +73,10 @@ def write_confirmed(
     *,
     until: float | None = None,
 ) -> bool:
-    """As ``retry_on_db_error()``; and check whether a failed attempt was carried out after all.
+    """As ``retry_on_db_error()``, and check whether a failed attempt was carried out after all.
 
-    ``until`` is the moment of ``time.monotonic()`` after which no further attempt is made.
-    Raises InDoubtError where the outcome cannot be known.
+    ``until``, by ``time.monotonic()``, is when to stop retrying. Raises InDoubtError if the
+    outcome cannot be determined.
     """
     retries = _Retries(alias, until)
     while True:
@@ -101,7 +101,7 @@ def _found(is_there: Callable[[], bool], *, in_doubt: bool) -> bool:
 
 
 def savepoint_if_nested(alias: str) -> AbstractContextManager[Any]:
-    """Keep a refused statement from poisoning a test's outer transaction: the caller continues."""
+    """A savepoint inside a transaction, so that the caller can go on after a failed statement."""
     is_nested = connections[alias].in_atomic_block
     return transaction.atomic(using=alias) if is_nested else nullcontext()
 
@@ -112,7 +112,7 @@ def update_in_savepoint(update: Callable[[], int], alias: str) -> bool:
 
 
 def commit_or_in_doubt(update: Callable[[], int], alias: str) -> bool:
-    """Update in a transaction: what fails before its COMMIT has surely not been carried out."""
+    """Update in a transaction: what fails before its COMMIT has certainly not been carried out."""
     updated = None
     try:
         with transaction.atomic(using=alias):

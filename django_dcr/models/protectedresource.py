@@ -1,4 +1,4 @@
-"""The protected resources that this site uses, and what they publish of themselves (RFC 9728)."""
+"""The protected resources that this site uses, and their metadata (RFC 9728)."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from django_dcr.models.cacheddocument import CachedDocument, check_origins
 from django_dcr.models.persistence import moment_after
 from django_dcr.text import clean
 
-#: To how many servers a resource leads the site by itself, one after the other.
+#: At how many servers the site registers because of one resource, unless a person chooses more.
 MAX_SERVERS = 5
 _MAX_SHOWN = 3
-# Databases have a limit for the values of one query.
+# Databases limit the number of parameters of a query.
 _MAX_LOOKED_UP = 100
 
 
 class ProtectedResourceQuerySet(models.QuerySet["ProtectedResource"]):
     def stored(self, resource: str) -> ProtectedResource | None:
-        """Return the row of ``resource``, from where rows are written, or None.
+        """Return the row of ``resource``, from the database that is written to, or None.
 
         Raises NotAllowedError where the string is not a resource identifier (RFC 9728 section
         1.2).
@@ -57,7 +57,7 @@ if TYPE_CHECKING:
     _ProtectedResources = models.Manager["ProtectedResource"]
 
     class ProtectedResourceManager(ProtectedResourceQuerySet, _ProtectedResources):  # type: ignore[misc]
-        """What ``objects`` is, for type checkers that do not know ``as_manager()``."""
+        """The type of ``objects``, for type checkers that do not know ``as_manager()``."""
 
 
 class ProtectedResource(CachedDocument):
@@ -101,9 +101,9 @@ class ProtectedResource(CachedDocument):
 
     objects: ClassVar[ProtectedResourceManager] = ProtectedResourceQuerySet.as_manager()  # type: ignore[assignment]
 
-    #: Where a challenge says that the metadata is, for the present call.
+    #: The URL of the metadata that a challenge names, for the present call.
     challenged_url = ""
-    #: The issuers that the resource named before, where the present call found others.
+    #: The issuers that the resource named before, if the present call found others.
     named_before: list[str] | None = None
     #: Whether a person chose the server of the present call.
     is_chosen = False
@@ -118,7 +118,7 @@ class ProtectedResource(CachedDocument):
 
     @property
     def _shown(self) -> str:
-        """The address for a command line; what its query says may be a key."""
+        """The address for a command line; its query may contain a key."""
         return "URL" if "?" in self.resource else clean(self.resource, 120)
 
     def _resource_parts(self) -> tuple[str, ...]:
@@ -151,7 +151,7 @@ class ProtectedResource(CachedDocument):
 
     @property
     def metadata_places(self) -> list[str]:
-        """Where a challenge said, then the well-known places (MCP authorization)."""
+        """The URL that a challenge named, then the well-known ones (MCP authorization)."""
         places = protocol.resource_metadata_urls(self.resource)
         named = self.challenged_url or self.metadata_url
         return places if named in ("", *places) else [named, *places]
@@ -162,7 +162,7 @@ class ProtectedResource(CachedDocument):
         )
 
     def checked_metadata(self, document: dict[str, Any], url: str = "") -> dict[str, Any]:
-        # Where a challenge led, only the very address counts (RFC 9728 section 3.3).
+        # At a URL from a challenge only the exact resource is accepted (RFC 9728 section 3.3).
         place = "" if url == self.challenged_url else url
         return protocol.check_resource_metadata(
             document, resource=self.resource, place=place, alias=self.alias
@@ -176,12 +176,12 @@ class ProtectedResource(CachedDocument):
 
     @property
     def indicator(self) -> str:
-        """What to send as ``resource`` to the server (RFC 8707): what the resource calls itself."""
+        """The ``resource`` parameter to send (RFC 8707): the identifier in the metadata."""
         return str(self.metadata["resource"]) if self.has_metadata else self.resource
 
     @property
     def servers(self) -> dict[str, str]:
-        """The issuers that the resource names, each with why this site does not use it, or ""."""
+        """The issuers that the resource names, each with why this site refuses it, or ""."""
         return {
             issuer: refusal or self._refusal_of_insider(issuer)
             for issuer, refusal in self._refusals().items()
@@ -201,7 +201,7 @@ class ProtectedResource(CachedDocument):
         return {issuer: _refusal(issuer, disabled) for issuer in issuers}
 
     def _refusal_of_insider(self, issuer: str) -> str:
-        """Keep a resource outside from having each port of an internal host asked."""
+        """Keep an external resource from directing requests to internal hosts."""
         is_chosen = issuer == self.pinned_issuer or issuer in conf.DCR_ALLOWED_ISSUERS
         if is_chosen or not conf.is_internal(issuer) or conf.is_internal(self.resource):
             return ""
@@ -213,7 +213,7 @@ class ProtectedResource(CachedDocument):
 
     @property
     def known_servers(self) -> models.QuerySet[AuthorizationServer]:
-        """The rows of the servers that the resource names, or has led this site to."""
+        """The rows of the servers that the resource names, or at which the site has registered."""
         named = protocol.named_servers(self.metadata)[:_MAX_LOOKED_UP]
         known = [digest(issuer) for issuer in {*self.known_issuers, *named}]
         return AuthorizationServer.objects.filter(issuer_digest__in=known).order_by("pk")
@@ -260,11 +260,12 @@ class ProtectedResource(CachedDocument):
             f"dcr_discover --resource {self._shown} --pin ISSUER"
         )
 
-    def note_issuer(self, issuer: str) -> None:
-        """Record that the resource leads to this server, before anything is sent there.
+    def record_issuer(self, issuer: str) -> None:
+        """Record that the site registers at this server, before anything is sent there.
 
-        Raises ConflictError where that is one too many, and no person has chosen it. Of those who
-        read the same list only one adds to it, and the others read again: none forgets a server.
+        Raises ConflictError if that is one too many, unless a person has chosen it. Of the
+        processes that read the same list only one adds to it; the others read it again, so that
+        no server is lost.
         """
         self._read_known_issuers()
         while issuer not in self.known_issuers:
@@ -308,7 +309,7 @@ def _refusal(issuer: str, disabled: set[str]) -> str:
 
 
 def _listed(issuers: list[str]) -> str:
-    # What stands before an @ may be a password.
+    # The part before an @ may be a password.
     shown = ", ".join(clean(name.rpartition("@")[2], 60) for name in issuers[:_MAX_SHOWN])
     more = len(issuers) - _MAX_SHOWN
     return f"{shown} and {more} more" if more > 0 else shown

@@ -1,4 +1,4 @@
-"""What happened to each registration: when, who asked for it, which action, with what outcome."""
+"""The history of each registration: when, who, which action, with what outcome."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ _actor: ContextVar[str] = ContextVar("django_dcr_actor", default="")
 
 @contextmanager
 def actor(name: str) -> Iterator[None]:
-    """Name whoever asked for what is done inside the block, in the events that it causes.
+    """Name who requested the actions inside the block, in the events that they record.
 
-    Holds for the current thread or task only. Events caused elsewhere have the name "".
+    Applies to the current thread or task only. The actor of other events is "".
     """
     token = _actor.set(clean(name, _MAX_NAME))
     try:
@@ -37,7 +37,7 @@ def actor(name: str) -> Iterator[None]:
 
 
 class RegistrationEvent(models.Model):
-    """One action on one registration. Holds nothing that a server wrote, and no secret."""
+    """One action on one registration. Contains no text from a server, and no secret."""
 
     registration = models.ForeignKey(
         "ClientRegistration", on_delete=models.CASCADE, related_name="events"
@@ -52,7 +52,7 @@ class RegistrationEvent(models.Model):
     #: Whether a renewal brought a new secret; null for all other actions.
     new_secret = models.BooleanField(null=True)
 
-    #: Why it was done so, where there was a choice; in this app's own words.
+    #: Why it was done in this way, where there was a choice, in this app's words.
     note = models.CharField(max_length=200, blank=True, default="", db_default="")
 
     class Meta:
@@ -75,7 +75,7 @@ def record(
 ) -> None:
     """Write an event, and delete all but the newest ``MAX_EVENTS`` of the registration.
 
-    A database error is logged, not raised: what was done has been done.
+    A database error is logged, not raised: the action has been carried out.
     """
     alias = router.db_for_write(RegistrationEvent, instance=registration)
     events = RegistrationEvent.objects.using(alias).filter(registration=registration.pk)

@@ -1,4 +1,4 @@
-"""Changes of a registration's state: each is one write, fenced by the row's lease."""
+"""The changes of a registration's state: each is one write, fenced by the row's lease."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from django_dcr.lifecycle import Status
 from django_dcr.logs import log_registration
 from django_dcr.mechanisms import Mechanism
 from django_dcr.models.client import ClientModel
-from django_dcr.models.failures import FORGOTTEN, RememberingModel
+from django_dcr.models.failures import NO_FAILURE, RememberingModel
 from django_dcr.models.leases import LeasedModel
 from django_dcr.models.persistence import retry_on_db_error
 from django_dcr.models.registrationevent import record
@@ -46,18 +46,18 @@ _NO_CREDENTIALS: dict[str, Any] = {
 
 
 class ClientTransitionsModel(ClientModel, LeasedModel, RememberingModel):
-    """A registration's state, and each of the ways in which it changes."""
+    """A registration's state, and the methods that change it."""
 
-    #: Why it is registered by this mechanism, for the history.
+    #: Why this mechanism was chosen, for the history.
     reason = ""
 
-    # True or NULL: a unique index lets NULLs repeat on every database, so past rows may stay.
+    # True or NULL: a unique index allows any number of NULLs, and so of past rows.
     live = models.BooleanField(null=True, default=True, editable=False)
     status = models.CharField(
         _("status"), max_length=16, choices=Status.choices, default=Status.DRAFT, editable=False
     )
     client_digest = DigestField(source="_client_parts", null=True, unique=True)
-    #: When a token endpoint last refused the client, and its server was asked why.
+    #: When a token endpoint last refused the client, after which its server was asked about it.
     refused_at = models.DateTimeField(null=True, editable=False)
     last_error = models.TextField(_("last error"), blank=True, default="", editable=False)
 
@@ -65,24 +65,26 @@ class ClientTransitionsModel(ClientModel, LeasedModel, RememberingModel):
         abstract = True
 
     def _client_parts(self) -> tuple[str, ...] | None:
-        # Letter case counts and MariaDB's collation ignores it, hence a digest; past rows give
-        # their id up, since a server may issue it again.
+        # A digest, since letter case is significant and MariaDB's collation ignores it. Past rows
+        # have none, since a server may issue the ID again.
         is_own = self.live and self.client_id and not self.is_public
         return (self.server.issuer, self.client_id) if is_own else None
 
     def _own_client(self, client_id: str, secret: object, metadata: dict[str, Any]) -> str | None:
-        """Return the digest of a client that no other live row may hold."""
+        """Return the digest of a client that no other live row may have, None for a public one."""
         public = self._is_public(secret, metadata)
         return None if public else digest(self.server.issuer, client_id)
 
     @property
     def is_public(self) -> bool:
-        """Whether the client has no credentials, and so may be several owners'."""
+        """Whether the client has no credentials, so that several owners may share it.
+
+        RFC 7591 section 3.2.1 lets a server issue the same ID to all instances of a client.
+        """
         return self._is_public(self.client_secret, self.metadata)
 
     @staticmethod
     def _is_public(secret: object, metadata: dict[str, Any]) -> bool:
-        """Whether a client has no credentials, and so may be several owners' (RFC 7591, 3.2.1)."""
         return secret is None and metadata.get("token_endpoint_auth_method") == "none"
 
     def store(
@@ -95,25 +97,25 @@ class ClientTransitionsModel(ClientModel, LeasedModel, RememberingModel):
     ) -> bool:
         """Save what the server issued; with the ``metadata`` it granted, as an active client.
 
-        Absent credentials never replace stored ones. Returns False, having changed nothing,
-        where another process has taken the row over. ``superseded`` is the access token that the
-        answer superseded: while the row still holds it nobody got further, and the new one is
-        saved even without the lease; of a row that is no longer live, only the new one.
+        Missing credentials never replace stored ones. Returns False, without a change, if another
+        process has taken the row over. ``superseded`` is the access token that the response
+        superseded: while the row still has it, the new one is saved even without the lease, and
+        nothing but credentials if the row is no longer live.
         """
         values = self._issued(information)
         if metadata is not None:
             values |= self._granted(information, metadata)
-            if release or metadata != self.metadata:  # else nothing was requested or granted
+            if release or metadata != self.metadata:  # otherwise nothing was requested or granted
                 values["has_drift"] = self._drifts(metadata)
-            if self.status == Status.GONE:  # and the server knows it after all
+            if self.status == Status.GONE:  # but the server still knows it
                 secret = values.get("client_secret", self.client_secret)
                 own = self._own_client(self.client_id, secret, metadata)
                 values |= {"live": True, "client_digest": own}
-        if release:  # nothing more is to come of this step
+        if release:  # the step is complete
             values |= self._completed(values)
         self.interrupted = self.interrupted and metadata is None
         if not release and all(getattr(self, name) == value for name, value in values.items()):
-            return True  # nothing to keep, and more is to come
+            return True  # nothing to save yet
         try:
             return self._store(values, superseded, release=release)
         except IntegrityError:
@@ -136,20 +138,20 @@ class ClientTransitionsModel(ClientModel, LeasedModel, RememberingModel):
         if stated in protocol.ASSERTION_METHODS:
             values["clock_offset"] = information.clock_offset
         if metadata.get("token_endpoint_auth_method") == "private_key_jwt":
-            # Some servers issue a secret as well. It is kept, and nothing is renewed for it.
+            # Some servers issue a secret as well. It is stored, but never renewed.
             values["client_secret_expires_at"] = None
         return values
 
     def _completed(self, values: dict[str, Any]) -> dict[str, Any]:
-        """What the end of a step writes: its event, no failure, and an update's request."""
+        """The columns that a completed step writes, with its event."""
         new = "client_secret" in values and self.client_secret is not None
         event: dict[str, Any] = {"outcome": Status.ACTIVE.value}
         if self.task == "renew" or new:
             event["new_secret"] = new
-        # An earlier refusal by a token endpoint says nothing of the client as it is now.
-        completed = {"event": event, **FORGOTTEN, "refused_at": None}
+        # A refusal by the token endpoint before this step says nothing about the client now.
+        completed = {"event": event, **NO_FAILURE, "refused_at": None}
         if self.task == "update":
-            # Only now, for what was refused must not look like what was requested.
+            # Saved only now: a rejected request must not replace the previous one.
             completed["requested_metadata"] = self.requested_metadata
         return completed
 
@@ -174,7 +176,7 @@ class ClientTransitionsModel(ClientModel, LeasedModel, RememberingModel):
         not_yet_rotated = ciphertext_is("registration_access_token", superseded)
         if self._write(not_yet_rotated & models.Q(live=self.live), release=release, **values):
             return True
-        # Of a row that was given up as "gone" for the old credentials, the new ones.
+        # The row was marked "gone" because of the old credentials: store the new ones.
         secrets = {name: values[name] for name in _CREDENTIALS if name in values}
         self._write(not_yet_rotated, **secrets)
         return False
@@ -203,7 +205,7 @@ class ClientTransitionsModel(ClientModel, LeasedModel, RememberingModel):
         return "client_secret" in values or end != self.client_secret_expires_at
 
     def record_orphan(self, information: protocol.ClientInformation) -> None:
-        """Keep a client that came too late, and could not be deleted, in a row of its own."""
+        """Store a client that was issued too late and could not be deleted in a row of its own."""
         orphan = type(self)(
             server=self.server,
             owner=self.owner,
@@ -217,11 +219,14 @@ class ClientTransitionsModel(ClientModel, LeasedModel, RememberingModel):
         record(orphan, self.task, Status.UNKNOWN.value)
 
     def fail(self, error: object, status: str | None = None) -> bool:
-        """Record an error, with the state it leaves the row in, and give the lease back.
+        """Record an error and the resulting status, and release the lease.
 
-        Returns False, having changed nothing, where another process has taken the row over.
+        Returns False, without a change, if another process has taken the row over.
         """
-        values: dict[str, Any] = {"last_error": str(error), **self.remembering(error, self.task)}
+        values: dict[str, Any] = {
+            "last_error": str(error),
+            **self.failure_columns(error, self.task),
+        }
         self.may_retry = False
         fence = None
         if status is not None:
@@ -229,8 +234,8 @@ class ClientTransitionsModel(ClientModel, LeasedModel, RememberingModel):
             self.interrupted = self.interrupted and status == Status.ACTIVE
         if status == Status.GONE:
             values |= {"live": None, "client_digest": None}
-            # Who slept too long may have stored a newer token than the one that was refused.
-            token: Any = self.registration_access_token  # or there was nothing to refuse
+            # A process whose lease had expired may have stored a newer token than the refused one.
+            token: Any = self.registration_access_token  # there is one, since it was refused
             fence = self.owned_by_me() & ciphertext_is("registration_access_token", token)
         if status in (Status.DRAFT, Status.REJECTED):
             values |= _NO_CREDENTIALS
@@ -247,7 +252,7 @@ class ClientTransitionsModel(ClientModel, LeasedModel, RememberingModel):
     def clear(self, note: str = "") -> bool:
         """Wipe the credentials and close the row (RFC 7592 section 2.3)."""
         values = {**_NO_CREDENTIALS, "status": Status.REVOKED, "live": None, "last_error": note}
-        values |= FORGOTTEN
+        values |= NO_FAILURE
         self.interrupted = False
         values.pop("client_id")  # names the tombstone, and opens nothing
         return self._write(release=True, event={"outcome": Status.REVOKED.value}, **values)
@@ -259,10 +264,10 @@ class ClientTransitionsModel(ClientModel, LeasedModel, RememberingModel):
         *,
         others: Sequence[Self] = (),
     ) -> bool:
-        """Save what a metadata document says, as an active client, and release the row.
+        """Save the members of a metadata document, as an active client, and release the lease.
 
-        ``others`` are the rows of the same client at other servers, which take the request over.
-        Returns False, having changed nothing, where another process has taken the row over.
+        ``others`` are the rows of the same client at other servers, which get the same metadata.
+        Returns False, without a change, if another process has taken the row over.
         """
         request = {"requested_metadata": self.requested_metadata, "metadata": members}
         values = {
@@ -285,25 +290,25 @@ class ClientTransitionsModel(ClientModel, LeasedModel, RememberingModel):
         return True
 
     def save_request(self) -> None:
-        """Save what is requested, of a client that its server cannot be asked about."""
+        """Save the requested metadata of a client that cannot be updated at its server."""
         self.has_drift = self._drifts(self.metadata)
         self.save(update_fields=["requested_metadata", "has_drift", "updated_at"])
 
     def confirm(self) -> bool:
-        """Release a row that holds all there is to know of its client, and record that."""
+        """Record an event without any other change, and release the lease."""
         return self._write(release=True, event={"outcome": self.status})
 
     def withdraw(self) -> None:
-        """Delete a row that was inserted and came to nothing, if this process still holds it."""
+        """Delete a row whose registration was abandoned, if this process still holds the lease."""
         self._row().filter(self.owned_by_me()).delete()
 
     def note(self, action: str) -> bool:
-        """Write an event that changes nothing; False where another process holds the row."""
+        """Record an event without any other change; False if another process holds the lease."""
         held = self.claim(*Status, task=action)
         return held and self._write(release=True, event={"outcome": self.status})
 
-    def note_refusal(self) -> None:
-        """Write down that a token endpoint refused the client just now."""
+    def record_refusal(self) -> None:
+        """Record that a token endpoint refused the client just now."""
         self._write(refused_at=timezone.now())
 
     def _write(
@@ -323,9 +328,9 @@ class ClientTransitionsModel(ClientModel, LeasedModel, RememberingModel):
         return written
 
     def successor(self, mechanism: str = Mechanism.DYNAMIC, *, action: str = "retry") -> Self:
-        """Create a draft that takes over the key of this row, which stays as a record.
+        """Create a draft that replaces this row as the live one of its server and owner.
 
-        ``action`` is what the history calls this.
+        ``action`` is the name of the event in the history.
         """
         draft: Self = retry_on_db_error(partial(self._make_way, mechanism), self._alias)
         self.live = None
@@ -346,9 +351,9 @@ class ClientTransitionsModel(ClientModel, LeasedModel, RememberingModel):
         return draft
 
     def replace(self, predecessor: Self) -> bool:
-        """Become the live row of the key in place of ``predecessor``, now "revoking".
+        """Replace ``predecessor``, from now on "revoking", as the live row of its key.
 
-        Returns False, having changed nothing, where another process has taken that row over.
+        Returns False, without a change, if another process has taken that row over.
         """
         client_digest = self._own_client(self.client_id, self.client_secret, self.metadata)
         replaced = {**_REPLACED, "updated_at": predecessor._next_moment()}
@@ -357,7 +362,7 @@ class ClientTransitionsModel(ClientModel, LeasedModel, RememberingModel):
         def replace() -> bool:
             with transaction.atomic(using=self._alias):
                 old = predecessor._row().filter(predecessor.owned_by_me(), live=True)
-                # Another process may be deleting what an interrupted renewal left behind.
+                # Another process may be deleting this row as the rest of an interrupted renewal.
                 new = self._row().filter(status=Status.ACTIVE, live__isnull=True)
                 if old.update(**replaced) and new.update(**live):
                     return True

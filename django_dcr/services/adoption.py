@@ -192,7 +192,7 @@ def _fill_metadata(registration: ClientRegistration) -> None:
 def _predecessor(registration: ClientRegistration, *, replace: bool) -> ClientRegistration | None:
     """Return the row to replace; raise ConflictError where one is in the way."""
     held_by = registration.rivals().select_related("server").first()
-    twin = registration.twins().select_related("server").first()
+    twin = registration.duplicates().select_related("server").first()
     if twin is not None and twin != held_by:
         raise conflict(
             twin,

@@ -76,10 +76,10 @@ def discover(server: AuthorizationServer, *, refresh: bool = False) -> Authoriza
 def discover_for(registration: ClientRegistration) -> AuthorizationServer:
     """As ``discover()`` for the server of an operation, even after a recent failure.
 
-    Work that somebody requested by name does not back off; other work ``is_calm`` and does.
+    Work that somebody requested by name does not back off; other work ``accepts_failure`` and does.
     """
     server = registration.server
-    if registration.is_calm or server.metadata_by_hand:
+    if registration.accepts_failure or server.metadata_by_hand:
         return discover(server)
     if not (server.is_fresh or _was_refreshed(server)):
         _fetch_again(server)
@@ -138,7 +138,7 @@ def _resource_row(url: str) -> ProtectedResource:
 
 def _is_news(row: ProtectedResource) -> bool:
     """Whether a challenge states a metadata URL that has not just failed."""
-    if not row.challenged_url or row.failure is None or not row.rests_until:
+    if not row.challenged_url or row.failure is None or not row.paused_until:
         return bool(row.challenged_url)
     tried = [place for place, _outcome in row.failure["attempts"]]
     place = clean(uris.without_query(row.challenged_url), 300)
@@ -155,8 +155,8 @@ def _ensure_fresh(row: CachedDocument) -> None:
         return
     if _may_fetch(row):
         _fetch_again(row)
-    elif not row.serves_on:
-        raise row.remembered()
+    elif not row.may_serve_stale:
+        raise row.remembered_error()
 
 
 def _was_refreshed(row: CachedDocument) -> bool:
@@ -171,7 +171,7 @@ def _may_fetch(row: CachedDocument) -> bool:
     """Whether no other caller is fetching now, and none has failed to a short while ago."""
     if row.may_retry:
         return True
-    if not (row.failed_at("discover") or row.serves_on):
+    if not (row.failed_at("discover") or row.may_serve_stale):
         return True  # there is no error to raise and no document to use instead
     if row.seconds_until_retry and (row.failure is None or row.failed_at()):
         return False

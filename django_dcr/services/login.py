@@ -253,7 +253,7 @@ def _find_out(registration: ClientRegistration, error: str) -> None:
     with operation(registration, "read") as work, work.lease(Status.ACTIVE, task=STEP):
         if _credentials(registration) != used or _was_told(registration):
             return
-        registration.note_refusal()
+        registration.record_refusal()
         if refusal(registration, "read"):
             raise _refusal(registration, error)
         try:

@@ -141,9 +141,9 @@ class Exchanges:
         server = self.server
         try:
             if exc is not None and is_outage(exc):
-                server.fail_to_answer(exc, exc.step)
+                server.record_outage(exc, exc.step)
             elif exc is None or exc.status is not None or isinstance(exc, InvalidResponseError):
-                server.recover()
+                server.clear_outage()
         except Error as error:
             log("not_noted", "Not recorded on the row of %s: %s", server.issuer, error)
 
@@ -196,13 +196,13 @@ class Operation(Exchanges):
         ``task`` names the work in the row's history, if not ``step``; ``values`` are written
         with the lease. Raises ConflictError where the row is in another state, now or after the
         wait, or stays claimed for longer than one exchange may last; and, where the caller
-        ``is_calm``, the error of the process it waited for.
+        ``accepts_failure``, the error of the process it waited for.
         """
         registration, task = self.registration, task or self.step
         seen = registration.failure
         for _ in attempts():
             if registration.claim(*statuses, task=task, **values):
-                if registration.is_calm and registration.failure != seen and not values:
+                if registration.accepts_failure and registration.failure != seen and not values:
                     self._raise_new_failure(task)
                 return
             registration.reload()
@@ -217,7 +217,7 @@ class Operation(Exchanges):
         """Raise the error that another process has just recorded, instead of trying again."""
         if self.registration.failed_at(task):
             self.registration.release()
-            raise self.registration.remembered(self.server.issuer)
+            raise self.registration.remembered_error(self.server.issuer)
 
     def errors(self) -> errors_at:
         """Add issuer, step and row to the errors of a block before they are recorded."""
@@ -255,11 +255,11 @@ def backoff(registration: ClientRegistration, task: str) -> Iterator[None]:
     error. Raises ConflictError inside a transaction, where nothing may be sent.
     """
     check_backoff(registration.server, *[registration] if registration.failed_at(task) else [])
-    registration.is_calm = True
+    registration.accepts_failure = True
     try:
         yield
     finally:
-        registration.is_calm = False
+        registration.accepts_failure = False
 
 
 def check_backoff(server: AuthorizationServer, *failed: ClientRegistration) -> None:
@@ -268,11 +268,11 @@ def check_backoff(server: AuthorizationServer, *failed: ClientRegistration) -> N
     rows = [row for row in ([server, *rows] if server.is_held_back else rows) if not row.may_retry]
     for row in rows:
         if row.seconds_until_retry:
-            raise row.remembered(server.issuer)
+            raise row.remembered_error(server.issuer)
     for row in rows:
         refuse_inside_atomic()
         if not row.claim_retry():
-            raise row.remembered(server.issuer)
+            raise row.remembered_error(server.issuer)
 
 
 # -- refusing ----------------------------------------------------------------------------------

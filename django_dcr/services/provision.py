@@ -174,7 +174,7 @@ def _usable(
     if registration.status == Status.REGISTERING:
         _await_answer(registration)
     if _has_failed(registration):
-        raise registration.remembered(issuer)
+        raise registration.remembered_error(issuer)
     check_state(registration, Status.ACTIVE)
     if registration.lease:
         registration = _recovered(registration)
@@ -203,7 +203,7 @@ def _registered(
         )
     if resource is not None and issuer not in resource.known_issuers:
         refuse_inside_atomic()
-        resource.note_issuer(issuer)
+        resource.record_issuer(issuer)
     if registration is None:
         refuse_inside_atomic()
         registration = _draft(issuer, owner, metadata)

@@ -62,7 +62,7 @@ def _settle_orphan(registration: ClientRegistration) -> None:
         registration.reload()
         return
     note = ""
-    if registration.has_twin(registration.client_id):
+    if registration.has_duplicate(registration.client_id):
         note = "Another registration has this client."
     elif registration.mechanism == Mechanism.PRE_REGISTERED:
         # A person's own client is not deleted because its adoption was interrupted.

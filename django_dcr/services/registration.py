@@ -249,7 +249,9 @@ def _commit_intent(work: Operation) -> None:
             intent[name] = getattr(registration, name)
         # A calm caller does not retry right after another one was refused.
         seen = registration.status
-        statuses = (each for each in _NEVER_SENT if not registration.is_calm or each == seen)
+        statuses = (
+            each for each in _NEVER_SENT if not registration.accepts_failure or each == seen
+        )
         work.acquire(*statuses, **intent)
         return
     registration.server = registration.server  # copies its primary key, which may be new
@@ -293,7 +295,7 @@ def _collided(
 ) -> NoReturn:
     """Undo the registration, unless the server issued a client that another row holds."""
     registration = work.registration
-    if registration.has_twin(issued.client_id):
+    if registration.has_duplicate(issued.client_id):
         error = InvalidResponseError(COLLISION)
         registration.fail(error, Status.REJECTED)
         raise error from cause
@@ -342,7 +344,7 @@ def _overtaken(work: Operation, issued: protocol.ClientInformation) -> None:
 @sensitive_variables()
 def _delete_orphan(work: Operation, issued: protocol.ClientInformation) -> Status:
     """Delete a client that will not be used; return the status that its row gets."""
-    if work.registration.has_twin(issued.client_id):
+    if work.registration.has_duplicate(issued.client_id):
         return Status.REJECTED  # another row uses the client, so it is not deleted
     token, uri = issued.registration_access_token, issued.registration_client_uri
     if token is None or uri is None:

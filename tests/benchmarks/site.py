@@ -86,7 +86,7 @@ def refused(count: int) -> Callable[[], None]:
 
 def silent(count: int) -> Callable[[], None]:
     server = AuthorizationServer.objects.for_issuer(issuer_of(0))
-    server.fail_to_answer(NetworkError("It did not answer."), "register")
+    server.record_outage(NetworkError("It did not answer."), "register")
     return _failing(partial(services.get_or_register, server.issuer, "nobody"), count)
 
 

@@ -32,7 +32,7 @@ class Command(RegistrationsCommand):
             rows = rows.filter(mechanism=mechanism)
         if expiring is not None:
             rows = rows.expiring(timezone.now() + expiring)
-        rows = rows.with_places() if self.as_json else rows
+        rows = rows.with_replacements() if self.as_json else rows
         narrows = has_selection(options) or mechanism is not None or expiring is not None
         if narrows and not options["everything"]:
             none = "No registration matches. See all with: manage.py dcr_list"

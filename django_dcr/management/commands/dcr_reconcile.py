@@ -80,7 +80,7 @@ class Command(WorkCommand):
                 return retry(registration)
             except DCRError:
                 # The new registration may have failed: then it is the one to retry next.
-                row = ClientRegistration.objects.with_places().get(pk=registration.pk)
+                row = ClientRegistration.objects.with_replacements().get(pk=registration.pk)
                 if row.replaced_by:
                     self.note(f"Registration {row.pk} was replaced by {row.replaced_by}.")
                 raise
