@@ -15,7 +15,7 @@ from django.contrib import admin, messages
 from django.contrib.admin import helpers
 from django.contrib.admin.exceptions import NotRegistered
 from django.contrib.admin.utils import quote
-from django.contrib.admin.widgets import AdminTextareaWidget, AdminTextInputWidget
+from django.contrib.admin.widgets import AdminTextInputWidget
 from django.contrib.auth import get_permission_codename
 from django.core.exceptions import PermissionDenied
 from django.db import models, transaction
@@ -49,11 +49,7 @@ _MAX_LENGTH = 1200
 
 _WIDGETS: dict[Any, Any] = {
     models.TextField: {"widget": AdminTextInputWidget(attrs=WIDE)},
-    models.JSONField: {
-        "form_class": IndentedJSONField,
-        "widget": AdminTextareaWidget(attrs={"rows": 5, "spellcheck": "false"}),
-        "show_hidden_initial": False,
-    },
+    models.JSONField: {"form_class": IndentedJSONField, "show_hidden_initial": False},
 }
 
 

@@ -1,4 +1,4 @@
-"""What people type into the admin."""
+"""The forms of the admin, and their fields."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from copy import copy
 from typing import TYPE_CHECKING, Any
 
 from django import forms
-from django.contrib.admin.widgets import AdminTextInputWidget
+from django.contrib.admin.widgets import AdminTextareaWidget, AdminTextInputWidget
 from django.core.exceptions import ValidationError
 from django.core.validators import RegexValidator
 from django.forms.fields import InvalidJSONInput
@@ -33,13 +33,36 @@ WIDE = {"class": "vTextField dcr-wide"}
 
 
 def primary_key(value: object) -> int:
-    """Return a primary key that an address or a form names; 0, which no row has, for no number."""
+    """Return the primary key in a URL or a form; 0, which no row has, for anything else."""
     text = str(value)
-    # No database has integers of more than 18 digits, and other scripts have digits, too.
+    # Databases overflow above 18 digits, and isdecimal() accepts the digits of any script.
     return int(text) if text.isascii() and text.isdecimal() and len(text) <= 18 else 0
 
 
-def _place_of_mistake(text: str) -> Iterator[str]:
+class IndentedJSONField(forms.JSONField):
+    """JSON that is shown indented, or as it was typed; blank means empty."""
+
+    widget = AdminTextareaWidget(attrs={"rows": 5, "spellcheck": "false"})
+
+    def to_python(self, value: Any) -> Any:
+        try:
+            result = super().to_python(value)
+        except RecursionError as exc:
+            raise ValidationError(self.error_messages["invalid"], code="invalid") from exc
+        except ValidationError as exc:
+            raise ValidationError([exc, *_mistake(value)]) from exc
+        return self.initial() if result is None else result
+
+    def bound_data(self, data: Any, initial: Any) -> Any:
+        return InvalidJSONInput(data or "")
+
+    def prepare_value(self, value: Any) -> Any:
+        if isinstance(value, InvalidJSONInput):
+            return value
+        return json.dumps(value, ensure_ascii=False, indent=2)
+
+
+def _mistake(text: str) -> Iterator[str]:
     try:
         json.loads(text)
     except json.JSONDecodeError as exc:
@@ -52,33 +75,12 @@ def _place_of_mistake(text: str) -> Iterator[str]:
         )
 
 
-class IndentedJSONField(forms.JSONField):
-    """JSON for people: indented, what was typed is shown again as it was, blank means empty."""
-
-    def to_python(self, value: Any) -> Any:
-        try:
-            result = super().to_python(value)
-        except RecursionError as exc:
-            raise ValidationError(self.error_messages["invalid"], code="invalid") from exc
-        except ValidationError as exc:
-            raise ValidationError([exc, *_place_of_mistake(value)]) from exc
-        return self.initial() if result is None else result
-
-    def bound_data(self, data: Any, initial: Any) -> Any:
-        return InvalidJSONInput(data or "")
-
-    def prepare_value(self, value: Any) -> Any:
-        if isinstance(value, InvalidJSONInput):
-            return value
-        return json.dumps(value, ensure_ascii=False, indent=2)
-
-
-#: The form field of the button that takes over the issuer that was probably meant.
+#: The form field of the button that stores the suggested issuer.
 USE_ISSUER = "_issuer"
 
 
 def issuer_button(error: DCRError) -> SafeString:
-    """Return a button that stores the issuer that an error suggests, or "" where it has none."""
+    """Return a button that stores the issuer that an error suggests, "" where it suggests none."""
     issuer = error.suggested_issuer
     try:
         check_issuer(issuer)
@@ -95,14 +97,14 @@ def issuer_button(error: DCRError) -> SafeString:
 
 
 class IssuerInput(AdminTextInputWidget):
-    """What the button says wins over what was typed."""
+    """Prefers the issuer of the button to what was typed."""
 
     def value_from_datadict(self, data: Any, files: Any, name: str) -> Any:
         return data.get(USE_ISSUER) or super().value_from_datadict(data, files, name)
 
 
 class OneErrorEach(_ModelForm):
-    """The model looks at all values, and repeats what was said of a field already."""
+    """Drops what the model's validation repeats about a field that has an error already."""
 
     def add_error(self, field: str | None, error: Any) -> None:
         errors = getattr(error, "error_dict", {})
@@ -112,7 +114,7 @@ class OneErrorEach(_ModelForm):
 
 
 class AuthorizationServerForm(OneErrorEach):
-    """Takes an initial access token and never shows one, not even after a mistake elsewhere."""
+    """Accepts an initial access token and never shows one, even after an error in another field."""
 
     initial_access_token = forms.CharField(
         label=_("Initial access token"),
@@ -127,17 +129,17 @@ class AuthorizationServerForm(OneErrorEach):
         required=False,
         initial=dict,
         help_text=_("As in RFC 8414, for a server whose metadata is entered by hand."),
-        widget=forms.Textarea(attrs={"rows": 5, "spellcheck": "false"}),
     )
     remove_initial_access_token = forms.BooleanField(
         label=_("Remove the stored initial access token"), required=False
     )
 
+    class Meta:
+        widgets = {"issuer": IssuerInput(attrs=WIDE)}
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.initial["initial_access_token"] = ""
-        if "issuer" in self.fields:
-            self.fields["issuer"].widget = IssuerInput(attrs=self.fields["issuer"].widget.attrs)
         if self.instance.metadata_by_hand:
             self.initial["entered_metadata"] = self.instance.metadata
         if "assertion_audience" in self.fields:
@@ -154,8 +156,8 @@ class AuthorizationServerForm(OneErrorEach):
             try:
                 check_issuer(issuer)
             except NotAllowedError as exc:
-                said = format_html("{} {}", str(exc), issuer_button(exc))
-                raise ValidationError(said) from exc
+                message = format_html("{} {}", str(exc), issuer_button(exc))
+                raise ValidationError(message) from exc
         return issuer
 
     @sensitive_variables()
@@ -167,22 +169,22 @@ class AuthorizationServerForm(OneErrorEach):
                 self.add_error("initial_access_token", _("Enter a new one or remove the old one."))
             self.changed_data.append("initial_access_token")
             kept = None
-        elif kept is not None and not token and not self._stays():
-            # It is for the server that it was stored for.
+        elif kept is not None and not token and not self._keeps_origin():
+            # The stored token was issued by another server.
             self.changed_data.append("initial_access_token")
             kept = None
         values["initial_access_token"] = token or kept
         self._check_entered(values)
         return values
 
-    def _stays(self) -> bool:
-        """Whether the issuer stays, or is changed to one on the same origin."""
+    def _keeps_origin(self) -> bool:
+        """Whether the issuer is unchanged, or on the same origin as before."""
         issuer = self.cleaned_data.get("issuer", self.instance.issuer)
         is_same: bool = issuer == self.instance.issuer or self.instance.shares_origin(issuer)
         return is_same
 
     def _check_entered(self, values: dict[str, Any]) -> None:
-        """Check the metadata that was entered by hand, and that it is meant to be used."""
+        """Check the metadata that was entered by hand, and that it will be used."""
         document = values.get("entered_metadata")
         if not document:
             return
@@ -196,10 +198,16 @@ class AuthorizationServerForm(OneErrorEach):
             self.add_error("entered_metadata", str(exc))
 
 
-class LinesField(forms.CharField):
-    """A list of strings, one a line."""
+class WideField(forms.CharField):
+    """A text as wide as the page."""
 
-    widget = forms.Textarea
+    widget = AdminTextInputWidget(attrs=WIDE)
+
+
+class LinesField(forms.CharField):
+    """A list of strings, one per line."""
+
+    widget = forms.Textarea(attrs={"rows": 3, "class": "vLargeTextField dcr-wide"})
 
     def prepare_value(self, value: Any) -> Any:
         return "\n".join(value) if isinstance(value, list) else value
@@ -212,9 +220,9 @@ class LinesField(forms.CharField):
 
 
 class ClientRegistrationForm(OneErrorEach):
-    """The common client metadata in fields, the rest as JSON; blank is what is not requested.
+    """The common client metadata in fields, the rest as JSON; what is blank is not requested.
 
-    What a field has no form for, such as null, stays in the JSON.
+    Values that no field can show, such as null, stay in the JSON.
     """
 
     #: The fields that are members of ``requested_metadata``, with the type of their values.
@@ -226,37 +234,45 @@ class ClientRegistrationForm(OneErrorEach):
         "token_endpoint_auth_method": str,
     }
 
-    client_name = forms.CharField(
+    client_name = WideField(
         label=_("Client name"),
         required=False,
-        widget=forms.TextInput(attrs=WIDE),
+        help_text=_("What the server shows to users, such as “Shop”."),
     )
     redirect_uris = LinesField(
         label=_("Redirect URIs"),
         required=False,
-        widget=forms.Textarea(attrs={"rows": 3, "class": "vLargeTextField dcr-wide"}),
+        help_text=_("One per line, such as https://shop.example/callback."),
     )
-    scope = forms.CharField(
+    scope = WideField(
         label=_("Scope"),
         required=False,
-        widget=forms.TextInput(attrs=WIDE),
+        help_text=_("Words with spaces between them, such as “openid profile”."),
     )
     grant_types = forms.MultipleChoiceField(
         label=_("Grant types"), required=False, widget=forms.CheckboxSelectMultiple
     )
     token_endpoint_auth_method = forms.ChoiceField(label=_("Client authentication"), required=False)
 
+    class Meta:
+        labels = {"requested_metadata": _("Other client metadata")}
+        help_texts = {
+            "requested_metadata": _(
+                "Further members of RFC 7591 as one JSON object; null removes a default."
+            )
+        }
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        #: The members that were written into the box for JSON.
+        #: The members that were entered as JSON.
         self.written_as_json: frozenset[str] = frozenset()
         server = self.add_prefix("server")
         if self.data.get(server) and not primary_key(self.data[server]):
-            # Django's widget would ask the database for whatever stands there.
-            posted: Any = copy(self.data)  # one that may be changed
+            # Django's widget would query the database for whatever was posted.
+            posted: Any = copy(self.data)  # a mutable copy
             posted[server] = "0"
             self.data = posted
-        #: What the row requested before the form was filled in.
+        #: What the row requests before the form is saved.
         self.stored_request = self.instance.requested_metadata
         stored = self.stored_request
         rest = dict(stored) if isinstance(stored, dict) else stored
@@ -265,20 +281,16 @@ class ClientRegistrationForm(OneErrorEach):
                 self.initial[name] = rest.pop(name)
         self.initial["requested_metadata"] = rest
         if "requested_metadata" in self.fields:  # not where nothing can be edited
-            self.fields["requested_metadata"].label = _("Other client metadata")
-            self.fields["requested_metadata"].help_text = _(
-                "Further members of RFC 7591 as one JSON object; null removes a default."
-            )
             self._offer(self._server())
 
     def _server(self) -> AuthorizationServer:
-        """Return the server that is chosen, or one that says nothing of itself."""
+        """Return the chosen server, or one without metadata."""
         chosen = primary_key(self.instance.server_id or self["server"].value())
         return AuthorizationServer.objects.filter(pk=chosen).first() or AuthorizationServer()
 
     def _offer(self, server: AuthorizationServer) -> None:
-        """Let people choose from what the server offers, and say what else would be requested."""
-        methods = _offered(server, "token_endpoint_auth_methods_supported", [*USABLE])
+        """Let users choose from what the server offers, and show the defaults."""
+        methods = _offered(server, "token_endpoint_auth_methods_supported", [*_USABLE])
         methods.append(self.initial.get("token_endpoint_auth_method", ""))
         grants = _offered(server, "grant_types_supported", _GRANTS)
         grants += self.initial.get("grant_types", [])
@@ -286,13 +298,6 @@ class ClientRegistrationForm(OneErrorEach):
         choose = ("", _("Let the site choose"))
         fields["token_endpoint_auth_method"].choices = [choose, *_marked(_choices(methods))]
         fields["grant_types"].choices = _choices(grants)
-        self.fields["client_name"].help_text = _("What the server shows to users, such as “Shop”.")
-        self.fields["redirect_uris"].help_text = _(
-            "One per line, such as https://shop.example/callback."
-        )
-        self.fields["scope"].help_text = _(
-            "Words with spaces between them, such as “openid profile”."
-        )
         scopes = server.offered("scopes_supported")
         if scopes:
             text = _("The server offers: %(scopes)s.")
@@ -303,20 +308,20 @@ class ClientRegistrationForm(OneErrorEach):
             self._hint(name, text % {"default": clean(default, 200)})
 
     def _hint(self, name: str, text: str) -> None:
-        # Django prints help texts as HTML, and a server or an owner may have said this one.
+        # Django renders help texts as HTML, and this one may come from a server or an owner.
         parts = filter(None, [self.fields[name].help_text, text])
         self.fields[name].help_text = format_html_join(" ", "{}", ((part,) for part in parts))
 
     def add_error(self, field: str | None, error: Any) -> None:
-        """Put what the model says of a member at the member's own field."""
+        """Show what the model's validation says about a member at the member's own field."""
         errors = getattr(error, "error_dict", {})
         if "requested_metadata" in errors and "requested_metadata" not in self.errors:
             for fault in errors.pop("requested_metadata"):
-                super().add_error(self._place(fault.message), fault)
+                super().add_error(self._field_of(fault.message), fault)
         super().add_error(field, error)
 
-    def _place(self, fault: str) -> str:
-        """Return the field that a sentence is about: the first member of a field that it names."""
+    def _field_of(self, fault: str) -> str:
+        """Return the field that an error is about: that of the first member that it names."""
         named = (name for name in re.findall(r"\w+", fault) if name in self.members)
         member = next(named, "")
         is_in_json = not member or member in self.written_as_json
@@ -326,7 +331,7 @@ class ClientRegistrationForm(OneErrorEach):
         values: dict[str, Any] = super().clean() or self.cleaned_data
         rest = values.get("requested_metadata", {})
         if not isinstance(rest, dict):
-            return values  # the model says what is wrong with it
+            return values  # the model's validation says what is wrong with it
         self.written_as_json = frozenset(rest)
         requested = {name: values[name] for name in self.members if values.get(name)}
         for name in sorted(requested.keys() & rest.keys()):
@@ -337,14 +342,13 @@ class ClientRegistrationForm(OneErrorEach):
 
 
 _MAX_CHOICES = 100
-
-USABLE = ClientRegistration.AUTHENTICATION_METHODS
-# What most servers take, for one that does not say what it offers.
+_USABLE = ClientRegistration.AUTHENTICATION_METHODS
+# What most servers accept, for one that does not say what it offers.
 _GRANTS = ["authorization_code", "refresh_token", "client_credentials"]
 
 
 def _offered(server: AuthorizationServer, member: str, usual: list[str]) -> list[str]:
-    # The password is refused whatever the server says (RFC 9700 section 2.4).
+    # The password grant must not be used (RFC 9700 section 2.4).
     offered = server.offered(member)[:_MAX_CHOICES] or usual
     return [name for name in offered if name != "password"]
 
@@ -354,10 +358,10 @@ def _choices(names: list[str]) -> list[tuple[str, str]]:
 
 
 def _marked(methods: list[tuple[str, str]]) -> list[tuple[str, Any]]:
-    """Mark what this app cannot authenticate by, which stands last."""
+    """Mark the methods by which this app cannot authenticate, and put them last."""
     text = _("%(method)s (only with code of your own)")
-    usable = [choice for choice in methods if choice[0] in USABLE]
-    others = [(name, text % {"method": shown}) for name, shown in methods if name not in USABLE]
+    usable = [choice for choice in methods if choice[0] in _USABLE]
+    others = [(name, text % {"method": shown}) for name, shown in methods if name not in _USABLE]
     return [*usable, *others]
 
 
@@ -369,7 +373,7 @@ def _fits(value: object, kind: type) -> bool:
 
 
 def _defaults(server: AuthorizationServer, owner: str) -> dict[str, Any]:
-    """Return what is requested of the server where the row says nothing else."""
+    """Return what is requested from the server where the row requests nothing else."""
     try:
         requested = ClientRegistration(server=server, owner=owner).requested
     except NotAllowedError:

@@ -9,7 +9,6 @@ from django import forms
 from django.contrib import messages
 from django.contrib.admin import helpers
 from django.contrib.admin.utils import quote
-from django.contrib.admin.widgets import AdminTextInputWidget
 from django.core.exceptions import PermissionDenied
 from django.db import transaction
 from django.http import HttpRequest, HttpResponse
@@ -22,7 +21,7 @@ from django.views.decorators.debug import sensitive_post_parameters, sensitive_v
 from django_dcr import services
 from django_dcr.admin.actions import CONFIRMED, FROM_PAGE, ServiceAdminMixin, permission_method
 from django_dcr.admin.columns import compared_members
-from django_dcr.admin.forms import WIDE, LinesField, primary_key
+from django_dcr.admin.forms import WIDE, LinesField, WideField, primary_key
 from django_dcr.exceptions import DCRError, DecryptionError, NotAllowedError
 from django_dcr.lifecycle import ACTIONS, EVENTS
 from django_dcr.mechanisms import refusal, way
@@ -170,10 +169,6 @@ class RegistrationPagesMixin(ServiceAdminMixin):
         return response
 
 
-class _Text(forms.CharField):
-    widget = AdminTextInputWidget(attrs=WIDE)
-
-
 class _Secret(forms.CharField):
     """Is never shown again, not even after an error in another field."""
 
@@ -183,9 +178,9 @@ class _Secret(forms.CharField):
 class AdoptionForm(forms.Form):
     """What is in the server's console, for ``services.adopt()``."""
 
-    issuer = _Text(label=_("Issuer"), help_text=_("Exactly as the server writes it."))
-    owner = _Text(label=_("Owner"), required=False, help_text=_("Empty for the site itself."))
-    client_id = _Text(label=_("Client ID"))
+    issuer = WideField(label=_("Issuer"), help_text=_("Exactly as the server writes it."))
+    owner = WideField(label=_("Owner"), required=False, help_text=_("Empty for the site itself."))
+    client_id = WideField(label=_("Client ID"))
     client_secret = _Secret(
         label=_("Client secret"),
         required=False,
@@ -202,13 +197,10 @@ class AdoptionForm(forms.Form):
         choices=[("", _("Let the site choose")), *((name, name) for name in _METHODS)],
     )
     redirect_uris = LinesField(
-        label=_("Redirect URIs"),
-        required=False,
-        help_text=_("One per line."),
-        widget=forms.Textarea(attrs={"rows": 3, "class": "vLargeTextField dcr-wide"}),
+        label=_("Redirect URIs"), required=False, help_text=_("One per line.")
     )
-    scope = _Text(label=_("Scope"), required=False)
-    registration_client_uri = _Text(
+    scope = WideField(label=_("Scope"), required=False)
+    registration_client_uri = WideField(
         label=_("Client configuration endpoint"),
         required=False,
         help_text=_("With its token, the client can be managed from here (RFC 7592)."),
