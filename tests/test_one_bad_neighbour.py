@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import threading
-from collections import Counter
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections import Counter, deque
+from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
 
@@ -18,7 +16,7 @@ from django.test import Client
 
 from django_dcr import services
 from django_dcr.exceptions import NetworkError
-from django_dcr.management.schedule import Schedule
+from django_dcr.management.work import Keys, Schedule
 from django_dcr.models import AuthorizationServer, ClientRegistration
 from django_dcr.runs import Run, current_run, one_run
 from django_dcr.transport import is_silence
@@ -30,7 +28,6 @@ from tests.test_commands import fail, fail_json, run
 Stubs = responses.RequestsMock
 
 GOOD, BAD = "https://good.example", "https://bad.example"
-SECONDS = 60  # that pass only where something hangs
 
 
 def make_rows(*issuers: str, **values: Any) -> list[ClientRegistration]:
@@ -265,131 +262,60 @@ def run_() -> Iterator[Run]:
         yield run
 
 
-def begin(schedule: Schedule, number: int) -> list[Any]:
-    """Enter so many blocks; return them with what they work on."""
-    blocks = [schedule.next_row() for _ in range(number)]
-    return [(block, block.__enter__()) for block in blocks]
-
-
-def pairs(begun: list[Any]) -> list[Any]:
-    return [pair for _block, pair in begun]
-
-
-def end(*begun: Any) -> None:
-    for block, _pair in begun:
-        block.__exit__(None, None, None)
+def start(schedule: Schedule, number: int) -> list[Keys | None]:
+    return [schedule.next_row() for _ in range(number)]
 
 
 def test_before_its_first_answer_a_server_gets_two_rows_at_most(run_: Run) -> None:
-    rows = [(number, 1) for number in range(5)] + [(9, 2)]
-    schedule = Schedule(rows, run_, threading.Event())
-    begun = begin(schedule, 3)
-    assert pairs(begun) == [(0, 1), (1, 1), (9, 2)]
+    schedule = Schedule([*((number, 1) for number in range(5)), (9, 2)], run_)
+    assert start(schedule, 4) == [(0, 1), (1, 1), (9, 2), None]
     run_.note_answer(1)
-    end(begun[0])
-    assert pairs(begin(schedule, 3)) == [(2, 1), (3, 1), (4, 1)]
+    schedule.finish((0, 1))
+    assert start(schedule, 4) == [(2, 1), (3, 1), (4, 1), None]
 
 
 def test_a_row_that_sends_nothing_lets_one_other_begin(run_: Run) -> None:
-    schedule = Schedule([(number, 1) for number in range(4)], run_, threading.Event())
-    begun = begin(schedule, 2)
-    end(begun[0])
-    third = begin(schedule, 1)
-    assert pairs(third) == [(2, 1)]
-    end(begun[1])
-    assert pairs(begin(schedule, 1)) == [(3, 1)]
-    end(*third)
-    assert pairs(begin(schedule, 1)) == [None]
+    schedule = Schedule([(number, 1) for number in range(4)], run_)
+    assert start(schedule, 3) == [(0, 1), (1, 1), None]
+    schedule.finish((0, 1))
+    assert start(schedule, 2) == [(2, 1), None]
+    schedule.finish((1, 1))
+    assert start(schedule, 2) == [(3, 1), None]
 
 
 def test_after_one_request_without_an_answer_one_row_may_try(run_: Run) -> None:
-    schedule = Schedule([(number, 1) for number in range(4)], run_, threading.Event())
-    first, second = begin(schedule, 2)
-    run_.note_silence(1)
-    end(first)
-    run_.note_silence(1)
-    end(second)
-    assert pairs(begin(schedule, 3)) == [(2, 1), (3, 1), None], "to be named as left"
+    schedule = Schedule([(number, 1) for number in range(4)], run_)
+    for keys in start(schedule, 2):
+        assert keys is not None
+        assert schedule.next_row() is None
+        run_.note_silence(1)
+        schedule.finish(keys)
+    assert {*start(schedule, 2)} == {(2, 1), (3, 1)}, "to be listed as left"
+    assert schedule.next_row() is None
 
 
-@pytest.mark.parametrize("stops", ["signal", "close"])
-def test_who_waits_for_a_row_is_let_go_when_the_command_stops(stops: str, run_: Run) -> None:
-    stop = threading.Event()
-    schedule = Schedule([(number, 1) for number in range(3)], run_, stop)
-    begun = begin(schedule, 2)
-
-    def wait() -> Any:
-        with schedule.next_row() as pair:
-            return pair
-
-    with ThreadPoolExecutor(1) as pool:
-        waiting = pool.submit(wait)
-        if stops == "signal":
-            stop.set()
-            end(*begun)
-        else:
-            schedule.close()
-        assert waiting.result(SECONDS) is None
-    assert pairs(begin(schedule, 1)) == [None]
-
-
-def test_workers_that_share_a_schedule_do_each_row_once(run_: Run) -> None:
+def test_each_row_is_returned_once_and_no_server_gets_more_than_two_at_a_time(run_: Run) -> None:
     rows = [(number, number % 7) for number in range(300)]
-    schedule = Schedule(rows, run_, threading.Event())
-    done: list[Any] = []
-    most: Counter[int] = Counter()
-    at_work: Counter[int] = Counter()
-    lock = threading.Lock()
-
-    def work() -> None:
-        while True:
-            with schedule.next_row() as pair:
-                if pair is None:
-                    return
-                with lock:
-                    at_work[pair[1]] += 1
-                    most[pair[1]] = max(most[pair[1]], at_work[pair[1]])
-                with lock:
-                    at_work[pair[1]] -= 1
-                    done.append(pair)
-
-    threads = [threading.Thread(target=work) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(SECONDS)
-    assert sorted(done) == rows
-    assert max(most.values()) <= 2
-
-
-def test_an_exception_in_a_block_gives_the_place_free(run_: Run) -> None:
-    schedule = Schedule([(0, 1), (1, 1), (2, 1)], run_, threading.Event())
-    _keep = begin(schedule, 1)
-
-    def fail_in_block(error: Callable[[], Exception]) -> None:
-        with schedule.next_row():
-            raise error()
-
-    with pytest.raises(RuntimeError):
-        fail_in_block(RuntimeError)
-    assert pairs(begin(schedule, 1)) == [(2, 1)]
+    schedule = Schedule(rows, run_)
+    returned: list[Keys] = []
+    running: deque[Keys] = deque()
+    while len(returned) < len(rows):
+        keys = schedule.next_row() if len(running) < 8 else None
+        if keys is None:
+            schedule.finish(running.popleft())
+        else:
+            returned.append(keys)
+            running.append(keys)
+        assert max(Counter(server for _pk, server in running).values(), default=0) <= 2
+    assert sorted(returned) == rows
+    assert schedule.next_row() is None
 
 
 def test_no_more_than_some_rows_are_passed_over_for_those_of_other_servers(run_: Run) -> None:
-    passed_over = threading.Event()
-
-    def coming() -> Iterator[Any]:
-        for number in range(20_000):
-            if number == 2 + 10_000 - 1:
-                passed_over.set()
-            yield number, 1
-        raise AssertionError("All were looked at.")  # pragma: no cover - a failure
-
-    schedule = Schedule(coming(), run_, threading.Event())
-    begun = begin(schedule, 2)
-    with ThreadPoolExecutor(1) as pool:
-        third = pool.submit(begin, schedule, 1)
-        assert passed_over.wait(SECONDS)
-        run_.note_answer(1)
-        end(begun[0])
-        assert pairs(third.result(SECONDS)) == [(2, 1)]
+    rows = ((number, 1) for number in range(20_000))
+    schedule = Schedule(rows, run_)
+    assert start(schedule, 3) == [(0, 1), (1, 1), None]
+    assert next(rows) == (2 + 10_000, 1)
+    run_.note_answer(1)
+    schedule.finish((0, 1))
+    assert schedule.next_row() == (2, 1)

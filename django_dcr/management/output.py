@@ -32,6 +32,11 @@ from django_dcr.text import clean
 
 SECRETS = ("client_secret", "registration_access_token")
 
+_COLUMNS = (
+    *("owner", "status", "replaced_by", "replaces", "client_id", "mechanism"),
+    *("client_id_issued_at", "client_secret_expires_at", "registration_client_uri"),
+    *("requested_metadata", "metadata"),
+)
 _EMPTY: tuple[object, ...] = (None, "", [], {})
 _MAX_LENGTH = 20_000  # in characters: beyond any value that is accepted from a server
 _INVALID = re.compile("[\x00\ud800-\udfff]")  # surrogates stand for bytes that are not UTF-8
@@ -93,6 +98,12 @@ class DCRCommand(BaseCommand):
     def note(self, line: str) -> None:
         """Print a line on standard error, apart from the output of the command."""
         self.stderr.write(line, str)
+
+    def sum_up(self, text: str, failures: Iterable[str], *, label: str = "Failed:") -> None:
+        """Print ``text`` on standard error, or raise it with the lines of the ``failures``."""
+        if lines := [*failures]:
+            raise CommandError("\n".join([f"{text} {label}", *lines]))
+        self.note(text)
 
     def write_document(
         self, document: Mapping[str, Any], *, secrets: Mapping[str, str | None] | None = None
@@ -184,17 +195,7 @@ def described(registration: ClientRegistration) -> dict[str, Any]:
     return {
         "id": registration.pk,
         "issuer": registration.server.issuer,
-        "owner": registration.owner,
-        "status": str(registration.status),
-        "replaced_by": registration.replaced_by,
-        "replaces": registration.replaces,
-        "client_id": registration.client_id,
-        "mechanism": str(registration.mechanism),
-        "client_id_issued_at": registration.client_id_issued_at,
-        "client_secret_expires_at": registration.client_secret_expires_at,
-        "registration_client_uri": registration.registration_client_uri,
-        "requested_metadata": registration.requested_metadata,
-        "metadata": registration.metadata,
+        **{name: getattr(registration, name) for name in _COLUMNS},
         "drift": _drift(registration),
         "deviations": registration.deviations,
         "last_error": registration.last_error,

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections import deque
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections import Counter, defaultdict, deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from contextvars import copy_context
 from dataclasses import dataclass, field
 from functools import partial
-from queue import SimpleQueue
+from itertools import takewhile
 from typing import Any, NamedTuple
 
 from django.core.management import CommandError
@@ -20,15 +20,17 @@ from tqdm import tqdm  # type: ignore[import-untyped]
 
 from django_dcr.management.failures import ERRORS, INTERRUPTED, describe_error
 from django_dcr.management.output import DCRCommand, Row, discard_output
-from django_dcr.management.schedule import Pair, Schedule
 from django_dcr.models import ClientRegistration, ClientRegistrationQuerySet
-from django_dcr.runs import Run, one_run
+from django_dcr.runs import MAX_SILENCES, Run, one_run
 
 Service = Callable[[ClientRegistration], ClientRegistration]
+#: The primary keys of a registration and of its server.
+Keys = tuple[int, int]
 
 _PAGE = 1000
 _MAX_NAMED = 2000  # failures that the summary lists
 _QUIET_ROWS = 5  # up to here the rows themselves show the progress
+_MAX_POSTPONED = 10_000  # which bounds the memory: a run may have a million rows
 
 
 class WorkCommand(DCRCommand):
@@ -60,13 +62,18 @@ class WorkCommand(DCRCommand):
         tally = _Tally(rows.order_by().count())
         with _deferred_signals() as stop, one_run() as run:
             attempt = partial(_attempt, service, run if leaves_silent else None, self._rows())
-            outcomes = self._outcomes(tally, attempt, Schedule(_keys(rows), run, stop))
+            outcomes: Iterator[_Outcome] = map(
+                attempt, takewhile(lambda _: not stop.is_set(), _keys(rows))
+            )
+            if self.workers > 1:
+                outcomes = self._in_threads(attempt, Schedule(_keys(rows), run), stop)
+            printed = self._counted(outcomes, tally)
             try:
-                self.write_registrations(outcomes)
+                self.write_registrations(printed)
                 self.stdout.flush()
             except BrokenPipeError:
                 discard_output()
-                deque(outcomes, maxlen=0)  # the work is still wanted
+                deque(printed, maxlen=0)  # the work is still wanted
         self._sum_up(tally, done, interrupted=stop.is_set())
 
     def failure_cell(self, error: str) -> str:
@@ -79,11 +86,29 @@ class WorkCommand(DCRCommand):
         rows = ClientRegistration.objects.select_related("server")
         return rows.with_replacements() if self.as_json else rows
 
-    def _outcomes(self, tally: _Tally, attempt: _Attempt, schedule: Schedule) -> Iterator[Row]:
-        if self.workers > 1:
-            outcomes = self._in_threads(attempt, schedule)
-        else:
-            outcomes = _one_by_one(attempt, schedule)
+    def _in_threads(
+        self, attempt: _Attempt, schedule: Schedule, stop: threading.Event
+    ) -> Iterator[_Outcome]:
+        """Attempt as many rows at a time as there are workers; yield outcomes as they come."""
+        running: dict[Future[_Outcome], Keys] = {}
+        with ThreadPoolExecutor(self.workers) as pool:
+            try:
+                while True:
+                    while len(running) < self.workers and not stop.is_set():
+                        if (keys := schedule.next_row()) is None:
+                            break
+                        # In a copy of the context, which has the actor for the rows' history.
+                        running[pool.submit(copy_context().run, attempt, keys)] = keys
+                    if not running:
+                        return
+                    for future in wait(running, return_when=FIRST_COMPLETED).done:
+                        schedule.finish(running.pop(future))
+                        yield future.result()
+            finally:
+                _close_connections(pool, self.workers)
+
+    def _counted(self, outcomes: Iterable[_Outcome], tally: _Tally) -> Iterator[Row]:
+        """Count the outcomes, show the progress, and yield what is to be printed."""
         quiet = tally.total <= _QUIET_ROWS or not self.stderr.isatty()
         for each in tqdm(outcomes, total=tally.total, disable=quiet, leave=False, unit=""):
             is_listed = tally.count(each)
@@ -94,43 +119,16 @@ class WorkCommand(DCRCommand):
             error = self.failure_cell(each.error) if is_listed else each.error
             yield each.row, {"error": error or None}
 
-    def _in_threads(self, attempt: _Attempt, schedule: Schedule) -> Iterator[_Outcome]:
-        """Attempt as many rows at a time as there are workers; yield outcomes as they come."""
-        outcomes: SimpleQueue[_Outcome | None] = SimpleQueue()
-
-        def work() -> None:
-            try:
-                for outcome in _one_by_one(attempt, schedule):
-                    outcomes.put(outcome)
-            finally:
-                connections.close_all()  # those of this thread
-                outcomes.put(None)
-
-        with ThreadPoolExecutor(self.workers) as pool:
-            # Each with a copy of the context, in which the actor for the rows' history is.
-            workers = [pool.submit(copy_context().run, work) for _ in range(self.workers)]
-            try:
-                for _worker in workers:
-                    yield from iter(outcomes.get, None)
-            finally:
-                schedule.close()
-        for worker in workers:
-            worker.result()  # raises what is not an error of one row
-
     def _sum_up(self, tally: _Tally, done: str, *, interrupted: bool) -> None:
         # Others may have changed since the count which rows are selected.
         total = tally.total if interrupted else tally.seen
-        text = f"{tally.done} of {total} {done}."
-        if tally.failures or tally.left:
-            text = "\n".join([f"{text} Failed:", *tally.lines()])
+        text, lines = f"{tally.done} of {total} {done}.", [*tally.lines()]
         if interrupted:
-            raise CommandError(
-                f"Interrupted. {text}\nContinue by running the command again.",
-                returncode=INTERRUPTED,
-            )
-        if tally.done < tally.seen:
-            raise CommandError(text)
-        self.note(text)
+            label = " Failed:" if lines else ""
+            advice = "Continue by running the command again."
+            message = "\n".join([f"Interrupted. {text}{label}", *lines, advice])
+            raise CommandError(message, returncode=INTERRUPTED)
+        self.sum_up(text, lines)
 
 
 class _Outcome(NamedTuple):
@@ -140,7 +138,7 @@ class _Outcome(NamedTuple):
     is_left: bool = False
 
 
-_Attempt = Callable[[int, int], _Outcome]
+_Attempt = Callable[[Keys], _Outcome]
 
 
 @dataclass
@@ -177,18 +175,68 @@ class _Tally:
             yield f"  And {self.unlisted} more, named above."
 
 
-def _one_by_one(attempt: _Attempt, schedule: Schedule) -> Iterator[_Outcome]:
-    while True:
-        with schedule.next_row() as keys:
+class Schedule:
+    """The order of the rows for several workers: as given, as far as possible.
+
+    Until a server has answered for the first time, at most ``MAX_SILENCES`` of its rows are
+    worked on. The others are postponed, and rows of other servers come first.
+    """
+
+    def __init__(self, rows: Iterable[Keys], run: Run) -> None:
+        self._run = run
+        self._rows = iter(rows)
+        self._ready: deque[Keys] = deque()
+        self._postponed: defaultdict[int, deque[Keys]] = defaultdict(deque)
+        self._postponed_count = 0
+        self._running: Counter[int] = Counter()
+
+    def next_row(self) -> Keys | None:
+        """Return a row to start now, or None where there is none until another is finished."""
+        while self._ready or self._postponed_count < _MAX_POSTPONED:
+            keys = self._ready.popleft() if self._ready else next(self._rows, None)
             if keys is None:
-                return
-            outcome = attempt(*keys)
-        yield outcome
+                break
+            server = keys[1]
+            in_doubt = self._running[server] + self._run.silences(server)
+            if self._is_known(server) or in_doubt < MAX_SILENCES:
+                self._running[server] += 1
+                return keys
+            self._postponed[server].append(keys)
+            self._postponed_count += 1
+        return None
+
+    def finish(self, keys: Keys) -> None:
+        """Record that a row of ``next_row`` is finished."""
+        server = keys[1]
+        self._running[server] -= 1
+        postponed = self._postponed[server]
+        # While the server is unknown one may follow; to look at all each time is quadratic.
+        while postponed:
+            self._ready.append(postponed.popleft())
+            self._postponed_count -= 1
+            if not self._is_known(server):
+                break
+
+    def _is_known(self, server: int) -> bool:
+        # Rows of a silent server are returned, too, so that the summary lists them.
+        return self._run.has_answered(server) or self._run.is_silent(server)
+
+
+def _close_connections(pool: ThreadPoolExecutor, threads: int) -> None:
+    """Close the database connections of each thread of the pool."""
+    all_have_come = threading.Barrier(threads)  # until then none takes a second task
+
+    def close() -> None:
+        connections.close_all()
+        all_have_come.wait()
+
+    wait([pool.submit(close) for _ in range(threads)])
 
 
 def _attempt(
-    service: Service, run: Run | None, rows: ClientRegistrationQuerySet, pk: int, server: int
+    service: Service, run: Run | None, rows: ClientRegistrationQuerySet, keys: Keys
 ) -> _Outcome:
+    pk, server = keys
     if run is not None and run.is_silent(server):
         error = "Left for later, since the server did not answer."
         return _Outcome(pk, rows.filter(pk=pk).first(), error, is_left=True)
@@ -200,7 +248,7 @@ def _attempt(
         return _Outcome(pk, rows.filter(pk=pk).first(), describe_error(exc))  # as it is stored
 
 
-def _keys(rows: ClientRegistrationQuerySet) -> Iterator[Pair]:
+def _keys(rows: ClientRegistrationQuerySet) -> Iterator[Keys]:
     """Yield the keys of the present rows and of their servers, a page at a time.
 
     An open cursor would hold a lock on SQLite while requests are sent. Rows that the work

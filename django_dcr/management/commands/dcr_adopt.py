@@ -91,20 +91,28 @@ class Command(DCRCommand):
         if (issuer is None) == (lines is None):
             raise CommandError("Name the issuer of one client, or --lines FILE for many.")
         if lines is not None:
-            self._many(lines, replace=options["replace"])
+            self._adopt_lines(lines, replace=options["replace"])
         else:
             self.write_registration(adopt(str(issuer), **_arguments(options)))
 
-    def _many(self, file: str, *, replace: bool) -> None:
+    def _adopt_lines(self, file: str, *, replace: bool) -> None:
         """Adopt the client of each line, each on its own."""
-        failures: dict[int, str] = {}
-        done: list[int] = []
-        self.write_registrations(_adopted(file, replace, done, failures))
-        text = f"{len(done)} of {len(done) + len(failures)} adopted."
-        if failures:
-            lines = [f"  line {number}: {error}" for number, error in failures.items()]
-            raise CommandError("\n".join([f"{text} Failed:", *lines]))
-        self.note(text)
+        done, failures = [], []
+
+        def rows() -> Iterator[Row]:
+            for number, line in enumerate(_lines(file), start=1):
+                if not line.strip():
+                    continue
+                try:
+                    row = _adopt(_read(line), replace)
+                except (*ERRORS, CommandError) as exc:
+                    failures.append(f"  line {number}: {describe_error(exc)}")
+                    continue
+                done.append(number)
+                yield row, {"error": None}
+
+        self.write_registrations(rows())
+        self.sum_up(f"{len(done)} of {len(done) + len(failures)} adopted.", failures)
 
 
 @sensitive_variables()
@@ -126,19 +134,6 @@ def _arguments(options: Mapping[str, Any]) -> dict[str, Any]:
         "metadata": requested({}),
         "replace": options["replace"],
     }
-
-
-def _adopted(file: str, replace: bool, done: list[int], failures: dict[int, str]) -> Iterator[Row]:
-    for number, line in enumerate(_lines(file), start=1):
-        if not line.strip():
-            continue
-        try:
-            registration = _adopt(_read(line), replace)
-        except (*ERRORS, CommandError) as exc:
-            failures[number] = describe_error(exc)
-            continue
-        done.append(number)
-        yield registration, {"error": None}
 
 
 def _lines(file: str) -> Iterator[bytes]:

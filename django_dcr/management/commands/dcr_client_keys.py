@@ -56,15 +56,11 @@ class Command(DCRCommand):
         )
         if failures:
             lines = [f"  {pk}: {error}" for pk, error in failures.items()]
-            raise CommandError(
-                "\n".join(
-                    [
-                        "These registrations were not updated, and sign with the keys that they "
-                        "were registered with:",
-                        *lines,
-                    ]
-                )
+            text = (
+                "These registrations were not updated, and sign with the keys that they were "
+                "registered with:"
             )
+            raise CommandError("\n".join([text, *lines]))
 
     def _update_registrations(self) -> dict[int, str]:
         """Update registrations that contain keys; return the errors by primary key."""

@@ -108,12 +108,9 @@ class Command(WorkCommand):
             self.write_registrations(rows(), none="Nothing to settle.")
         text = f"{len(seen) - len(unsettled)} of {len(seen)} settled."
         if unsettled:
-            advice = (
-                "Decide on the unknown ones with: manage.py dcr_reconcile --retry ID, or "
-                "--forget ID"
-            )
-            raise CommandError("\n".join([f"{text} Not settled:", *unsettled, advice]))
-        self.note(text)
+            advice = "Decide on the unknown ones with: manage.py dcr_reconcile --retry ID, or "
+            unsettled.append(f"{advice}--forget ID")
+        self.sum_up(text, unsettled, label="Not settled:")
         self._note_leases()
 
 

@@ -44,15 +44,8 @@ class Command(DCRCommand):
         at = moment(event.at)
         if self.stdout.isatty() and not self.as_json:
             at = at[: len("2027-01-31T12:00:00")]  # no room for the offset
-        return {
-            "at": at,
-            "actor": event.actor,
-            "action": event.action,
-            "outcome": event.outcome,
-            "error": event.error,
-            "new_secret": event.new_secret,
-            "note": event.note,
-        }
+        names = ("actor", "action", "outcome", "error", "new_secret", "note")
+        return {"at": at, **{name: getattr(event, name) for name in names}}
 
 
 def _revealed(secret: Secret | None) -> str | None:
