@@ -345,10 +345,10 @@ def test_no_query_is_made_for_keys_where_no_client_signs(
 ) -> None:
     row = make_registration()
     with django_assert_num_queries(0):
-        own_keys(row)
+        own_keys(row, row.requested)
     row.requested_metadata = SIGNING
     with django_assert_num_queries(1):
-        own_keys(row)
+        own_keys(row, row.requested)
     assert AuthorizationServer.objects.count() == 1
 
 

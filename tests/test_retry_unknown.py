@@ -46,7 +46,9 @@ def test_without_the_operators_word_a_person_decides() -> None:
 
 def test_during_the_pause_nothing_is_sent_and_the_error_says_until_when() -> None:
     row = lost(age=10, server=make_server(retry_unknown=True))
-    with pytest.raises(ConflictError, match="registered again by itself in 20 seconds") as caught:
+    with pytest.raises(
+        ConflictError, match="registered again automatically in 20 seconds"
+    ) as caught:
         get_or_register(ISSUER)
     assert (caught.value.retry_after, caught.value.step) == (20, "register")
     assert f"--retry {row.pk}" in str(caught.value)

@@ -26,6 +26,7 @@ from django_dcr.exceptions import (
 from django_dcr.lifecycle import ACTIONS
 from django_dcr.models import ClientRegistration
 from django_dcr.services import documents
+from django_dcr.services.operation import Operation
 from tests.factories import (
     ENDPOINT,
     ISSUER,
@@ -342,7 +343,7 @@ def test_where_a_document_cannot_be_the_client_the_row_says_why_r176_r179(
     server.metadata |= metadata
     server.save()
     row = make_draft(server=server, requested_metadata={**WISHES, **wishes})
-    assert reason in documents.obstacle(row, row.server)
+    assert reason in documents.obstacle(Operation(row, "register"), row.server)
     row.mechanism = "metadata_document"
     with pytest.raises(UnsupportedError, match="not possible at this server"):
         services.register(row)
@@ -519,7 +520,7 @@ def test_another_process_may_take_the_row_over(
 ) -> None:
     """While the document is fetched, this process sleeps beyond its lease."""
     draft = make_draft(server=offering(), mechanism="metadata_document")
-    body = documents.prepare(draft)
+    body = documents.prepare(Operation(draft, "register"))
     draft.lease = "expired"
     mocked_responses.get(draft.client_id, body=body, content_type="application/json")
     with pytest.raises(ConflictError, match="taken over"):

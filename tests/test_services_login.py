@@ -204,7 +204,7 @@ def test_a_server_that_cannot_be_asked_leaves_both_troubles_on_the_row(
     services.client_refused(row)
     error = stored(row).last_error
     assert "(invalid_client)" in error
-    assert "The server could not be asked about it: The server issued no" in error
+    assert "The client could not be read at the server: The server issued no" in error
 
 
 def test_a_secret_that_was_renewed_a_moment_ago_explains_the_refusal(

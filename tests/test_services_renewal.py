@@ -353,7 +353,7 @@ def test_a_client_that_is_gone_is_followed_where_its_secret_has_expired_too(
         mocked_responses.post(ENDPOINT, status=201, json=second())
         assert get_or_register(ISSUER, metadata=WISHES).client_id == "c2"
     else:
-        with pytest.raises(ConflictError, match="a new client is a person's decision"):
+        with pytest.raises(ConflictError, match="A new client is not registered automatically"):
             get_or_register(ISSUER, metadata=WISHES)
     assert len(mocked_responses.calls) == posts
     assert stored(row).status == "gone"

@@ -33,7 +33,7 @@ from django_dcr.services.operation import (
     operation,
     refuse_inside_atomic,
 )
-from django_dcr.services.replacement import finish, put_in_place
+from django_dcr.services.replacement import finish, make_live
 from django_dcr.text import SensitiveText, clean, hides_variables
 
 # What consoles show in place of a secret or part of one.
@@ -275,7 +275,7 @@ def _take_the_place(registration: ClientRegistration, predecessor: ClientRegistr
         _fill_metadata(registration)
         _insert(registration, live=None)
         _confirm(registration, reads=reads)
-        put_in_place(registration, predecessor)
+        make_live(registration, predecessor)
         # Where it had the same client, it is closed already.
         was_empty = not had_client and predecessor.status == Status.REVOKING
         if was_empty and not predecessor.is_manageable:

@@ -103,13 +103,14 @@ def revoke(registration: ClientRegistration, *, forget: bool = False) -> ClientR
     with operation(registration, "delete", at_any_server=True) as work:
         if not ACTIONS["revoke"].allows(registration):
             registration.reload()  # to close the row by a stale status could lose a client
+        is_revocable = ACTIONS["revoke"].allows(registration)
         note = ""
         if registration.mechanism == Mechanism.METADATA_DOCUMENT:
             check_state(registration, *ACTIONS["forget"].statuses)
             note = documents.closing_note(registration)
-        elif ACTIONS["revoke"].allows(registration) and registration.is_shared:
+        elif is_revocable and registration.is_shared:
             note = "Another registration uses this client, so it was not deleted at the server."
-        elif ACTIONS["revoke"].allows(registration):
+        elif is_revocable:
             try:
                 return _delete(work)
             except ConflictError:
@@ -128,7 +129,7 @@ def revoke(registration: ClientRegistration, *, forget: bool = False) -> ClientR
 def revoke_replaced(registration: ClientRegistration) -> None:
     """Delete a client that was replaced, and close its row where the server refuses that.
 
-    Without an answer the row stays "revoking", and ``reconcile()`` settles it.
+    If there is no answer, the row stays "revoking" and ``reconcile()`` settles it.
     """
     try:
         revoke(registration, forget=not registration.is_manageable)
@@ -154,8 +155,8 @@ def fetch(work: Operation, *, release: bool = False) -> None:
 
 
 def _update(work: Operation, server: AuthorizationServer) -> None:
-    requested, own = work.registration.requested, work.registration.requested_metadata
-    keys = own_keys(work.registration)
+    requested, own = work.requested, work.registration.requested_metadata
+    keys = own_keys(work.registration, requested)
     request = protocol.registration_request(requested, server.metadata, keys)
     work.log_warnings(request)
     # A client's keys are always sent, as jwks or jwks_uri, not both (RFC 7591 section 2).
@@ -182,11 +183,17 @@ def replace_metadata(
 
     A PUT replaces everything, so the present metadata is read first where that is possible.
     """
-    known = _fetch_where_offered(work)
+    is_known = True
+    try:
+        fetch(work)
+    except UnsupportedError:
+        if not work.registration.is_manageable:
+            raise
+        is_known = False
     try:
         _put(work, requested, defaults, removed)
     except RegistrationGoneError as exc:
-        if not known or exc.status == 401:
+        if not is_known or exc.status == 401:
             raise
         raise UnsupportedError(
             "The server knows this client but does not offer updates. Put a new client with the "
@@ -194,16 +201,6 @@ def replace_metadata(
             f"{work.registration.pk}",
             status=exc.status,
         ) from exc
-
-
-def _fetch_where_offered(work: Operation) -> bool:
-    try:
-        fetch(work)
-    except UnsupportedError:
-        if not work.registration.is_manageable:
-            raise
-        return False
-    return True
 
 
 @sensitive_variables()

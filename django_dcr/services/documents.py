@@ -58,23 +58,24 @@ def site_obstacle() -> str:
     return f"the document's URL {fault}; see DCR_BASE_URL" if fault else ""
 
 
-def obstacle(registration: ClientRegistration, server: AuthorizationServer) -> str:
+def obstacle(work: Operation, server: AuthorizationServer) -> str:
     """Return why a document cannot be this row's client at the server, "" where it can."""
     if not server.takes_documents:
         return "the server does not announce client_id_metadata_document_supported"
     try:
-        protocol.document_body(_members(registration), url=_url("0" * 16))
+        protocol.document_body(_members(work.registration, work.requested), url=_url("0" * 16))
     except NotAllowedError as exc:
         return str(exc)
     return ""
 
 
-def prepare(registration: ClientRegistration) -> bytes:
-    """Fill in the row's document and its URL, and return the document; store and send nothing.
+def prepare(work: Operation) -> bytes:
+    """Set the row's document and its URL, and return the document; store and send nothing.
 
     There must be no ``obstacle()``.
     """
-    registration.metadata = _members(registration)
+    registration = work.registration
+    registration.metadata = _members(registration, work.requested)
     slug, url = _place(registration)
     body = protocol.document_body(registration.metadata, url=url)
     registration.document_slug, registration.client_id = slug, url
@@ -109,7 +110,7 @@ def change(work: Operation) -> None:
     """
     registration = work.registration
     try:
-        members = _members(registration)
+        members = _members(registration, work.requested)
     except NotAllowedError as exc:
         raise NotAllowedError(
             f"The document cannot be changed to that: {str(exc).rstrip('.')}."
@@ -185,8 +186,8 @@ def _url(slug: str) -> str:
     return conf.DCR_BASE_URL.rstrip("/") + reverse("django_dcr:client-document", args=[slug])
 
 
-def _members(registration: ClientRegistration) -> dict[str, Any]:
-    requested, server = _requested(registration), registration.server
+def _members(registration: ClientRegistration, requested: dict[str, Any]) -> dict[str, Any]:
+    requested, server = _with_keys(registration, requested), registration.server
     method = protocol.document_method(requested, server.metadata)
     if method == "none":  # then only PKCE protects a code
         try:
@@ -196,14 +197,13 @@ def _members(registration: ClientRegistration) -> dict[str, Any]:
     return protocol.client_document(requested, method=method)
 
 
-def _requested(registration: ClientRegistration) -> dict[str, Any]:
+def _with_keys(registration: ClientRegistration, requested: dict[str, Any]) -> dict[str, Any]:
     """Return what the row requests, with the site's keys where the client signs with them."""
-    requested = registration.requested
     method = requested.get("token_endpoint_auth_method")
     algorithm = requested.get("token_endpoint_auth_signing_alg")
     if method not in (None, "private_key_jwt") or protocol.brings_keys(requested):
         return requested
-    keys = own_keys(registration)
+    keys = own_keys(registration, requested)
     if not keys.algorithms or algorithm not in (None, *keys.algorithms):
         return requested
     prefers = keys.preferred and not method  # else the server accepts no other method
@@ -214,7 +214,7 @@ def _requested(registration: ClientRegistration) -> dict[str, Any]:
 
 def _members_of(registration: ClientRegistration) -> dict[str, Any] | None:
     try:
-        return _members(registration)
+        return _members(registration, registration.requested)
     except NotAllowedError:
         return None
 

@@ -55,9 +55,9 @@ def rotate_client_key(
     )
 
 
-def own_keys(registration: ClientRegistration) -> protocol.OwnKeys:
-    """Return the keys to send with a registration; none where its client will not sign."""
-    if not _may_sign(registration):
+def own_keys(registration: ClientRegistration, requested: Mapping[str, Any]) -> protocol.OwnKeys:
+    """Return the keys to send with what a row requests; none where its client will not sign."""
+    if not _may_sign(registration, requested):
         return protocol.OwnKeys()
     owners = {digest(registration.owner), digest("")}
     return _own_keys(registration, _by_owner(owner_digest__in=owners))
@@ -101,15 +101,15 @@ def outdated() -> list[ClientRegistration]:
         row
         for row in found.iterator(chunk_size=200)
         if not refusal(row, "update")
-        and _may_sign(row)
+        and _may_sign(row, row.requested)
         and not _knows(row, _own_keys(row, keys).published)
     ]
 
 
-def _may_sign(registration: ClientRegistration) -> bool:
+def _may_sign(registration: ClientRegistration, requested: Mapping[str, Any]) -> bool:
     metadata, prefers = registration.server.metadata, conf.DCR_PREFER_KEYS
     try:
-        return protocol.may_sign(registration.requested, metadata, prefers_keys=prefers)
+        return protocol.may_sign(requested, metadata, prefers_keys=prefers)
     except NotAllowedError:
         return False  # registering or updating it raises the same error, with its reason
 

@@ -1,8 +1,8 @@
-"""What a user's login needs of a registration, whichever library carries the login out.
+"""Login: what an authorization code flow checks, whichever library carries it out.
 
-Each step takes the client from the database, so a renewed secret is used from the next request
-on, and each login keeps where it began: that of one issuer ends at no other (RFC 9700
-section 4.4).
+``for_login()`` in ``provision`` begins one. Every step loads the client from the database, so a
+renewed secret is used from the next request on. A login is bound to the issuer that it began at:
+a response from another one is refused (mix-up attacks, RFC 9700 section 4.4).
 """
 
 from __future__ import annotations
@@ -41,18 +41,18 @@ if TYPE_CHECKING:
 STEP = "login"
 
 _REQUIRED = ("authorization_endpoint", "token_endpoint")
-# How often, at most, to ask the server why it refuses a client at every login.
-_ASK_AGAIN = timedelta(minutes=5)
+# How often, at most, the client is read at the server after its token endpoint has refused it.
+_READ_AGAIN = timedelta(minutes=5)
 
 
 def login_endpoint(registration: ClientRegistration, name: str) -> str:
-    """Return the URL of an endpoint that not every login uses, such as "end_session_endpoint".
+    """Return the URL of an optional endpoint, such as "end_session_endpoint".
 
     Raises UnsupportedError where the server has none, InvalidResponseError where its URL is
     malformed, and NotAllowedError where it is on an origin that is not trusted.
     """
     server = registration.server
-    if not server.metadata.get(name):  # or it was left out, and the stored document says why
+    if not server.metadata.get(name):  # ``check_endpoints()`` may have left it out
         stored = AuthorizationServer.objects.primary().filter(pk=server.pk)
         server = stored.first() or server
     with errors_at(server.issuer, STEP):
@@ -60,13 +60,13 @@ def login_endpoint(registration: ClientRegistration, name: str) -> str:
 
 
 def resume_login(attempt: Mapping[str, str]) -> ClientRegistration:
-    """Return the registration whose login a returning user began; never register one.
+    """Return the registration with which a returning user began the login.
 
-    ``attempt`` is what ``login_attempt`` returned. Nothing is asked of the server: no client is
-    registered, renewed or updated because somebody comes back, and the metadata of a moment ago
-    serves. Raises ConflictError where the registration is not active any more, or ``attempt``
-    names none, so that the login has to begin again, and NotAllowedError or InvalidResponseError
-    where the server or its metadata may not be used for a login.
+    ``attempt`` is what ``login_attempt`` returned. Nothing is sent to the server: no client is
+    registered, renewed or updated, and the stored metadata is used. Raises ConflictError where
+    the registration is no longer active or ``attempt`` names none, so that the login has to
+    begin again, and NotAllowedError or InvalidResponseError where the server or its metadata
+    must not be used for a login.
     """
     issuer, owner = str(attempt.get("issuer", "")), str(attempt.get("owner", ""))
     with errors_at(issuer, STEP):
@@ -82,7 +82,7 @@ def resume_login(attempt: Mapping[str, str]) -> ClientRegistration:
 
 
 def check_login_request(registration: ClientRegistration, redirect_uri: str | None = None) -> None:
-    """Check, before a user leaves, what would otherwise fail at the server or on the way back.
+    """Check, before a user is redirected, what would otherwise fail at the server or afterwards.
 
     Raises UnsupportedError where the client authenticates by a method that this app cannot use,
     or the server takes no plain authorization requests; NotAllowedError where ``redirect_uri``
@@ -120,7 +120,7 @@ def check_plain_requests(registration: ClientRegistration) -> None:
 def login_scope(registration: ClientRegistration) -> str:
     """Return the scope to request at a login, space-separated: what was requested and granted.
 
-    A server may grant more than that, such as offline_access. "" where nothing is known.
+    Not what a server granted in addition, such as offline_access. "" where neither is known.
     """
     requested, granted = registration.requested.get("scope"), registration.metadata.get("scope")
     return protocol.requested_scope(str(requested or ""), str(granted or ""))
@@ -140,10 +140,7 @@ def code_challenge_method(registration: ClientRegistration) -> str:
 
 
 def login_attempt(registration: ClientRegistration) -> dict[str, str]:
-    """Return what to keep with a login that begins, beside its ``state``; it holds no secret.
-
-    It is what ``resume_login`` takes when the answer comes.
-    """
+    """Return what to store with the ``state`` of a new login, for ``resume_login``; no secrets."""
     return {
         "issuer": registration.server.issuer,
         "owner": registration.owner,
@@ -160,19 +157,19 @@ def check_login(
 ) -> None:
     """Check that an authorization response may be used with ``registration`` (RFC 9207).
 
-    ``attempt`` is what ``login_attempt`` returned for this login's ``state``, ``iss`` that
-    parameter of the response, None where it is missing, ``is_error`` whether the response is
-    an error and has no code; check every response, and before its code is sent anywhere. Raises
-    InvalidResponseError where the login began at another issuer, or the response comes from
-    one, and ConflictError where the client was replaced meanwhile, so that the code is worth
-    nothing: the user has to begin again.
+    Call it for every response, before its code is sent anywhere. ``attempt`` is what
+    ``login_attempt`` returned for this ``state``, ``iss`` the response's parameter, None where it
+    is missing, and ``is_error`` says that the response is an error without a code. Raises
+    InvalidResponseError where the login began at another issuer or the response comes from one,
+    and ConflictError where the client was replaced meanwhile, so that the code cannot be redeemed
+    and the user has to begin again.
     """
     began = attempt.get("issuer"), attempt.get("owner")
     issuer = registration.server.issuer
     with errors_at(issuer, STEP):
         if began != (issuer, registration.owner):
             raise InvalidResponseError(
-                "This login began with another registration, and its answer must not be used "
+                "This login began with another registration, and its response must not be used "
                 "with this one. Begin the login again."
             )
         metadata = registration.server.metadata
@@ -184,9 +181,9 @@ def check_login(
 
 
 def check_id_token(registration: ClientRegistration, claims: Mapping[str, Any]) -> None:
-    """Check who made an ID token, for whom, and until when (OpenID Connect Core section 3.1.3.7).
+    """Check the issuer, audience and expiry of an ID token (OpenID Connect Core 3.1.3.7).
 
-    For libraries that do not; its signature and nonce are the library's to check. Raises
+    For libraries that do not; they must check its signature and nonce. Raises
     InvalidResponseError.
     """
     with errors_at(registration.server.issuer, STEP):
@@ -196,9 +193,9 @@ def check_id_token(registration: ClientRegistration, claims: Mapping[str, Any]) 
 
 
 def check_signed_claims(registration: ClientRegistration, claims: Mapping[str, Any]) -> None:
-    """Check who made signed userinfo, and for whom (OpenID Connect Core section 5.3.2).
+    """Check the issuer and audience of signed userinfo (OpenID Connect Core section 5.3.2).
 
-    It need not say until when. Raises InvalidResponseError.
+    Unlike an ID token it need not expire. Raises InvalidResponseError.
     """
     with errors_at(registration.server.issuer, STEP):
         protocol.check_signed_claims(
@@ -207,16 +204,16 @@ def check_signed_claims(registration: ClientRegistration, claims: Mapping[str, A
 
 
 def client_refused(registration: ClientRegistration, *, error: str = "invalid_client") -> None:
-    """Find out why a token endpoint refused the client, and leave it on the row.
+    """Find out why a token endpoint refused the client, and record it on the row.
 
-    ``error`` is the code that it answered, which ``protocol.client_refusal`` finds.
-    The client is read at the server (RFC 7592 section 2.1): a forgotten one makes the row
-    "gone", a new secret in the answer is stored, and where neither explains the refusal
-    ``last_error`` and the history tell the operator of it. The login has failed already, so
-    this raises nothing: what keeps it from asking, such as a transaction, is logged.
+    ``error`` is the error code of the response, which ``protocol.client_refusal`` finds.
+    The client is read at the server (RFC 7592 section 2.1): if the server no longer knows it, the
+    row becomes "gone"; a new secret in the response is stored; and where neither explains the
+    refusal, it is recorded in ``last_error`` and the history. The login has failed already, so
+    this raises nothing: what prevents the read, such as a transaction, is logged.
     """
     try:
-        _find_out(registration, error)
+        _diagnose(registration, error)
     except (DCRError, DatabaseError) as exc:
         log(
             "login_failed",
@@ -228,30 +225,30 @@ def client_refused(registration: ClientRegistration, *, error: str = "invalid_cl
 
 
 def login_session(session: AnySession, registration: ClientRegistration) -> AnySession:
-    """Let a library's session of ``requests`` speak to this registration's server; return it.
+    """Prepare a library's session of ``requests`` for this registration's server; return it.
 
-    It goes through ``transport.harden_session``, and ``client_refused`` hears of every
-    ``invalid_client``, and of what token endpoints answer in its place.
+    Applies ``transport.harden_session``, and calls ``client_refused`` for every response with
+    ``invalid_client``, or what token endpoints answer instead.
     """
 
-    def notice(response: Any, *_args: Any, **_options: Any) -> None:
+    def check_response(response: Any, *_args: Any, **_options: Any) -> None:
         reply = transport.Reply(response.status_code, response.headers, response.content)
         refused = protocol.client_refusal(reply)
-        # Elsewhere a 404, say, is no word about the client.
+        # From another endpoint a 404, say, does not concern the client.
         at_token_endpoint = response.url == registration.server.metadata.get("token_endpoint")
         if refused == "invalid_client" or (refused and at_token_endpoint):
             client_refused(registration, error=refused)
 
-    session.hooks["response"].append(notice)
+    session.hooks["response"].append(check_response)
     return transport.harden_session(
         session, registration.server.issuer, registration=registration.pk
     )
 
 
-def _find_out(registration: ClientRegistration, error: str) -> None:
+def _diagnose(registration: ClientRegistration, error: str) -> None:
     used = _credentials(registration)
     with operation(registration, "read") as work, work.lease(Status.ACTIVE, task=STEP):
-        if _credentials(registration) != used or _was_told(registration):
+        if _credentials(registration) != used or _was_read(registration):
             return
         registration.record_refusal()
         if refusal(registration, "read"):
@@ -261,7 +258,7 @@ def _find_out(registration: ClientRegistration, error: str) -> None:
         except RegistrationGoneError:
             raise
         except DCRError as exc:
-            more = f" The server could not be asked about it: {exc}"
+            more = f" The client could not be read at the server: {exc}"
             raise _refusal(registration, error, more) from exc
         if _credentials(registration) == used:
             raise _refusal(registration, error)
@@ -269,14 +266,14 @@ def _find_out(registration: ClientRegistration, error: str) -> None:
 
 
 def _credentials(registration: ClientRegistration) -> tuple[Any, ...]:
-    """What a client authenticates with: what it signs has a time in it."""
+    """Return what the client authenticates with; assertions contain the time."""
     return registration.client_secret, registration.clock_offset
 
 
-def _was_told(registration: ClientRegistration) -> bool:
-    """Whether the server was asked about a refusal a moment ago."""
+def _was_read(registration: ClientRegistration) -> bool:
+    """Whether the client was read because of a refusal a moment ago."""
     at = registration.refused_at
-    return at is not None and timedelta() <= timezone.now() - at < _ASK_AGAIN
+    return at is not None and timedelta() <= timezone.now() - at < _READ_AGAIN
 
 
 def refused_advice(registration: ClientRegistration) -> str:
@@ -284,7 +281,7 @@ def refused_advice(registration: ClientRegistration) -> str:
     issuer, advice = registration.server.issuer, MECHANISMS[registration.mechanism].when_refused
     if registration.signs:
         advice = (
-            "Check that the server can fetch the jwks_uri or has the present keys "
+            "Check that the server can fetch the jwks_uri or has the current keys "
             "(manage.py dcr_update {pk}), that this machine's clock is right, and "
             "assertion_audience and assertion_typ of the server in the admin."
         )

@@ -22,6 +22,7 @@ from typing import Any
 
 from django.db import Error, router, transaction
 from django.dispatch import Signal
+from django.utils.functional import cached_property
 from django.views.decorators.debug import sensitive_variables
 
 from django_dcr import protocol, signals, transport
@@ -160,6 +161,11 @@ class Operation(Exchanges):
         super().__init__(registration.server)
         self.registration = registration
         self.step = step
+
+    @cached_property
+    def requested(self) -> dict[str, Any]:
+        """What the row requests, with the defaults of the server and the site."""
+        return self.registration.requested
 
     @contextmanager
     def lease(self, *statuses: Status, task: str = "") -> Iterator[None]:

@@ -1,4 +1,4 @@
-"""Finding out about a client from what a server lets on, where it cannot be asked (RFC 7592)."""
+"""Probing: what a server reveals about a client that cannot be read there (RFC 7592)."""
 
 from __future__ import annotations
 
@@ -17,22 +17,20 @@ from django_dcr.services.login import code_challenge_method, login_scope
 from django_dcr.services.operation import Operation, check_state, operation
 from django_dcr.text import SensitiveBytes, clean
 
-STEP = "login"
-
 _FORM = {"Content-Type": "application/x-www-form-urlencoded"}
-# RFC 7636 section 4.1 wants 43 characters of a verifier, and of a challenge; nobody uses these.
+# RFC 7636 section 4.1 requires 43 characters or more; nobody ever redeems this one.
 _PKCE = "A" * 43
 
 
 @dataclass(frozen=True)
 class Probe:
-    """What a server lets on about a client; None where it could not be told."""
+    """What a server reveals about a client; None where it is not known."""
 
     #: Whether the token endpoint accepts the client's credentials, or its ID where it has none.
     credentials_accepted: bool | None
     #: Whether the server knows the client.
     client_known: bool | None
-    #: What each endpoint answered, in words.
+    #: What each endpoint answered, as a text.
     token_endpoint: str
     authorization_endpoint: str
 
@@ -40,37 +38,37 @@ class Probe:
 def probe(registration: ClientRegistration) -> Probe:
     """Find out whether a server still knows a client and its credentials, by two or three requests.
 
-    A token request with a code that nobody issued is refused because of the code where the
+    A token request with a code that was never issued is refused because of the code where the
     client is accepted, and because of the client where it is not (RFC 6749 section 5.2). An
-    authorization request with ``prompt=none`` (OpenID Connect Core section 3.1.2.1), sent from
-    here, comes back to the redirect URI where the client is known. No user sees any of it, and
-    the row is left as it is. Raises ConflictError for a registration that is neither active nor
+    authorization request with ``prompt=none`` (OpenID Connect Core section 3.1.2.1) is redirected
+    to the redirect URI where the client is known. Users see none of it, and the row does not
+    change. Raises ConflictError for a registration that is neither active nor
     gone, UnsupportedError and DecryptionError where it cannot authenticate, NotAllowedError for
     endpoints on origins that are not trusted, and NetworkError.
     """
-    with operation(registration, STEP) as work:
+    with operation(registration, "login") as work:
         check_state(registration, Status.ACTIVE, Status.GONE)
         registration.check_attached()
         discover_for(registration)
-        accepted, at_token_endpoint = _ask_for_tokens(work)
-        known, at_authorization_endpoint = _ask_for_authorization(work)
+        accepted, at_token_endpoint = _request_token(work)
+        known, at_authorization_endpoint = _request_authorization(work)
     if accepted:
         known = True
     elif known is False and accepted is None:
-        known = None  # it may have refused the request, and not the client
+        known = None  # it may have refused the request rather than the client
     return Probe(accepted, known, at_token_endpoint, at_authorization_endpoint)
 
 
 @sensitive_variables()
-def _ask_for_tokens(work: Operation) -> tuple[bool | None, str]:
+def _request_token(work: Operation) -> tuple[bool | None, str]:
     headers, parameters = work.registration.client_authentication()
     reply = _exchange(work, headers, parameters)
     refused = protocol.client_refusal(reply)
     if refused:
         return False, f"refused the client: {clean(refused, 60)}"
     if not protocol.accepts_client(reply):
-        return None, f"answered {reply.status}, which says nothing of the client"
-    # Whether a client that cannot exist gets another answer.
+        return None, f"answered {reply.status}, which says nothing about the client"
+    # The same answer to a client that cannot exist would prove nothing.
     control = _exchange(work, {}, {"client_id": f"unknown-{secrets.token_urlsafe(16)}"})
     if protocol.accepts_client(control):
         return None, "answers in the same way to clients that do not exist"
@@ -94,7 +92,7 @@ def _exchange(
     )
 
 
-def _ask_for_authorization(work: Operation) -> tuple[bool | None, str]:
+def _request_authorization(work: Operation) -> tuple[bool | None, str]:
     registration, redirect_uri = work.registration, _redirect_uri(work)
     if not redirect_uri:
         return None, "was not asked: the client has no redirect URI"
@@ -103,7 +101,7 @@ def _ask_for_authorization(work: Operation) -> tuple[bool | None, str]:
         protocol.check_plain_requests(work.server.metadata, registration.metadata)
         method = code_challenge_method(registration)
         endpoint = work.server.endpoint("authorization_endpoint")
-        question = {
+        parameters = {
             "response_type": "code",
             "client_id": registration.client_id,
             "redirect_uri": redirect_uri,
@@ -113,20 +111,20 @@ def _ask_for_authorization(work: Operation) -> tuple[bool | None, str]:
             **({"code_challenge": _PKCE, "code_challenge_method": method} if method else {}),
         }
         separator = "&" if "?" in endpoint else "?"
-        url = f"{endpoint}{separator}{urlencode(question)}"
+        url = f"{endpoint}{separator}{urlencode(parameters)}"
         reply = work.send("GET", url, headers={"Accept": "text/html, application/json"})
     except NetworkError:
         raise
     except DCRError as exc:
         return None, f"was not asked: {exc}"
     known = protocol.knows_client(reply, redirect_uri, state)
-    return known, _TOLD[known].format(reply.status)
+    return known, _OUTCOMES[known].format(reply.status)
 
 
-_TOLD = {
+_OUTCOMES = {
     True: "sent the answer to the redirect URI",
     False: "answered {} and did not send to the redirect URI",
-    None: "answered {}, which says nothing of the client",
+    None: "answered {}, which says nothing about the client",
 }
 
 

@@ -166,20 +166,20 @@ def _usable(
     requested = None if metadata is None else protocol.as_stored(metadata)
     registration = live_registration(issuer, owner)
     if registration is None or registration.status in (Status.DRAFT, Status.REJECTED):
-        registration = _registered(registration, issuer, owner, requested, resource)
+        registration = _register(registration, issuer, owner, requested, resource)
     registration.server.check_allowed()
     registration.check_attached()
     if registration.status == Status.UNKNOWN and registration.server.retry_unknown:
-        registration = _retried(registration)
+        registration = _retry(registration)
     if registration.status == Status.REGISTERING:
         _await_answer(registration)
     if _has_failed(registration):
         raise registration.remembered_error(issuer)
     check_state(registration, Status.ACTIVE)
     if registration.lease:
-        registration = _recovered(registration)
+        registration = _recover(registration)
     if registration.secret_has_expired:
-        registration = _renewed(registration)
+        registration = _renew(registration)
     # What one of several owners requests changes nothing for the others.
     is_own = registration.owner == owner
     if is_own and requested is not None and registration.requested_metadata != requested:
@@ -188,7 +188,7 @@ def _usable(
     return registration
 
 
-def _registered(
+def _register(
     registration: ClientRegistration | None,
     issuer: str,
     owner: str,
@@ -211,37 +211,33 @@ def _registered(
         registration.request_metadata(metadata)
     with backoff(registration, "register"):
         _check_server(registration, resource)
-        return _registered_by_one(registration)
+        try:
+            return register_by_choice(registration)
+        except ConflictError:
+            # Another process is registering it, has registered it, or has failed to.
+            found = live_registration(registration.server.issuer, registration.owner)
+            if found is None or not (
+                found.status in (Status.REGISTERING, Status.ACTIVE) or _has_failed(found)
+            ):
+                raise
+            return found
 
 
-def _registered_by_one(registration: ClientRegistration) -> ClientRegistration:
-    try:
-        return register_by_choice(registration)
-    except ConflictError:
-        # Another process is registering it, has registered it, or has failed to.
-        found = live_registration(registration.server.issuer, registration.owner)
-        if found is None or not (
-            found.status in (Status.REGISTERING, Status.ACTIVE) or _has_failed(found)
-        ):
-            raise
-        return found
+def _retry(registration: ClientRegistration) -> ClientRegistration:
+    """Register again in place of an unanswered registration, as the server's row allows.
 
-
-def _retried(registration: ClientRegistration) -> ClientRegistration:
-    """Register again in place of an unanswered registration, as the operator allows here.
-
-    Each one that stays unanswered doubles the pause, so that few clients are left at the server.
+    Each one that stays unanswered doubles the pause, so that the server keeps few unused clients.
     """
     issuer, owner = registration.server.issuer, registration.owner
     rows = ClientRegistration.objects.primary().for_key(issuer, owner)
     pause = pause_after(rows.filter(status=Status.UNKNOWN).count())
     age = (timezone.now() - registration.updated_at).total_seconds()
-    if 0 <= age < pause:  # a moment in the future was written by a clock that was set back since
+    if 0 <= age < pause:  # a negative age means that a clock was set back
         wait = math.ceil(pause - age)
         raise conflict(
             registration,
-            "was sent and its answer was lost; it is registered again by itself in "
-            f"{wait} seconds, and at once with: manage.py dcr_reconcile --retry {{pk}}",
+            "was sent and its answer was lost; it is registered again automatically in "
+            f"{wait} seconds, or now with: manage.py dcr_reconcile --retry {{pk}}",
             retry_after=wait,
         )
     try:
@@ -264,19 +260,19 @@ def _draft(issuer: str, owner: str, metadata: dict[str, Any] | None) -> ClientRe
     check_backoff(server)
     owner = "" if server.shared else owner
     last = ClientRegistration.objects.primary().for_key(issuer, owner).order_by("-pk").first()
-    if last is not None and last.status == Status.GONE and not _may_be_followed(last):
+    if last is not None and last.status == Status.GONE and not _may_replace_gone(last):
         check_possible(last, "retry")
         raise ConflictError(
-            f"The server no longer accepts registration {last.pk}, and a new client is a "
-            f"person's decision: manage.py dcr_reconcile --retry {last.pk}"
+            f"The server no longer accepts registration {last.pk}. A new client is not registered "
+            f"automatically; decide with: manage.py dcr_reconcile --retry {last.pk}"
         )
     return ClientRegistration(server=server, owner=owner, requested_metadata=metadata or {})
 
 
-def _may_be_followed(last: ClientRegistration) -> bool:
+def _may_replace_gone(last: ClientRegistration) -> bool:
     """Whether a "gone" client's secret has expired, so that a new client loses nothing.
 
-    But not by itself within an hour: at such a server the next one would be gone as soon.
+    Not within an hour of its registration: at such a server the next one would be gone as soon.
     """
     age = (timezone.now() - last.created_at).total_seconds()
     return last.secret_has_expired and not refusal(last, "retry") and abs(age) >= LONGEST_PAUSE
@@ -284,7 +280,7 @@ def _may_be_followed(last: ClientRegistration) -> bool:
 
 def _await_answer(registration: ClientRegistration) -> None:
     if _has_failed(registration):
-        return  # one process tries again, and the others do not wait for it
+        return  # one process retries, and the others do not wait for it
     for _ in attempts():
         registration.reload()
         settle(registration)
@@ -298,47 +294,41 @@ def _has_failed(registration: ClientRegistration) -> bool:
     return registration.status in unregistered and registration.failed_at("register")
 
 
-def _recovered(registration: ClientRegistration) -> ClientRegistration:
+def _recover(registration: ClientRegistration) -> ClientRegistration:
     """Read the client if the last process at work on its row was interrupted, but not often."""
     age = (timezone.now() - registration.updated_at).total_seconds()
     server = registration.server
-    # A moment far in the future was written by a clock that has been set back since.
-    rests = abs(age) < conf.DCR_LEASE
-    if rests or (server.is_held_back and server.seconds_until_retry):
+    is_recent = abs(age) < conf.DCR_LEASE  # a long negative age means that a clock was set back
+    if is_recent or (server.is_held_back and server.seconds_until_retry):
         return registration  # another process is at work, or the server does not answer
     try:
         return recover(registration)
     except RegistrationGoneError:
         raise
-    except DCRError:  # the row says why, and keeps its mark; a hit works inside transactions too
+    except DCRError:  # recorded on the row, which stays marked; in a transaction nothing is sent
         return registration
 
 
-def _renewed(registration: ClientRegistration) -> ClientRegistration:
-    """Renew an expired secret, unless that has just been done and did not help."""
-    wait = registration.seconds_until_renewal
-    if not wait:
+def _renew(registration: ClientRegistration) -> ClientRegistration:
+    """Renew an expired secret, unless it was renewed less than an hour ago."""
+    if not registration.seconds_until_renewal:
         with backoff(registration, "renew"):
-            registration = _renewed_by_one(registration)
+            try:
+                registration = renew(registration)
+            except ConflictError:
+                # Another process may have put a new client in its place.
+                current = live_registration(registration.server.issuer, registration.owner)
+                if current is None or current.status != Status.ACTIVE or current.secret_has_expired:
+                    raise
+                registration = current
     if registration.secret_expires_within(timedelta()):
         raise ConflictError(
             f"The secret of registration {registration.pk} expired within an hour of its renewal, "
-            "and is not renewed again by itself so soon. Ask the server's operator for a longer "
+            "and is not renewed again so soon. Ask the server's operator for a longer "
             f"lifetime; renew it now with: manage.py dcr_renew {registration.pk}",
             retry_after=math.ceil(registration.seconds_until_renewal) or None,
         )
     return registration
-
-
-def _renewed_by_one(registration: ClientRegistration) -> ClientRegistration:
-    try:
-        return renew(registration)
-    except ConflictError:
-        # Another process may have put a new client in its place.
-        current = live_registration(registration.server.issuer, registration.owner)
-        if current is None or current.status != Status.ACTIVE or current.secret_has_expired:
-            raise
-        return current
 
 
 def _update(registration: ClientRegistration, requested: dict[str, Any]) -> None:

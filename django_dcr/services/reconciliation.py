@@ -1,4 +1,4 @@
-"""Settling what crashes and lost answers left behind."""
+"""Reconciliation: settling the rows that a crash or a lost answer has left unfinished."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from django_dcr.services.replacement import finish_interrupted
 
 
 def reconcile() -> list[ClientRegistration]:
-    """Settle what crashes and lost answers left behind; return the rows that were looked at.
+    """Settle the rows that a crash or a lost answer has left unfinished; return these rows.
 
-    An intent to register whose process is gone becomes "unknown"; an unanswered deletion is
-    sent again, and so is one of a client that could not be adopted. An active client is read
+    An intent to register whose process has ended becomes "unknown". An unanswered deletion is
+    sent again, and so is that of a client that could not be adopted. An active client is read
     where the answer to an update may not have been stored, and an interrupted renewal is
     finished. A returned row that is still "unknown" needs a person, who may ``retry()`` or
     ``revoke(forget=True)``; one that is still "revoking" or has a lease needs another run;
@@ -30,7 +30,7 @@ def reconcile() -> list[ClientRegistration]:
 
 
 def settled() -> Iterator[ClientRegistration]:
-    """Settle one row after the other as ``reconcile()`` does, and yield each."""
+    """Settle and yield one row after another; see ``reconcile()``."""
     with errors_at("", "delete"):
         refuse_inside_atomic()
     rows = ClientRegistration.objects.primary().needs_reconciliation().select_related("server")
@@ -50,7 +50,7 @@ def _settle_at_server(registration: ClientRegistration) -> None:
     elif status in (Status.UNKNOWN, Status.REVOKING) and registration.is_manageable:
         revoke(registration)
     elif registration.lease and registration.claim(status, task="reconcile"):
-        registration.interrupted = False  # nothing of this state is at a server
+        registration.interrupted = False  # no server was sent anything in this state
         registration.release()
 
 

@@ -70,7 +70,7 @@ def register(
         check_possible(registration, "register")
         registration.check_attached()
         if registration.mechanism == Mechanism.METADATA_DOCUMENT:
-            reason = _obstacle(registration, Mechanism.METADATA_DOCUMENT)
+            reason = _obstacle(work, Mechanism.METADATA_DOCUMENT)
             if reason:
                 raise UnsupportedError(
                     f"A metadata document is not possible at this server: {reason.rstrip('.')}."
@@ -96,7 +96,7 @@ def register_by_choice(
         check_state(registration, *_NEVER_SENT)
         registration.check_attached()
         for mechanism in work.server.mechanisms or conf.DCR_MECHANISMS:
-            reason = _obstacle(registration, mechanism)
+            reason = _obstacle(work, mechanism)
             if reason:
                 skipped += _reported(work.server, mechanism, reason)
                 continue
@@ -110,7 +110,7 @@ def register_by_choice(
                 skipped.append(f"{mechanism}: {exc}")
             else:
                 return registration
-        raise _register_by_hand(registration, skipped)
+        raise _register_by_hand(work, skipped)
 
 
 def _masked(token: str | None) -> str | None:
@@ -121,22 +121,21 @@ def _masked(token: str | None) -> str | None:
 # -- choosing the mechanism --------------------------------------------------------------------
 
 
-def _obstacle(registration: ClientRegistration, mechanism: str) -> str:
+def _obstacle(work: Operation, mechanism: str) -> str:
     """Return why the mechanism is not possible, "" where it is; discover the server if need be."""
     if mechanism == Mechanism.METADATA_DOCUMENT:
         found = documents.site_obstacle()
-        return found or documents.obstacle(registration, discover_for(registration))
-    offered = "registration_endpoint" in _discovered(registration).metadata
+        return found or documents.obstacle(work, discover_for(work.registration))
+    offered = "registration_endpoint" in _discovered(work).metadata
     return "" if offered else "the server has no registration_endpoint"
 
 
-def _discovered(registration: ClientRegistration) -> AuthorizationServer:
+def _discovered(work: Operation) -> AuthorizationServer:
     """Return the server, its metadata fresh; reject what cannot be sent before requesting that."""
-    if not registration.server.is_fresh:
-        requested = registration.requested
-        protocol.check_client_metadata(requested)
-        protocol.check_own_keys(requested, own_keys(registration))
-    return discover_for(registration)
+    if not work.server.is_fresh:
+        protocol.check_client_metadata(work.requested)
+        protocol.check_own_keys(work.requested, own_keys(work.registration, work.requested))
+    return discover_for(work.registration)
 
 
 def _reported(server: AuthorizationServer, mechanism: str, reason: str) -> list[str]:
@@ -163,11 +162,11 @@ def _choose(registration: ClientRegistration, mechanism: str, skipped: list[str]
     registration.reason = clean(reason, 200)
 
 
-def _register_by_hand(registration: ClientRegistration, skipped: list[str]) -> UnsupportedError:
+def _register_by_hand(work: Operation, skipped: list[str]) -> UnsupportedError:
     """Return an error with what to enter in the server's console and how to store the client."""
     document = f"{Mechanism.METADATA_DOCUMENT}: "
     reasons = [text.removeprefix(document) for text in skipped if text.startswith(document)]
-    requested, server = registration.requested, registration.server
+    registration, requested, server = work.registration, work.requested, work.server
     members = ["redirect_uris", "post_logout_redirect_uris", "scope", "token_endpoint_auth_method"]
     entries = [f"{name} {_shown(requested[name])}" for name in members if requested.get(name)]
     owner = f" --owner {clean(registration.owner, 40)}" if registration.owner else ""
@@ -192,16 +191,15 @@ def _register(work: Operation, initial_access_token: str | None) -> None:
     """Register the client by the row's mechanism, which is possible, and announce it."""
     registration = work.registration
     if registration.mechanism == Mechanism.METADATA_DOCUMENT:
-        body = documents.prepare(registration)
+        body = documents.prepare(work)
         _commit_intent(work)
         documents.publish(registration, body)
     else:
         # A row that is not live yet is a successor, registered in the middle of a renewal.
         work.has_begun = not registration.live
-        server = _discovered(registration)
-        request = protocol.registration_request(
-            registration.requested, server.metadata, own_keys(registration)
-        )
+        metadata = _discovered(work).metadata
+        keys = own_keys(registration, work.requested)
+        request = protocol.registration_request(work.requested, metadata, keys)
         work.log_warnings(request)
         _adopt(work, _issued(work, request, initial_access_token))
     announce(signals.registered, registration)
