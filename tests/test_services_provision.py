@@ -128,7 +128,7 @@ def test_a_miss_costs_two_requests_and_some_queries(
 ) -> None:
     mocked_responses.get(WELL_KNOWN, json=server_metadata())
     mocked_responses.post(ENDPOINT, status=201, json=client_information())
-    with django_assert_num_queries(22):
+    with django_assert_num_queries(23):
         get_or_register(ISSUER, metadata=WISHES)
     assert len(mocked_responses.calls) == 2
 
