@@ -127,6 +127,11 @@ def normalize_name(name: str) -> str:
     return base + mark + tag.lower()
 
 
+def normalize_names(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """Return metadata with its names in the form to compare."""
+    return {normalize_name(name): value for name, value in metadata.items()}
+
+
 def as_stored(metadata: Mapping[str, Any]) -> dict[str, Any]:
     """Return metadata as a JSON column returns it, for comparison.
 

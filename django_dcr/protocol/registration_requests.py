@@ -15,13 +15,13 @@ from django_dcr.protocol.authentication import AUTHENTICATION_METHODS, PLAIN_MET
 from django_dcr.protocol.client_metadata import (
     ASSIGNED_MEMBERS,
     EMPTY,
-    KEY_MEMBERS,
     NEVER_GRANTED,
     SECRET_METHODS,
     claimed_metadata,
     is_strings,
     merge_metadata,
     normalize_name,
+    normalize_names,
     parse_metadata,
     probable_member,
     statement_claims,
@@ -86,10 +86,9 @@ def _logout_is_supported(name: str, server_metadata: Mapping[str, Any]) -> bool:
 def _check_offered(request: Mapping[str, Any], server_metadata: Mapping[str, Any]) -> None:
     for name in ("grant_types", "response_types"):
         offered = strings(server_metadata, f"{name}_supported")
-        # "code id_token" and "id_token code" are one response type.
-        known = {frozenset(item.split()) for item in offered}
         for item in request.get(name, ()):
-            if offered and frozenset(item.split()) not in known:
+            # "code id_token" and "id_token code" are one response type.
+            if offered and {*item.split()} not in map(set, map(str.split, offered)):
                 raise _not_offered(name, item, offered)
 
 
@@ -223,7 +222,7 @@ def prefers_to_sign(keys: OwnKeys, server_metadata: Mapping[str, Any]) -> bool:
 
 def brings_keys(request: Mapping[str, Any]) -> bool:
     """Whether the client's metadata names keys, so that it does not use the site's own."""
-    return any(name in request for name in KEY_MEMBERS)
+    return "jwks" in request or "jwks_uri" in request
 
 
 def secret_method(server_metadata: Mapping[str, Any], *, has_secret: bool) -> str:
@@ -253,7 +252,7 @@ def update_request(
     passed ``check_client_metadata``.
     """
     body = merge_metadata(parse_metadata(granted)[0], requested)
-    dropped = {normalize_name(name) for name in removed} | ASSIGNED_MEMBERS
+    dropped = {*map(normalize_name, removed)} | ASSIGNED_MEMBERS
     body = {name: value for name, value in body.items() if normalize_name(name) not in dropped}
     body["client_id"] = client_id
     if client_secret is not None:
@@ -274,18 +273,15 @@ def differences(
     not announce them. Order within lists of strings and within scope does not matter. What a
     software statement claims was requested.
     """
-    actual = _normalized(granted)
+    actual = normalize_names(granted)
     return {
         name: {"asked": value, "granted": actual.get(name)}
-        for name, value in _normalized(with_claims(requested)).items()
-        if name not in NEVER_GRANTED
+        for name, value in normalize_names(with_claims(requested)).items()
+        if value != actual.get(name)
+        and name not in NEVER_GRANTED
         and (not server_metadata or _logout_is_supported(name, server_metadata))
         and _comparable(name, value) != _comparable(name, actual.get(name))
     }
-
-
-def _normalized(metadata: Mapping[str, Any]) -> dict[str, Any]:
-    return {normalize_name(name): value for name, value in metadata.items()}
 
 
 def _comparable(name: str, value: Any) -> Any:
