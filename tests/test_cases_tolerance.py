@@ -248,7 +248,7 @@ def test_a_document_that_has_moved_may_be_unchanged(mocked_responses: Stubs) -> 
 def test_a_redirect_of_a_registration_is_not_followed(mocked_responses: Stubs) -> None:
     mocked_responses.post(REGISTER, status=307, headers={"Location": f"{REGISTER}/"})
     draft = make_draft(server=server())
-    with pytest.raises(NetworkError, match=f"a redirect to {ISSUER}, and none is followed"):
+    with pytest.raises(NetworkError, match=f"a redirect to {ISSUER}, which is not followed"):
         register(draft)
 
 
@@ -466,7 +466,7 @@ def test_a_method_that_this_app_cannot_use_is_noted_at_registering(
     mocked_responses.post(REGISTER, status=201, json=answer)
     row = register(make_draft(server=server()))
     assert row.status == "active"
-    assert odd(row, f"with the method {method}, by which this app cannot log anybody in")
+    assert odd(row, f"with the method {method}, which this app does not support for logins")
 
 
 def test_a_method_that_the_site_asked_for_itself_is_not_odd() -> None:

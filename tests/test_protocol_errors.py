@@ -131,7 +131,7 @@ def test_the_error_for_a_redirect_names_only_the_origin(location, words):
 
 def test_a_redirect_without_location_is_an_error():
     """Fault 44."""
-    assert "answered 302, a redirect, and none is followed" in str(refused(302))
+    assert "answered 302, a redirect, which is not followed" in str(refused(302))
 
 
 CODES = {

@@ -97,8 +97,8 @@ def _redirect(reply: Reply) -> str:
     except ValueError:
         target = ""
     return (
-        f"The server answered {reply.status}, a redirect{target}, and none is followed. "
-        "Ask its operator for the address that answers itself."
+        f"The server answered {reply.status}, a redirect{target}, which is not followed. "
+        "Ask its operator for the final address."
     )
 
 

@@ -133,9 +133,8 @@ class _Reader:
     def error(self, secrets: Collection[str] | None) -> str:
         if secrets is None or not self.document.get("error"):
             return ""
-        issued = (
-            self.document.get(name) for name in ("client_secret", "registration_access_token")
-        )
+        names = ("client_secret", "registration_access_token")
+        issued = [self.document[name] for name in names if name in self.document]
         return quoted(
             self.document, [*secrets, *(text for text in issued if isinstance(text, str))]
         )
@@ -216,16 +215,15 @@ class _Reader:
         sent_at = http_date(date)
         if sent_at is None or (issued_at is not None and issued_at < (expires_at or 0) <= sent_at):
             sent_at = issued_at
-        offset = (
-            0 if sent_at is None else round((now - sent_at) / 60) * 60
-        )  # in whole minutes, the same each time
+        # In whole minutes, so that it is the same each time.
+        offset = 0 if sent_at is None else round((now - sent_at) / 60) * 60
         if not _MIN_CLOCK_OFFSET < abs(offset) <= MAX_CLOCK_OFFSET:
             return 0
         side = "behind" if offset > 0 else "ahead of"
         what = "secret's expiry is" if expires_at else "times in what the client signs are"
         self.deviations.append(
             f"The server's clock is {abs(offset) // 60} minutes {side} this site's, so the "
-            f"{what} reckoned by the server's."
+            f"{what} calculated by the server's."
         )
         return offset
 
@@ -274,8 +272,8 @@ class _Reader:
         wanted = requested.get("token_endpoint_auth_method")
         if method != wanted and not _can_authenticate(granted, method):
             self.deviations.append(
-                f"The client was registered with the method {clean(method, 100)}, by which this "
-                "app cannot log anybody in."
+                f"The client was registered with the method {clean(method, 100)}, which this "
+                "app does not support for logins."
             )
         if secret is not None and method == "none":
             self.deviations.append("The member client_secret came although the client is public.")

@@ -72,7 +72,7 @@ def identifier_fault(
     """
     text = str(identifier)
     if "{" in text:
-        return "is a template; put the tenant's own value in place of what stands in braces"
+        return "is a template; replace the part in braces with the tenant's own value"
     if "@" in text.partition("://")[2].partition("/")[0]:
         return "has a user name before an @; leave that out"
     for character, part in forbidden.items():
