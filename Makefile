@@ -96,8 +96,8 @@ ROUNDS = 5
 bench: $(BENCH) ## what the work takes, beside other clients; 40 min, undisturbed; NAMES="hit for_login" for some of it
 	@$(BIN)/python -m tests.benchmarks $(NAMES) --rounds $(ROUNDS) --write docs/benchmarks.md
 
-scale: $(EXAMPLE) ## what a large site's database, workers and servers see in a day, on paper; 1 s
-	@$(BIN)/python -m tests.benchmarks.simulation --measured docs/benchmarks.json
+scale: $(EXAMPLE) ## what a large site's database, workers and servers see in a day, on paper, written into docs/scale.md; 1 s
+	@$(BIN)/python -m tests.benchmarks.simulation --measured docs/benchmarks.json --write docs/scale.md
 
 queue: $(QUEUE) ## jobs in the background, on workers of Celery and of the database; needs redis-server; 2 min
 	@$(BIN)/python -m pytest -s -rs tests/queue

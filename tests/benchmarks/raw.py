@@ -1,4 +1,8 @@
-"""The same by Django and ``requests`` alone, as one would write it who promises nothing."""
+"""The same by Django and ``requests`` alone: as many requests and writes, and no promises.
+
+A registration is an insert before the request, and an update and an event after it. What else
+changes a client marks the row as being worked on first, which excludes nobody here.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +16,7 @@ import requests
 from cryptography.fernet import Fernet
 from django.conf import settings
 from django.test import RequestFactory
+from django.utils import timezone
 
 from django_dcr.fields import digest
 from django_dcr.models import AuthorizationServer, ClientKey, ClientRegistration, RegistrationEvent
@@ -65,6 +70,7 @@ def managed(name: str, methods: str, count: int) -> Callable[[], None]:
 
 
 def _manage(row: Bare, name: str, methods: list[str]) -> None:
+    Bare.objects.filter(pk=row.pk).update(lease="x", lease_until=timezone.now())
     token = _fernet.decrypt(row.registration_access_token or "").decode().partition("\0")[2]
     for method in methods:
         body = {**WISHES, "client_id": row.client_id} if method == "PUT" else None
@@ -73,7 +79,9 @@ def _manage(row: Bare, name: str, methods: list[str]) -> None:
         _save(row, issued, name)
         return
     closed = Bare.objects.filter(pk=row.pk)
-    closed.update(status="revoked", live=None, client_secret=None, client_digest=None)
+    closed.update(
+        status="revoked", live=None, client_secret=None, client_digest=None, lease_until=None
+    )
     _record(row, name, "revoked")
 
 
@@ -90,6 +98,7 @@ def _sent(method: str, url: str, body: Any = None, token: str = "") -> Any:
 def _save(row: Bare, issued: dict[str, Any], action: str) -> None:
     Bare.objects.filter(pk=row.pk).update(
         status="active",
+        lease_until=None,
         metadata=issued,
         client_id=issued["client_id"],
         client_digest=digest(BASE, issued["client_id"]),

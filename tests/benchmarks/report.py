@@ -12,6 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from tests.benchmarks.simulation import predicted
 from tests.benchmarks.workloads import (
     DATABASES,
     JOBS,
@@ -34,6 +35,7 @@ class Report:
     def __init__(self, rows: int, document: Path | None, *, keep: bool) -> None:
         """Write to ``document``, and keep what it has of earlier runs, or begin with nothing."""
         self.rows, self.document = rows, document
+        self._circumstances = _circumstances()
         #: Held by threads that add figures, and while they are written.
         self.lock = threading.RLock()
         #: By workload or peer, and database: of each round, ours and the other.
@@ -84,7 +86,7 @@ class Report:
         kept = {name: {**self._earlier.get(name, {}), **mine[name]} for name in mine}
         is_grown = any(name.startswith("grown ") for name, _database in self.pairs) or self.memory
         rows = self.rows if is_grown else self._earlier.get("rows", self.rows)
-        return {"rows": rows, "with": _circumstances(), "absent": self.absent, **kept}
+        return {"rows": rows, "with": self._circumstances, "absent": self.absent, **kept}
 
     def text(self) -> str:
         figures = self._figures()
@@ -142,7 +144,7 @@ class Tables:
             rows = f"{self.figures['rows']:,} rows"
             cells = [f"the most memory of any command over {rows}", "", f"{MEMORY} MiB"]
             cells += [f"{peak:.0f} MiB" if peak else "" for peak in peaks]
-            yield _row([*cells, _verdict(met), "of this, Django without a command of ours: below"])
+            yield _row([*cells, _verdict(met), "Django alone takes most of it; see the next table"])
 
     def _is_met(self, workload: Workload, pairs: Sequence[Any] | None) -> bool | None:
         if not pairs:
@@ -188,6 +190,13 @@ class Tables:
                     for pairs in found
                 ]
                 yield _row([workload.title, *times, *_instructions(counted)])
+        if "fleet" in self.figures["counts"]:
+            guess, seen = predicted(self.figures)
+            yield ""
+            yield (
+                f"The [simulation](scale.md) predicts {guess:.0f} s for dcr_renew with silent "
+                f"servers, from the run without; it took {seen:.0f} s."
+            )
         if self.figures["busiest"]:
             most = ", ".join(
                 f"{n} on {_NAMES[kind]}" for kind, n in self.figures["busiest"].items()
@@ -256,4 +265,8 @@ def quartiles(values: list[float]) -> tuple[float, float, float]:
 def _circumstances() -> str:
     versions = ", ".join(f"{name} {version(name)}" for name in ("Django", "requests"))
     cores = len(os.sched_getaffinity(0))
-    return f"Python {platform.python_version()}, {versions}, {cores} cores"
+    load = os.getloadavg()[1]  # of the last five minutes
+    return (
+        f"Python {platform.python_version()}, {versions}, {cores} cores, a load of {load:.1f} "
+        "before it began"
+    )

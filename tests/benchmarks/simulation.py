@@ -4,9 +4,10 @@
 
     python -m tests.benchmarks.simulation [--tenants N] [--servers N] [--logins N] [--workers N]
         [--rate N] [--timeout S] [--lifetime DAYS] [--measured docs/benchmarks.json]
+        [--write docs/scale.md]
 
 On paper, from what one operation takes; see docs/scale.md. With ``--measured``, what one takes is
-what ``make bench`` found here, and a run that it has measured is predicted as well.
+what ``make bench`` has found, and a run that it has measured is predicted as well.
 """
 
 from __future__ import annotations
@@ -15,11 +16,14 @@ import argparse
 import json
 import math
 import random
+import statistics
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+BEGIN = "<!-- The text up to the next mark is written by `make scale`. -->\n"
+END = "<!-- From here on by hand. -->\n"
 HOUR, DAY = 3600, 86_400
 MAX_SILENCES = 2  # of runs.py
 BACKOFF, LONGEST = 30.0, 3600.0
@@ -102,6 +106,17 @@ def _duration(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
 
 
+def measured_costs(figures: dict[str, Any]) -> dict[str, float]:
+    """What a hit and a renewal take, in seconds, on the slower of the databases."""
+    hits = [
+        pairs for key, pairs in figures["microseconds"].items() if key.startswith("hit dynamic")
+    ]
+    hit = max(statistics.median(ours for ours, _ in pairs) for pairs in hits)
+    renewals = [pairs for key, pairs in figures["microseconds"].items() if key.startswith("fleet")]
+    renewal = max(statistics.median(healthy for _, healthy in pairs) for pairs in renewals)
+    return {"hit": hit / 1_000_000, "renewal": renewal / 1_000_000}
+
+
 def predicted(figures: dict[str, Any]) -> tuple[float, float]:
     """Seconds predicted and measured, of renewals at 100 servers of which 5 are silent.
 
@@ -120,14 +135,25 @@ def main() -> None:
     for name in ("timeout", "lifetime"):
         parser.add_argument(f"--{name}", type=float, default=getattr(Site, name))
     parser.add_argument("--measured", type=Path)
+    parser.add_argument("--write", type=Path, help="the document whose table this is")
     options = vars(parser.parse_args())
-    measured = options.pop("measured")
-    print("| what is seen | how much | what changes it |\n|---|---|---|")
-    for line in Site(**options).lines():
-        print(f"| {' | '.join(line)} |")
-    if measured:
-        guess, seen = predicted(json.loads(measured.read_text()))
-        print(f"\nA run that was measured: predicted {guess:.0f} s, took {seen:.0f} s.")
+    measured, document = options.pop("measured"), options.pop("write")
+    figures = json.loads(measured.read_text()) if measured else None
+    site = Site(**options, **(measured_costs(figures) if figures else {}))
+    text = "| what is seen | how much | what changes it |\n|---|---|---|\n"
+    text += "".join(f"| {' | '.join(line)} |\n" for line in site.lines())
+    if figures:
+        guess, seen = predicted(figures)
+        text += (
+            f"\nA hit takes {site.hit * 1000:.1f} ms here, a renewal {site.renewal * 1000:.1f} ms. "
+            f"From the latter, {figures['counts']['fleet']:,} renewals at 100 servers, 5 of them "
+            f"silent, were predicted to take {guess:.0f} s; they took {seen:.0f} s.\n"
+        )
+    print(text)
+    if document:
+        before, rest = document.read_text().split(BEGIN)
+        after = rest.split(END)[1]
+        document.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}")
 
 
 if __name__ == "__main__":

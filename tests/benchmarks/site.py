@@ -42,7 +42,13 @@ from django_dcr.contrib.prometheus.metrics import Registrations  # noqa: E402
 from django_dcr.exceptions import DCRError, NetworkError  # noqa: E402
 from django_dcr.models import AuthorizationServer, ClientRegistration  # noqa: E402
 from tests.benchmarks import raw  # noqa: E402
-from tests.benchmarks.peers.answering import IN_FLIGHT, WISHES, Workload, answer  # noqa: E402
+from tests.benchmarks.peers.answering import (  # noqa: E402
+    IN_FLIGHT,
+    PROCESSES,
+    WISHES,
+    Workload,
+    answer,
+)
 from tests.benchmarks.stored import (  # noqa: E402
     BASE,
     OWNERS,
@@ -58,7 +64,6 @@ from tests.benchmarks.stored import (  # noqa: E402
 )
 
 FLEET, SILENT = 100, 5
-_PROCESSES = 2
 _LIST = "/admin/django_dcr/clientregistration/"
 
 
@@ -136,12 +141,12 @@ def _in_threads(count: int, threads: int) -> None:
 def in_processes(count: int) -> Callable[[], None]:
     """16 at once, in a few processes, which are there already."""
     connections.close_all()
-    pool = ProcessPoolExecutor(_PROCESSES, multiprocessing.get_context("fork"))
-    share, threads = count // _PROCESSES, IN_FLIGHT // _PROCESSES
-    list(pool.map(time.sleep, [0.05] * _PROCESSES))
+    pool = ProcessPoolExecutor(PROCESSES, multiprocessing.get_context("fork"))
+    share, threads = count // PROCESSES, IN_FLIGHT // PROCESSES
+    list(pool.map(time.sleep, [0.05] * PROCESSES))
 
     def run() -> None:
-        list(pool.map(_in_threads, [share] * _PROCESSES, [threads] * _PROCESSES))
+        list(pool.map(_in_threads, [share] * PROCESSES, [threads] * PROCESSES))
         pool.shutdown()
 
     return run

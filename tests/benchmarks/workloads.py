@@ -67,7 +67,7 @@ JOBS = Workload(
     "what the rate allows, until the last server is done",
     1.2,
     500,
-    "no server over its rate, whichever workers ask it",
+    "all workers together keep to the rate of each server; its requests a minute are below",
     rounds=0,
 )
 
@@ -94,7 +94,7 @@ WORKLOADS = (
         "a hit",
         1.5,
         300,
-        "whether what was refused has changed since, by a digest of it",
+        "a digest tells whether the refused request has changed since",
         instructions=(10, 40),
     ),
     Workload(
@@ -105,26 +105,26 @@ WORKLOADS = (
         "a hit",
         1.5,
         300,
-        "two queries: there is no row, and the server has one",
+        "a second query, for the server: there is no registration",
         instructions=(10, 40),
     ),
     _managed(
         "register",
-        "request and answer are judged; new credentials have a transaction of their own "
+        "metadata and answer are checked, new credentials have a transaction of their own "
         "(promises 1, 2)",
     ),
-    _managed("read", "the row is leased first (promise 3), the answer judged"),
-    _managed("update", "the row is leased first, two answers are judged"),
-    _managed("revoke", "the row is leased first"),
+    _managed("read", "one process at a time (promise 3), the answer is checked"),
+    _managed("update", "one process at a time (promise 3), both answers are checked"),
+    _managed("revoke", "one process at a time (promise 3), credentials are wiped"),
     Workload(
         "in flight",
         "16 registrations in flight in 2 processes, of a server that takes 20 ms",
         "register in processes",
         "MCP Python SDK: register at once",
-        "the MCP Python SDK and an insert",
+        "the MCP Python SDK and an insert into SQLite, in 2 processes",
         1.2,
         1000,
-        "an intent is committed before each request (promise 1)",
+        "three writes for its one: an intent before each request (promise 1), client, event",
         other_process="MCP Python SDK",
     ),
     Workload(
@@ -135,7 +135,7 @@ WORKLOADS = (
         "the bare signature",
         1.5,
         300,
-        "header and claims, and which key signs now",
+        "header and claims are made, and the key that signs now is looked up",
         instructions=(10, 40),
     ),
     Workload(
@@ -195,9 +195,7 @@ WORKLOADS = (
     _grown("renew", "dcr_renew, of the 1,000 that are due", 1000),
     _grown("reconcile", "dcr_reconcile, with nothing to do", 3),
     _grown("health", "the health check", 20),
-    _grown(
-        "scrape", "the metrics' scrape", 5, "every row is counted, in an index that has all of it"
-    ),
+    _grown("scrape", "the metrics' scrape", 5, "every row is counted, though in the index alone"),
     Workload(
         "start",
         "manage.py check",
@@ -206,7 +204,7 @@ WORKLOADS = (
         "the same project without the app",
         1.0,
         1,
-        "the models, the checks and the admin are imported; requests is not",
+        "models, checks and admin are imported; requests is not",
         plus=0.06,
     ),
 )
@@ -254,4 +252,4 @@ COMMANDS = (
     "dcr_revoke --all --dry-run",
 )
 #: A command that works row by row is stopped after so many seconds.
-MAX_SECONDS = 90
+MAX_SECONDS = 60

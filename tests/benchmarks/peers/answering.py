@@ -18,7 +18,8 @@ from cryptography.fernet import Fernet
 #: From a number of operations, outside of the time measured, to what performs them.
 Workload = Callable[[int], Callable[[], object]]
 
-IN_FLIGHT = 16
+#: How many registrations at once, and in how many processes.
+IN_FLIGHT, PROCESSES = 16, 2
 WISHES = {
     "client_name": "Benchmark",
     "redirect_uris": ["https://site.example/callback"],
@@ -64,10 +65,10 @@ class Store:
 
     def __init__(self, file: str) -> None:
         self.fernet = Fernet(Fernet.generate_key())
-        self.connection = sqlite3.connect(file, isolation_level=None)
+        self.connection = sqlite3.connect(file, timeout=60, isolation_level=None)
         self.connection.executescript(
             "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;"
-            "CREATE TABLE client (id INTEGER PRIMARY KEY, client_id TEXT UNIQUE,"
+            "CREATE TABLE IF NOT EXISTS client (id INTEGER PRIMARY KEY, client_id TEXT UNIQUE,"
             " secret TEXT, token TEXT, metadata TEXT)"
         )
 
