@@ -130,10 +130,10 @@ def confirmed(client: Client, action: str, *rows: models.Model) -> list[str]:
         r'<input type="hidden" name="(?!csrf)(\w+)" value="(\w+)"', question.content.decode()
     )
     rows_of_page = [value for name, value in fields if name == ACTION_CHECKBOX_NAME]
-    return told(client.post(REGISTRATIONS, {**dict(fields), ACTION_CHECKBOX_NAME: rows_of_page}))
+    return notices(client.post(REGISTRATIONS, {**dict(fields), ACTION_CHECKBOX_NAME: rows_of_page}))
 
 
-def told(response: Any) -> list[str]:
+def notices(response: Any) -> list[str]:
     """The messages that this request left for the next page."""
     assert response.status_code == 302
     return [str(message) for message in response.wsgi_request._messages._queued_messages]
@@ -172,7 +172,7 @@ def test_adding_a_server_discovers_at_once(
         response = staff.post(f"{SERVERS}add/", {**NEW_SERVER, "initial_access_token": "iat-1"})
     server = AuthorizationServer.objects.get()
     assert response["Location"] == f"{SERVERS}{server.pk}/change/"
-    assert told(response)[1:] == ["Fetched the server's metadata."]
+    assert notices(response)[1:] == ["Fetched the server's metadata."]
     assert server.metadata == server_metadata()
     assert (server.client_metadata, server.trusted_origins) == ({}, [])
     assert server.initial_access_token is not None
@@ -212,7 +212,7 @@ def test_a_server_that_is_not_found_stays_with_a_warning(
     ],
     ids=lambda value: str(value)[:40],
 )
-def test_a_wrong_server_is_refused_in_words(
+def test_an_invalid_server_is_refused_with_a_reason(
     staff: Client, fields: dict[str, str], error: str
 ) -> None:
     make_server(issuer="https://listed.example")
@@ -222,7 +222,7 @@ def test_a_wrong_server_is_refused_in_words(
     assert AuthorizationServer.objects.count() == 1
 
 
-def test_what_was_typed_is_shown_again_as_it_was(staff: Client) -> None:
+def test_invalid_input_is_shown_again_as_it_was_typed(staff: Client) -> None:
     typed = '{"scope":   oops}'
     response = staff.post(
         f"{SERVERS}add/",
@@ -239,7 +239,7 @@ def edited(staff: Client, server: AuthorizationServer, **fields: str) -> Any:
     )
 
 
-def test_the_issuer_of_a_server_stays_as_it_is(staff: Client) -> None:
+def test_the_issuer_of_a_server_with_registrations_cannot_be_changed(staff: Client) -> None:
     """Fault L31."""
     server = make_registration().server
     assert 'name="issuer"' not in change_page(staff, server)
@@ -267,7 +267,7 @@ def test_a_server_whose_issuer_is_no_longer_allowed_can_be_edited(
     ],
     ids=["blank keeps it", "a new one replaces it", "a tick removes it"],
 )
-def test_an_initial_access_token_is_only_written(
+def test_an_initial_access_token_is_written_and_never_shown(
     staff: Client, fields: dict[str, str], token: str | None, message: str
 ) -> None:
     server = make_server(initial_access_token="iat-1", name="Tenant")
@@ -279,7 +279,7 @@ def test_an_initial_access_token_is_only_written(
     assert message in LogEntry.objects.get().get_change_message()
 
 
-def test_a_token_is_not_both_written_and_removed(staff: Client) -> None:
+def test_a_token_cannot_be_entered_and_removed_at_once(staff: Client) -> None:
     server = make_server(initial_access_token="iat-1")
     response = edited(staff, server, initial_access_token="iat-2", remove_initial_access_token="on")
     assert "Enter a new one or remove the old one." in response.content.decode()
@@ -292,7 +292,7 @@ def stored_token(server: AuthorizationServer) -> str:
     return token.reveal()
 
 
-def test_a_page_without_a_stored_token_offers_no_removal(staff: Client) -> None:
+def test_a_server_without_a_stored_token_offers_no_removal(staff: Client) -> None:
     text = change_page(staff, make_server())
     assert "None is stored." in text
     assert "remove_initial_access_token" not in text
@@ -334,7 +334,7 @@ def test_a_server_shows_what_it_offers(staff: Client) -> None:
     assert not re.search(r'href="(javascript|https?):', text)
 
 
-def test_a_server_never_asked_says_so(staff: Client) -> None:
+def test_a_server_whose_metadata_was_never_fetched_says_so(staff: Client) -> None:
     server = make_server(metadata={})
     shown = cells(change_page(staff, server))
     assert "Registration: unknown Offer: Not known yet" in shown
@@ -351,7 +351,7 @@ def test_the_list_of_servers_finds_and_filters(staff: Client) -> None:
     assert "other.example" not in page(staff, f"{SERVERS}?enabled__exact=1")
 
 
-def test_discovering_again_asks_although_the_row_is_fresh(
+def test_discovering_again_fetches_metadata_that_is_still_fresh(
     staff: Client, mocked_responses: RequestsMock
 ) -> None:
     server = make_server()
@@ -359,11 +359,11 @@ def test_discovering_again_asks_although_the_row_is_fresh(
     assert ">Discover again</button>" in change_page(staff, server)
     response = act(staff, "discover", server, _from_page="1")
     assert response["Location"] == f"{SERVERS}{server.pk}/change/"
-    assert told(response) == [f"“{ISSUER}”: Fetched the server's metadata."]
+    assert notices(response) == [f"“{ISSUER}”: Fetched the server's metadata."]
     assert AuthorizationServer.objects.get().metadata["scopes_supported"] == ["new"]
 
 
-def test_every_place_that_was_tried_is_told_with_its_outcome(
+def test_every_url_that_was_tried_is_shown_with_its_outcome(
     staff: Client,
     mocked_responses: RequestsMock,
     django_capture_on_commit_callbacks: DjangoCaptureOnCommitCallbacks,
@@ -378,13 +378,13 @@ def test_every_place_that_was_tried_is_told_with_its_outcome(
     assert f"<br>{WELL_KNOWN_OPENID} is not a JSON object" in warning
     assert f"<br>{APPENDED_OPENID} answered 500" in warning
     server = AuthorizationServer.objects.get()
-    [again] = told(act(staff, "discover", server))
+    [again] = notices(act(staff, "discover", server))
     assert f"<br>{WELL_KNOWN} answered 404" in again
-    one, two = told(act(staff, "discover", server, make_server(issuer="https://as2.example")))
+    one, two = notices(act(staff, "discover", server, make_server(issuer="https://as2.example")))
     assert "<br>" not in one + two
 
 
-def test_a_server_that_is_added_without_the_permission_to_ask_is_not_asked(
+def test_a_server_added_without_the_permission_to_discover_is_sent_nothing(
     django_capture_on_commit_callbacks: DjangoCaptureOnCommitCallbacks,
 ) -> None:
     with django_capture_on_commit_callbacks(execute=True):
@@ -415,7 +415,7 @@ def test_a_server_says_how_it_registers_and_how_fresh_that_is(
     assert fresh in shown.split("Fresh until:")[1]
 
 
-def test_a_server_leads_to_its_registrations_and_to_a_new_one(staff: Client) -> None:
+def test_a_server_links_to_its_registrations_and_to_a_new_one(staff: Client) -> None:
     server = make_server()
     text = change_page(staff, server)
     links = re.findall(r'<a href="([^"]*)" class="button">(.*?)</a>', text)
@@ -439,7 +439,7 @@ def test_a_new_registration_is_saved_and_not_sent(staff: Client) -> None:
     )
     row = ClientRegistration.objects.get()
     assert response["Location"] == f"{REGISTRATIONS}{row.pk}/change/"
-    assert "Nothing was sent to the server yet. Press “Register” for that." in told(response)
+    assert "Nothing was sent to the server yet. Press “Register” for that." in notices(response)
     assert (row.status, row.owner, row.requested_metadata) == ("draft", "acme", WISHES)
     shown = cells(change_page(staff, row))
     assert "Register it next." in shown
@@ -467,7 +467,7 @@ def test_someone_who_may_only_add_goes_to_the_front_page() -> None:
     ],
     ids=lambda value: str(value)[:40],
 )
-def test_a_wrong_registration_is_refused_in_words(
+def test_an_invalid_registration_is_refused_with_a_reason(
     staff: Client, fields: dict[str, Any], error: str
 ) -> None:
     row = make_draft(owner="acme")
@@ -478,7 +478,7 @@ def test_a_wrong_registration_is_refused_in_words(
     assert ClientRegistration.objects.count() == 1
 
 
-def test_only_the_wishes_of_a_registration_can_be_edited(staff: Client) -> None:
+def test_only_the_requested_metadata_of_a_registration_can_be_edited(staff: Client) -> None:
     row = make_registration(owner="acme")
     other = make_server(issuer="https://attacker.example")
     wishes = {**WISHES, "client_name": "Café"}
@@ -492,7 +492,7 @@ def test_only_the_wishes_of_a_registration_can_be_edited(staff: Client) -> None:
             "registration_client_uri": "https://attacker.example/c1",
         },
     )
-    assert "Nothing was sent to the server yet. Press “Update at the server” for that." in told(
+    assert "Nothing was sent to the server yet. Press “Update at the server” for that." in notices(
         response
     )
     after = stored(row)
@@ -503,16 +503,16 @@ def test_only_the_wishes_of_a_registration_can_be_edited(staff: Client) -> None:
 
 
 @pytest.mark.parametrize("status", ["active", "revoked"])
-def test_saving_what_needs_no_server_says_nothing_about_it(staff: Client, status: str) -> None:
+def test_saving_without_a_change_gives_no_hint_about_the_server(staff: Client, status: str) -> None:
     row = make_registration(status=status)
     wishes = WISHES if status == "active" else {**WISHES, "client_name": "New"}
     response = staff.post(
         f"{REGISTRATIONS}{row.pk}/change/", {"requested_metadata": json.dumps(wishes)}
     )
-    assert len(told(response)) == 1
+    assert len(notices(response)) == 1
 
 
-def test_asked_and_granted_stand_side_by_side_with_differences_first(staff: Client) -> None:
+def test_requested_and_granted_metadata_are_compared_with_differences_first(staff: Client) -> None:
     row = make_registration(
         requested_metadata={**WISHES, "scope": "read write", "client_name#ja-JP": "店"},
         metadata={**WISHES, "scope": "read", "client_name#ja-jp": "店", "jwks": {"keys": []}},
@@ -541,7 +541,7 @@ def test_asked_and_granted_stand_side_by_side_with_differences_first(staff: Clie
     ],
     ids=["no secret", "never", "unknown", "expired", "soon"],
 )
-def test_expiry_is_told_as_people_say_it(values: dict[str, int | None], text: str) -> None:
+def test_expiry_is_shown_in_words(values: dict[str, int | None], text: str) -> None:
     lifetime = values.get("client_secret_expires_at")
     if lifetime and lifetime > 1:
         values["client_secret_expires_at"] = int(time.time()) + lifetime
@@ -581,7 +581,7 @@ def test_the_list_filters_and_searches(staff: Client) -> None:
     assert owners("q=far") == {"far"}
 
 
-def test_the_list_takes_as_many_queries_for_fifty_rows_as_for_one(staff: Client) -> None:
+def test_the_list_makes_as_many_queries_for_fifty_rows_as_for_one(staff: Client) -> None:
     make_registration()
     with CaptureQueriesContext(connection) as for_one:
         page(staff, REGISTRATIONS)
@@ -596,7 +596,7 @@ def test_the_list_takes_as_many_queries_for_fifty_rows_as_for_one(staff: Client)
 SECRETS = {"client_secret": "the-secret", "registration_access_token": "the-token"}
 
 
-def test_secrets_are_in_no_page(staff: Client, mocked_responses: RequestsMock) -> None:
+def test_no_page_contains_a_secret(staff: Client, mocked_responses: RequestsMock) -> None:
     """Faults A6 and A11: neither the value nor its ciphertext."""
     server = make_server(initial_access_token="the-iat")
     row = make_registration(server=server, **SECRETS)
@@ -633,7 +633,7 @@ def test_a_lost_key_breaks_no_page(staff: Client, settings: Settings) -> None:
     ):
         assert ISSUER in text
     edited(staff, server, name="Renamed")
-    [message] = told(act(staff, "read", row))
+    [message] = notices(act(staff, "read", row))
     assert "None of DCR_ENCRYPTION_KEYS opens" in message
 
 
@@ -676,7 +676,7 @@ def test_no_page_has_inline_script_or_style(staff: Client) -> None:
         assert "django_dcr/admin.css" in text
 
 
-def test_metadata_that_is_none_breaks_no_page(staff: Client) -> None:
+def test_malformed_metadata_breaks_no_page(staff: Client) -> None:
     row = make_registration(requested_metadata=["not an object"])
     assert "must be one JSON object" in change_page(staff, row)
     assert "These members differ now: ?." in asked(staff, "update", row)
@@ -693,19 +693,19 @@ def test_registering_stores_what_the_server_issues(
     assert ">Register</button>" in change_page(staff, row)
     response = act(staff, "register", row, _from_page="1")
     assert response["Location"] == f"{REGISTRATIONS}{row.pk}/change/"
-    assert told(response) == [f"“acme at {ISSUER}”: Registered at the server."]
+    assert notices(response) == [f"“acme at {ISSUER}”: Registered at the server."]
     assert (stored(row).status, stored(row).client_id) == ("active", "c1")
     assert history() == ["Register: done."]
 
 
-def test_a_refusal_is_told_and_the_history_has_none_of_the_servers_words(
+def test_a_refusal_is_shown_and_the_history_has_no_text_of_the_server(
     staff: Client, mocked_responses: RequestsMock
 ) -> None:
     """Fault A7."""
     row = make_draft()
     refusal = {"error": "invalid_redirect_uri", "error_description": HOSTILE}
     mocked_responses.post(ENDPOINT, json=refusal, status=400)
-    [message] = told(act(staff, "register", row))
+    [message] = notices(act(staff, "register", row))
     assert "invalid_redirect_uri" in message
     assert "\u202e" not in message
     assert stored(row).status == "rejected"
@@ -720,10 +720,10 @@ def test_reading_updating_and_renewing_report_their_outcome(
     mocked_responses.get(URI, json=client_information())
     mocked_responses.put(URI, json=client_information(client_secret="s2"))
     text = f"“this site at {ISSUER}”: "
-    assert told(act(staff, "read", row)) == [f"{text}Read from the server."]
-    assert told(act(staff, "update", row)) == [f"{text}Updated at the server."]
+    assert notices(act(staff, "read", row)) == [f"{text}Read from the server."]
+    assert notices(act(staff, "update", row)) == [f"{text}Updated at the server."]
     mocked_responses.put(URI, json=client_information(client_secret="s3"))
-    assert told(act(staff, "renew", row)) == [f"{text}The server issued a new secret."]
+    assert notices(act(staff, "renew", row)) == [f"{text}The server issued a new secret."]
     assert history() == [
         "Read from the server: done.",
         "Update at the server: done.",
@@ -731,7 +731,7 @@ def test_reading_updating_and_renewing_report_their_outcome(
     ]
 
 
-def test_a_renewal_by_a_new_client_leads_to_its_row(
+def test_a_renewal_by_a_new_client_redirects_to_its_row(
     staff: Client, mocked_responses: RequestsMock
 ) -> None:
     row = make_registration(client_secret_expires_at=in_days(1))
@@ -750,7 +750,7 @@ def test_a_renewal_by_a_new_client_leads_to_its_row(
     assert list(logged) == [str(row.pk), str(successor.pk)]
 
 
-def test_revoking_asks_first_and_says_what_will_happen(
+def test_revoking_asks_for_confirmation_and_says_what_will_happen(
     staff: Client, mocked_responses: RequestsMock
 ) -> None:
     row = make_registration()
@@ -765,7 +765,7 @@ def test_revoking_asks_first_and_says_what_will_happen(
     assert stored(row).status == "revoked"
 
 
-def test_forgetting_tells_that_the_server_may_keep_the_client(
+def test_forgetting_warns_that_the_server_may_keep_the_client(
     staff: Client, mocked_responses: RequestsMock
 ) -> None:
     row = make_registration()
@@ -776,7 +776,7 @@ def test_forgetting_tells_that_the_server_may_keep_the_client(
     assert stored(row).status == "revoked"
 
 
-def test_forgetting_what_the_server_did_delete_says_so(
+def test_forgetting_says_when_the_server_deleted_the_client(
     staff: Client, mocked_responses: RequestsMock
 ) -> None:
     mocked_responses.delete(URI, status=204)
@@ -822,7 +822,7 @@ def test_the_prospect_depends_on_the_row(values: dict[str, str], revoke: str, fo
     ],
     ids=lambda value: "-".join(value) if isinstance(value, list) else str(value)[:30],
 )
-def test_a_page_offers_what_makes_sense_for_the_state(
+def test_a_page_offers_the_actions_that_its_status_allows(
     staff: Client, values: dict[str, str], offered: list[str]
 ) -> None:
     text = change_page(staff, make_registration(**values))
@@ -833,7 +833,7 @@ def test_a_small_list_is_sorted_by_any_column(staff: Client) -> None:
     assert {"issuer", "whose", "expiry"} <= {*staff.get(REGISTRATIONS).context["cl"].sortable_by}
 
 
-def test_every_state_has_its_words_and_buttons() -> None:
+def test_every_status_has_a_badge_and_buttons() -> None:
     for status in Status:
         row = make_registration(
             server=make_server(issuer=f"https://{status}.example"), status=status
@@ -842,7 +842,7 @@ def test_every_state_has_its_words_and_buttons() -> None:
         PAGES.offered_actions(row)
 
 
-def test_the_list_asks_before_it_acts_and_says_what_would_happen(staff: Client) -> None:
+def test_the_list_asks_for_confirmation_and_says_what_will_happen(staff: Client) -> None:
     row = make_registration(metadata={**GRANTED, "client_name": "Other"})
     outlook = {
         "read": f"{ISSUER} is asked about the client c1",
@@ -858,7 +858,7 @@ def test_the_list_asks_before_it_acts_and_says_what_would_happen(staff: Client) 
     assert events_of(row) == []
 
 
-def test_what_would_happen_to_a_draft_or_a_lost_client_is_said(staff: Client) -> None:
+def test_the_confirmation_says_what_will_happen_to_a_draft_or_a_lost_client(staff: Client) -> None:
     draft = make_draft()
     lost = make_registration(server=draft.server, status="gone", live=None, client_digest=None)
     assert f"A client is registered at {ISSUER}." in asked(staff, "register", draft)
@@ -867,7 +867,7 @@ def test_what_would_happen_to_a_draft_or_a_lost_client_is_said(staff: Client) ->
     assert "differ now: none." in prospect(same, "update")
 
 
-def test_trying_again_registers_again_and_leads_to_the_new_row(
+def test_trying_again_registers_again_and_redirects_to_the_new_row(
     staff: Client, mocked_responses: RequestsMock
 ) -> None:
     row = make_registration(status="unknown")
@@ -876,7 +876,7 @@ def test_trying_again_registers_again_and_leads_to_the_new_row(
     response = act(staff, "retry", row, _from_page="1", _confirmed="1")
     successor = ClientRegistration.objects.get(client_id="c2")
     assert response["Location"] == f"{REGISTRATIONS}{successor.pk}/change/"
-    assert told(response) == [
+    assert notices(response) == [
         f"“this site at {ISSUER}”: A new client was registered in its place. "
         f"Registration {row.pk} was replaced by {successor.pk}."
     ]
@@ -887,7 +887,7 @@ def staff_name(client: Client) -> str:
     return User.objects.get(pk=client.session["_auth_user_id"]).username
 
 
-def test_a_page_tells_the_history_newest_first(
+def test_a_page_shows_the_history_newest_first(
     staff: Client, mocked_responses: RequestsMock
 ) -> None:
     row = make_draft()
@@ -947,16 +947,14 @@ def test_the_list_shows_state_expiry_and_drift_as_badges(staff: Client) -> None:
     ],
     ids=["drift", "expired", "soon", "later", "a moment ago", "no secret", "method", "none"],
 )
-def test_an_active_registration_tells_what_it_wants_next(
-    values: dict[str, Any], advice: str
-) -> None:
+def test_an_active_registration_shows_its_next_step(values: dict[str, Any], advice: str) -> None:
     said = PAGES.next_step(make_registration(**values))
     assert advice in said
     assert said.count(". ") <= 3
     assert ("renew" in said.lower()) == ("secret" in advice or "expired" in advice)
 
 
-def test_the_list_finds_what_drifted(staff: Client) -> None:
+def test_the_list_is_filtered_by_drift(staff: Client) -> None:
     make_registration(has_drift=True, owner="drifted")
     make_registration(server=AuthorizationServer.objects.get(), client_id="c2", owner="same")
     found = staff.get(f"{REGISTRATIONS}?has_drift__exact=1").context["cl"].result_list
@@ -984,7 +982,7 @@ def rows_at_one_server(number: int) -> list[ClientRegistration]:
     ]
 
 
-def test_ten_rows_have_a_message_each_and_the_rest_is_summed_up(
+def test_ten_rows_have_a_message_each_and_the_others_are_listed(
     staff: Client, mocked_responses: RequestsMock, settings: Settings
 ) -> None:
     """Fault A5: all of them fit a cookie, whatever the server says."""
@@ -1006,16 +1004,16 @@ def test_ten_rows_have_a_message_each_and_the_rest_is_summed_up(
     assert done == f"Also done: {rows[2].pk}, {rows[1].pk}, {rows[0].pk}."
 
 
-def test_more_rows_than_one_request_may_take_on_are_refused(staff: Client) -> None:
+def test_more_rows_than_one_request_may_act_on_are_refused(staff: Client) -> None:
     """Fault A8."""
     rows = rows_at_one_server(51)
     for action in ("read", "revoke"):
-        [message] = told(act(staff, action, *rows))
+        [message] = notices(act(staff, action, *rows))
         assert "select at most 50 rows" in message
     assert history() == []
 
 
-def test_no_further_row_is_begun_when_the_time_is_up(
+def test_no_further_row_is_started_after_the_time_limit(
     staff: Client, mocked_responses: RequestsMock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Fault A8."""
@@ -1024,24 +1022,24 @@ def test_no_further_row_is_begun_when_the_time_is_up(
     mocked_responses.get(
         second.registration_client_uri, json=client_information(client_id=second.client_id)
     )
-    _done, message = told(act(staff, "read", first, second))
+    _done, message = notices(act(staff, "read", first, second))
     assert message.startswith("The time limit was reached")
     assert message.endswith(f": {first.pk}.")
 
 
-def test_rows_that_are_gone_are_none(staff: Client) -> None:
+def test_rows_that_were_deleted_meanwhile_are_ignored(staff: Client) -> None:
     row = make_draft()
     pk = row.pk
     row.delete()
     row.pk = pk
-    assert told(act(staff, "register", row, _from_page="1")) == []
-    assert told(act(staff, "revoke", row)) == []
+    assert notices(act(staff, "register", row, _from_page="1")) == []
+    assert notices(act(staff, "revoke", row)) == []
 
 
 # -- who may do what -----------------------------------------------------------------------------
 
 
-def test_reading_a_page_never_acts(staff: Client) -> None:
+def test_a_get_request_never_acts(staff: Client) -> None:
     """Fault A1."""
     row = make_registration()
     for path in (
@@ -1053,7 +1051,7 @@ def test_reading_a_page_never_acts(staff: Client) -> None:
     assert history() == []
 
 
-def test_an_action_needs_the_token_of_a_form() -> None:
+def test_an_action_needs_a_csrf_token() -> None:
     """Fault A1."""
     row = make_registration()
     person = User.objects.create_superuser("root")
@@ -1097,7 +1095,7 @@ def test_the_permissions_are_documented() -> None:
     assert sorted(documented) == sorted(made)
 
 
-def test_someone_who_may_only_look_can_edit_nothing() -> None:
+def test_users_with_view_permission_only_can_edit_nothing() -> None:
     server = make_server(initial_access_token="iat-1")
     client = browser(["view"])
     text = change_page(client, server)
@@ -1106,7 +1104,9 @@ def test_someone_who_may_only_look_can_edit_nothing() -> None:
     assert edited(client, server, name="Renamed").status_code == 403
 
 
-def test_a_permission_is_asked_for_each_row(staff: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_permission_is_checked_for_each_row(
+    staff: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Fault A2: a site's own rules on single rows hold for actions."""
 
     def has_permission(
@@ -1129,7 +1129,7 @@ def test_with_atomic_requests_the_actions_run_outside_a_transaction(
     monkeypatch.setitem(connections.settings["default"], "ATOMIC_REQUESTS", True)
     row = make_registration()
     mocked_responses.get(URI, json=client_information())
-    assert told(act(staff, "read", row)) == [f"“this site at {ISSUER}”: Read from the server."]
+    assert notices(act(staff, "read", row)) == [f"“this site at {ISSUER}”: Read from the server."]
 
 
 # -- deleting rows -------------------------------------------------------------------------------
@@ -1150,7 +1150,7 @@ def test_a_row_whose_client_may_exist_is_not_deleted(staff: Client, status: str)
 
 
 @pytest.mark.parametrize("status", ["draft", "rejected", "revoked"])
-def test_a_row_that_no_server_knows_is_deleted(staff: Client, status: str) -> None:
+def test_a_row_without_a_client_at_the_server_is_deleted(staff: Client, status: str) -> None:
     one = make_draft(status=status, live=None)
     assert "Are you sure" in page(staff, f"{REGISTRATIONS}{one.pk}/delete/")
     staff.post(f"{REGISTRATIONS}{one.pk}/delete/", {"post": "yes"})
@@ -1192,7 +1192,7 @@ def test_a_row_is_deleted_with_its_client_or_forgotten_and_the_message_says_whic
     assert 'name="_then_delete"' in question
     mocked_responses.delete(URI, status=status)
     answer = staff.post(REGISTRATIONS, {**fields, "action": action, "_confirmed": "1"})
-    [message] = told(answer)
+    [message] = notices(answer)
     assert message.endswith(outcome)
     assert ("may still hold the client" in message) is (status == 403)
     assert not ClientRegistration.objects.exists()
@@ -1206,7 +1206,7 @@ def test_a_row_whose_client_could_not_be_deleted_is_kept(
     _text, fields = deletion(staff, one, two)
     mocked_responses.delete(one.registration_client_uri, status=403)
     mocked_responses.delete(two.registration_client_uri, status=204)
-    failed, done = told(
+    failed, done = notices(
         staff.post(REGISTRATIONS, {**fields, "action": "revoke", "_confirmed": "1"})
     )
     assert "was deleted" not in failed
@@ -1216,12 +1216,12 @@ def test_a_row_whose_client_could_not_be_deleted_is_kept(
 
 def test_a_row_on_which_nothing_was_done_is_not_deleted(staff: Client) -> None:
     row = make_draft()
-    [message] = told(act(staff, "read", row, _then_delete="1"))
+    [message] = notices(act(staff, "read", row, _then_delete="1"))
     assert "has not been sent to the server yet" in message
     assert stored(row).status == "draft"
 
 
-def test_deleting_with_the_client_takes_both_permissions() -> None:
+def test_deleting_with_the_client_requires_both_permissions() -> None:
     row = make_registration()
     text, _fields = deletion(browser(["view", "delete"]), row)
     assert "Nothing was deleted." in text

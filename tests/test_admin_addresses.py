@@ -15,7 +15,7 @@ from django_dcr.admin.forms import primary_key
 from django_dcr.models import ClientRegistration
 from tests.cases import ALL, all_or
 from tests.factories import make_registration, stored
-from tests.test_admin import REGISTRATIONS, SERVERS, browser, told
+from tests.test_admin import REGISTRATIONS, SERVERS, browser, notices
 from tests.test_admin_form import grants
 
 pytestmark = pytest.mark.django_db
@@ -56,7 +56,7 @@ def number(request: pytest.FixtureRequest) -> str:
     return wanted
 
 
-def test_only_the_digits_of_a_column_are_a_number() -> None:
+def test_a_primary_key_is_read_only_from_ascii_digits_that_fit_a_column() -> None:
     largest = "9" * 18
     assert [primary_key(text) for text in ("1", 7, largest)] == [1, 7, int(largest)]
     assert {primary_key(text) for text in (*NUMBERS.values(), None, " 1", "1\n", "+1", "1_0")} == {
@@ -64,20 +64,20 @@ def test_only_the_digits_of_a_column_are_a_number() -> None:
     }
 
 
-def test_a_list_is_filtered_by_a_server_that_is_none(staff: Client, number: str) -> None:
+def test_a_filter_by_an_invalid_server_is_no_error(staff: Client, number: str) -> None:
     response = staff.get(REGISTRATIONS, {"server": number})
     found = len(response.context["cl"].result_list)
     assert (response.status_code, found) == (200, 0 if number.isdecimal() else 4)
     assert staff.get(REGISTRATIONS, {"server": number, "_facets": "True"}).status_code == 200
 
 
-def test_a_form_is_asked_for_with_a_server_that_is_none(staff: Client, number: str) -> None:
+def test_a_form_with_an_invalid_server_in_its_url_is_no_error(staff: Client, number: str) -> None:
     response = staff.get(f"{REGISTRATIONS}add/", {"server": number})
     assert response.status_code == 200
     assert "refresh_token" in grants(response.content.decode())  # the usual choices
 
 
-def test_a_form_is_posted_with_a_server_that_is_none(staff: Client, number: str) -> None:
+def test_a_form_posted_with_an_invalid_server_is_refused(staff: Client, number: str) -> None:
     before = ClientRegistration.objects.count()
     response = staff.post(f"{REGISTRATIONS}add/", {"server": number, "grant_types": ["a", "b"]})
     assert response.status_code == 200
@@ -86,19 +86,19 @@ def test_a_form_is_posted_with_a_server_that_is_none(staff: Client, number: str)
 
 
 @pytest.mark.parametrize("name", ["expires", "q", "p"])
-def test_a_list_is_asked_for_nonsense(staff: Client, number: str, name: str) -> None:
+def test_malformed_parameters_of_a_list_are_no_error(staff: Client, number: str, name: str) -> None:
     for folder in (REGISTRATIONS, SERVERS):
         assert staff.get(folder, {name: number}).status_code in (200, 302)  # without it
 
 
 @pytest.mark.parametrize("view", ["change", "history", "delete"])
-def test_a_page_of_no_row_leads_to_another(staff: Client, number: str, view: str) -> None:
+def test_the_page_of_an_invalid_key_is_no_error(staff: Client, number: str, view: str) -> None:
     for folder in (REGISTRATIONS, SERVERS):
         answer = staff.get(f"{folder}{quote(number)}/{view}/")
         assert answer.status_code in (200, 302)  # 200, for Django takes "٣" for a 3
 
 
-def test_a_row_that_is_none_has_no_secret(staff: Client, number: str) -> None:
+def test_an_invalid_primary_key_reveals_no_secret(staff: Client, number: str) -> None:
     answer = staff.post(f"{REGISTRATIONS}{quote(number)}/reveal/")
     assert answer.status_code in (200, 302, 404)
     assert not LogEntry.objects.exists()
@@ -106,18 +106,18 @@ def test_a_row_that_is_none_has_no_secret(staff: Client, number: str) -> None:
 
 @pytest.mark.parametrize("action", ["read", "revoke", "delete_selected"])
 @pytest.mark.parametrize("confirmed", [{}, {"_confirmed": "1"}], ids=["asked", "confirmed"])
-def test_an_action_on_no_row_does_nothing(
+def test_an_action_on_an_invalid_primary_key_does_nothing(
     staff: Client, number: str, action: str, confirmed: dict[str, str]
 ) -> None:
     fields = {"action": action, ACTION_CHECKBOX_NAME: [number, number], **confirmed}
     answer = staff.post(REGISTRATIONS, fields)
-    assert action == "delete_selected" or told(answer) == []
+    assert action == "delete_selected" or notices(answer) == []
     assert not LogEntry.objects.exists()
 
 
-def test_a_discovery_of_no_server_does_nothing(staff: Client, number: str) -> None:
+def test_discovering_an_invalid_primary_key_does_nothing(staff: Client, number: str) -> None:
     fields = {"action": "discover", ACTION_CHECKBOX_NAME: [number]}
-    assert told(staff.post(SERVERS, fields)) == []
+    assert notices(staff.post(SERVERS, fields)) == []
 
 
 # -- reading never acts ----------------------------------------------------------------------------

@@ -88,7 +88,7 @@ def test_a_client_with_management_credentials_is_read(
         ({"client_secret_expires_at": "soon"}, "Enter a valid date"),
     ],
 )
-def test_what_cannot_be_stored_is_told_and_no_secret_is_shown_again(
+def test_a_form_that_cannot_be_stored_shows_the_reason_and_no_secret(
     staff: Client, values: dict[str, str], message: str
 ) -> None:
     answer = staff.post(PATH, form(**{"client_secret": "very-secret", **values}))
@@ -98,7 +98,7 @@ def test_what_cannot_be_stored_is_told_and_no_secret_is_shown_again(
     assert not ClientRegistration.objects.exists()
 
 
-def test_an_owner_who_has_a_client_gets_another_on_demand(staff: Client) -> None:
+def test_an_owner_who_has_a_client_gets_another_where_the_form_says_so(staff: Client) -> None:
     services.adopt(ISSUER, client_id="c1", client_secret="s1")
     assert "--replace" in staff.post(PATH, form(client_secret="s2")).text
     staff.post(PATH, form(client_secret="s2", replace="on"))
@@ -115,7 +115,7 @@ def test_the_form_is_reached_from_the_list_and_from_a_server(staff: Client) -> N
 
 
 @pytest.mark.parametrize("names", [["add"], ["register", "view"]])
-def test_who_may_not_register_cannot_adopt(names: list[str]) -> None:
+def test_users_who_may_not_register_cannot_adopt(names: list[str]) -> None:
     user = User.objects.create_user("clerk", is_staff=True)
     codenames = [f"{name}_clientregistration" for name in [*names, "view"]]
     user.user_permissions.set(Permission.objects.filter(codename__in=codenames))
@@ -205,7 +205,7 @@ def test_a_registration_moves_by_the_page(
     assert "A new client took its place." in answer.text
 
 
-def test_saving_other_wishes_advises_no_button_that_is_not_there(staff: Client) -> None:
+def test_saving_other_metadata_advises_no_button_that_is_missing(staff: Client) -> None:
     row = services.adopt(ISSUER, client_id="c1")
     path = f"{LIST}{row.pk}/change/"
     values = {"requested_metadata": "{}", "client_name": "New", "redirect_uris": "", "scope": ""}

@@ -20,7 +20,7 @@ from tests.factories import (
     server_metadata,
     stored,
 )
-from tests.test_admin import REGISTRATIONS, browser, cells, change_page, page, staff, told
+from tests.test_admin import REGISTRATIONS, browser, cells, change_page, notices, page, staff
 
 if TYPE_CHECKING:
     from pytest_django import Settings
@@ -77,11 +77,11 @@ def test_the_fields_become_members(staff: Client) -> None:
     assert f"{CALLBACK}\nhttps://site.example/two</textarea>" in text
     assert 'value="authorization_code" id="id_grant_types_0" checked' in text
     response = staff.post(f"{REGISTRATIONS}{row.pk}/change/", fields)
-    assert len(told(response)) == 1  # nothing was changed
+    assert len(notices(response)) == 1  # nothing was changed
     assert stored(row).requested_metadata == row.requested_metadata
 
 
-def test_what_is_left_blank_is_not_asked_for(staff: Client) -> None:
+def test_what_is_left_blank_is_not_requested(staff: Client) -> None:
     row = make_draft(requested_metadata={**WISHES, "scope": "read", "grant_types": []})
     staff.post(f"{REGISTRATIONS}{row.pk}/change/", {"redirect_uris": CALLBACK})
     assert stored(row).requested_metadata == {"redirect_uris": [CALLBACK]}
@@ -109,7 +109,7 @@ def test_without_a_server_the_usual_choices_are_offered(staff: Client, query: st
     assert methods(text)[:2] == ["", "client_secret_basic"]
 
 
-def test_what_was_asked_for_stays_a_choice_whatever_the_server_offers(staff: Client) -> None:
+def test_what_was_requested_stays_a_choice_whatever_the_server_offers(staff: Client) -> None:
     wishes = {**WISHES, "grant_types": ["old"], "token_endpoint_auth_method": "tls_client_auth"}
     server = make_server(metadata=server_metadata(**CHOICES))
     text = change_page(staff, make_draft(server=server, requested_metadata=wishes))
@@ -117,14 +117,14 @@ def test_what_was_asked_for_stays_a_choice_whatever_the_server_offers(staff: Cli
     assert methods(text)[-1] == "tls_client_auth"
 
 
-def test_the_form_says_what_else_would_be_asked(staff: Client, settings: Settings) -> None:
+def test_the_form_shows_the_defaults(staff: Client, settings: Settings) -> None:
     settings.DCR_CLIENT_METADATA = {"client_name": "Site of {owner}", "redirect_uris": [CALLBACK]}
     shown = cells(page(staff, ADD))
     assert f"One per line, such as https://shop.example/callback. Default: {CALLBACK}." in shown
     assert "Default: Site of" in shown
 
 
-def test_defaults_that_are_none_break_no_page(staff: Client, settings: Settings) -> None:
+def test_malformed_defaults_break_no_page(staff: Client, settings: Settings) -> None:
     server = make_server(client_metadata=["no object"])
     assert page(staff, f"{ADD}?server={server.pk}")
 
@@ -148,7 +148,7 @@ def test_values_that_no_field_can_show_stay_in_the_json(staff: Client) -> None:
     ],
     ids=["twice", "redirect", "scope", "grant", "not JSON", "no object"],
 )
-def test_a_mistake_is_told_and_what_was_typed_is_shown_again(
+def test_an_error_is_shown_with_what_was_typed(
     staff: Client, fields: dict[str, Any], error: str
 ) -> None:
     fields = {"redirect_uris": CALLBACK, "client_name": "Typed", **fields}
@@ -159,7 +159,7 @@ def test_a_mistake_is_told_and_what_was_typed_is_shown_again(
     assert not ClientRegistration.objects.exists()
 
 
-def test_editing_tells_the_drift_again(staff: Client) -> None:
+def test_editing_updates_the_drift(staff: Client) -> None:
     row = make_registration()
     change = f"{REGISTRATIONS}{row.pk}/change/"
     staff.post(change, {"client_name": "Other", "redirect_uris": CALLBACK})
@@ -168,7 +168,7 @@ def test_editing_tells_the_drift_again(staff: Client) -> None:
     assert not stored(row).has_drift
 
 
-def test_someone_who_may_only_look_sees_what_is_asked() -> None:
+def test_users_with_view_permission_only_see_what_is_requested() -> None:
     row = make_draft()
     text = change_page(browser(["view"]), row)
     assert "<textarea" not in text

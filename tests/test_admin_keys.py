@@ -56,7 +56,7 @@ def rotate(client: Client, *keys: ClientKey, **more: str) -> str:
     return response.content.decode()
 
 
-def test_the_list_has_the_keys_with_their_part_in_the_rotation(staff: Client) -> None:
+def test_the_list_shows_the_keys_with_their_state_in_the_rotation(staff: Client) -> None:
     old = rotate_client_key()
     age(old, LIFETIME)
     new = rotate_client_key()
@@ -76,7 +76,7 @@ def test_the_list_has_the_keys_with_their_part_in_the_rotation(staff: Client) ->
         assert text in shown
 
 
-def test_no_page_has_a_private_part(staff: Client) -> None:
+def test_no_page_contains_a_private_key(staff: Client) -> None:
     """R-185."""
     key = rotate_client_key()
     secret = json.loads(key.private_key.reveal())["d"]
@@ -86,14 +86,14 @@ def test_no_page_has_a_private_part(staff: Client) -> None:
     assert not any(secret in text or key.private_key.ciphertext in text for text in shown)
 
 
-def test_a_lost_encryption_key_closes_no_page(staff: Client, settings: object) -> None:
+def test_a_lost_encryption_key_breaks_no_page(staff: Client, settings: object) -> None:
     key = rotate_client_key()
     settings.DCR_ENCRYPTION_KEYS = [Fernet.generate_key().decode()]  # type: ignore[attr-defined]
     assert key.kid in page(staff, LIST)
     assert key.kid in page(staff, of(key))
 
 
-def test_a_key_names_the_clients_that_sign_with_it(staff: Client) -> None:
+def test_the_page_of_a_key_lists_the_clients_that_sign_with_it(staff: Client) -> None:
     site, own = rotate_client_key(), rotate_client_key("o")
     server = make_server()
     ours = make_registration(server=server, owner="a", metadata={**GRANTED, **METHOD})
@@ -110,7 +110,7 @@ def test_a_key_names_the_clients_that_sign_with_it(staff: Client) -> None:
     assert numbers == [[str(ours.pk)], [str(theirs.pk)]]
 
 
-def test_the_clients_are_named_without_links_where_their_pages_are_missing(
+def test_the_clients_are_listed_without_links_where_their_admin_is_missing(
     staff: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     key = rotate_client_key()
@@ -130,14 +130,14 @@ def test_a_button_rotates_before_it_is_due(staff: Client) -> None:
     assert LogEntry.objects.filter(object_id=str(new.pk)).exists()
 
 
-def test_two_keys_of_a_kind_are_rotated_once(staff: Client) -> None:
+def test_two_keys_of_one_owner_and_algorithm_are_rotated_once(staff: Client) -> None:
     key = rotate_client_key()
     rotate(staff, key)
     rotate(staff, *ClientKey.objects.all())
     assert ClientKey.objects.count() == 2
 
 
-def test_the_first_key_of_a_kind_is_made_by_hand(staff: Client) -> None:
+def test_the_first_key_for_an_algorithm_is_created_by_the_form(staff: Client) -> None:
     response = staff.post(f"{LIST}add/", {"owner": "customer-42", "algorithm": "RS256"})
     key = ClientKey.objects.get()
     assert (key.owner, key.algorithm, key.state) == ("customer-42", "RS256", "signing")
@@ -148,7 +148,7 @@ def test_the_first_key_of_a_kind_is_made_by_hand(staff: Client) -> None:
     ("owner", "message"),
     [("", "This owner has keys for this algorithm"), ("a\0b", "Null characters")],
 )
-def test_a_key_that_cannot_be_made_is_refused(staff: Client, owner: str, message: str) -> None:
+def test_a_key_that_cannot_be_created_is_refused(staff: Client, owner: str, message: str) -> None:
     rotate_client_key()
     response = staff.post(f"{LIST}add/", {"owner": owner, "algorithm": "ES256"})
     assert message in response.content.decode()
@@ -180,7 +180,7 @@ def test_a_key_that_signs_is_not_deleted(staff: Client) -> None:
         (["rotate_clientkey"], 403, False),
     ],
 )
-def test_rotating_takes_a_permission(codenames: list[str], status: int, may: bool) -> None:
+def test_rotating_requires_a_permission(codenames: list[str], status: int, may: bool) -> None:
     key = rotate_client_key()
     client = permitted(*codenames)
     response = client.get(of(key))
@@ -190,7 +190,7 @@ def test_rotating_takes_a_permission(codenames: list[str], status: int, may: boo
     assert ClientKey.objects.count() == (2 if may else 1)
 
 
-def test_a_servers_page_says_what_an_assertion_is_like(staff: Client) -> None:
+def test_the_page_of_a_server_has_the_options_of_assertions(staff: Client) -> None:
     server = make_server()
     shown = page(staff, f"/admin/django_dcr/authorizationserver/{server.pk}/change/")
     for name in ("assertion_audience", "assertion_typ", "sends_jwks"):

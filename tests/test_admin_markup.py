@@ -47,7 +47,7 @@ class Elements(HTMLParser):
         self._in_script = False
 
 
-def looked_at(response: Any) -> str:
+def visible_text(response: Any) -> str:
     """Check a page, and return its text."""
     assert response.status_code == 200, response.status_code
     page = Elements()
@@ -128,50 +128,50 @@ def log(admin: Client, row: models.Model) -> None:
 
 
 @pytest.mark.parametrize("path", ["", "?q=<x-markup>", "add/", "{pk}/change/", "{pk}/history/"])
-def test_no_page_of_a_server_has_markup_of_its(
+def test_no_page_of_a_server_renders_its_markup(
     admin: Client, server: AuthorizationServer, path: str
 ) -> None:
     log(admin, server)
-    looked_at(admin.get(SERVERS + path.format(pk=server.pk)))
+    visible_text(admin.get(SERVERS + path.format(pk=server.pk)))
 
 
-def test_nothing_that_is_deleted_brings_markup(admin: Client, server: AuthorizationServer) -> None:
-    looked_at(admin.get(f"{SERVERS}{server.pk}/delete/"))
+def test_the_deletion_page_renders_no_markup(admin: Client, server: AuthorizationServer) -> None:
+    visible_text(admin.get(f"{SERVERS}{server.pk}/delete/"))
     row = marked(server, "active")
-    assert "x-markup" in looked_at(admin.get(f"{SERVERS}{server.pk}/delete/"))
-    assert "x-markup" in looked_at(admin.get(f"{REGISTRATIONS}{row.pk}/delete/"))
+    assert "x-markup" in visible_text(admin.get(f"{SERVERS}{server.pk}/delete/"))
+    assert "x-markup" in visible_text(admin.get(f"{REGISTRATIONS}{row.pk}/delete/"))
     chosen = {"action": "delete_selected", "_selected_action": [row.pk]}
-    assert "x-markup" in looked_at(admin.post(REGISTRATIONS, chosen))
+    assert "x-markup" in visible_text(admin.post(REGISTRATIONS, chosen))
 
 
 @pytest.mark.parametrize("status", Status.values)
 @pytest.mark.parametrize("path", ["{pk}/change/", "{pk}/history/", "{pk}/delete/"])
-def test_no_page_of_a_registration_has_markup_of_its(
+def test_no_page_of_a_registration_renders_its_markup(
     admin: Client, server: AuthorizationServer, status: str, path: str
 ) -> None:
     row = marked(server, status)
     log(admin, row)
-    assert "x-markup" in looked_at(admin.get(REGISTRATIONS + path.format(pk=row.pk)))
+    assert "x-markup" in visible_text(admin.get(REGISTRATIONS + path.format(pk=row.pk)))
 
 
 @pytest.mark.parametrize("path", ["", "?server={server}", "?status__exact=active", "?q=<x-markup>"])
-def test_no_list_has_markup_of_its_rows(
+def test_no_list_renders_markup_of_its_rows(
     admin: Client, server: AuthorizationServer, path: str
 ) -> None:
     for status in Status.values:
         marked(server, status)
-    assert "x-markup" in looked_at(admin.get(REGISTRATIONS + path.format(server=server.pk)))
+    assert "x-markup" in visible_text(admin.get(REGISTRATIONS + path.format(server=server.pk)))
 
 
-def test_the_help_of_a_form_says_in_words_what_the_server_lists(
+def test_the_help_texts_of_a_form_render_no_markup_of_the_server(
     admin: Client, server: AuthorizationServer
 ) -> None:
-    text = looked_at(admin.get(f"{REGISTRATIONS}add/?server={server.pk}"))
+    text = visible_text(admin.get(f"{REGISTRATIONS}add/?server={server.pk}"))
     assert f"The server offers: {MARKUP}." in text
     assert "Default: " in text
 
 
-def test_mistakes_are_shown_as_they_were_typed(admin: Client, server: AuthorizationServer) -> None:
+def test_errors_render_no_markup_that_was_typed(admin: Client, server: AuthorizationServer) -> None:
     typed = {
         "server": server.pk,
         "owner": MARKUP,
@@ -182,36 +182,36 @@ def test_mistakes_are_shown_as_they_were_typed(admin: Client, server: Authorizat
         "token_endpoint_auth_method": MARKUP,
         "requested_metadata": json.dumps({MARKUP: MARKUP}),
     }
-    assert "x-markup" in looked_at(admin.post(f"{REGISTRATIONS}add/", typed))
-    assert "x-markup" in looked_at(
+    assert "x-markup" in visible_text(admin.post(f"{REGISTRATIONS}add/", typed))
+    assert "x-markup" in visible_text(
         admin.post(f"{REGISTRATIONS}add/", {**typed, "requested_metadata": MARKUP})
     )
     issuer = {"issuer": MARKUP, "client_metadata": MARKUP, "trusted_origins": MARKUP}
-    assert "x-markup" in looked_at(admin.post(f"{SERVERS}add/", {**issuer, "name": MARKUP}))
+    assert "x-markup" in visible_text(admin.post(f"{SERVERS}add/", {**issuer, "name": MARKUP}))
 
 
 @pytest.mark.parametrize(
     "action", ["register", "read", "update", "renew", "retry", "revoke", "forget"]
 )
-def test_no_question_and_no_message_has_markup(
+def test_no_confirmation_and_no_message_renders_markup(
     admin: Client, server: AuthorizationServer, action: str
 ) -> None:
     rows = [marked(server, status) for status in ("active", "unknown", "draft")]
     server.enabled = False  # so that each is an error of this app's
     server.save()
     chosen = {"action": action, "_selected_action": [row.pk for row in rows]}
-    assert "x-markup" in looked_at(admin.post(REGISTRATIONS, chosen))
+    assert "x-markup" in visible_text(admin.post(REGISTRATIONS, chosen))
     told = admin.post(REGISTRATIONS, {**chosen, "_confirmed": "1"}, follow=True)
-    assert "x-markup" in looked_at(told)
+    assert "x-markup" in visible_text(told)
 
 
-def test_the_page_of_a_secret_has_no_markup(admin: Client, server: AuthorizationServer) -> None:
+def test_the_page_of_a_secret_renders_no_markup(admin: Client, server: AuthorizationServer) -> None:
     row = marked(server, "active")
     row.client_secret = MARKUP
     row.save()
     path = f"{REGISTRATIONS}{row.pk}/reveal/"
-    assert "x-markup" in looked_at(admin.post(path))
-    assert MARKUP in looked_at(admin.post(path, {"_confirmed": "1"}))
+    assert "x-markup" in visible_text(admin.post(path))
+    assert MARKUP in visible_text(admin.post(path, {"_confirmed": "1"}))
 
 
 def test_the_choice_of_a_server_is_json(admin: Client, server: AuthorizationServer) -> None:
@@ -231,7 +231,7 @@ def test_a_page_shows_the_first_hundred_members_and_counts_the_others(admin: Cli
     members, more = compare(row)
     assert (len(members), len(members) + more) == (100, 70_003)
     assert members[0].name == "client_name"
-    text = looked_at(admin.get(f"{REGISTRATIONS}{row.pk}/change/"))
+    text = visible_text(admin.get(f"{REGISTRATIONS}{row.pk}/change/"))
     assert f"{more} more members are not shown." in text
     assert len(text) < 100_000
 
@@ -241,15 +241,15 @@ def test_a_page_offers_the_first_hundred_endpoints_and_methods(admin: Client) ->
     methods = [f"method{number}" for number in range(5_000)]
     metadata = server_metadata(**many, token_endpoint_auth_methods_supported=methods)
     server = make_server(metadata=metadata)
-    shown = looked_at(admin.get(f"{SERVERS}{server.pk}/change/"))
+    shown = visible_text(admin.get(f"{SERVERS}{server.pk}/change/"))
     assert shown.count("_endpoint") < 110
     assert "registration_endpoint" in shown, "is not hidden by the others"
-    form = looked_at(admin.get(f"{REGISTRATIONS}add/?server={server.pk}"))
+    form = visible_text(admin.get(f"{REGISTRATIONS}add/?server={server.pk}"))
     assert form.count("method") < 110
 
 
 @pytest.mark.parametrize("value", ["9" * 23, "9" * 19, "-1", "٣", "1.0", "x", "", "\x00"])
-def test_a_server_that_no_database_can_have_is_no_error(admin: Client, value: str) -> None:
+def test_a_primary_key_that_overflows_is_no_error(admin: Client, value: str) -> None:
     make_registration()
     for path in ("", "add/"):
         assert admin.get(REGISTRATIONS + path, {"server": value}).status_code == 200

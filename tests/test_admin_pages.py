@@ -34,9 +34,9 @@ from tests.test_admin import (
     browser,
     cells,
     change_page,
+    notices,
     page,
     staff,
-    told,
 )
 from tests.test_admin_form import add
 
@@ -62,7 +62,7 @@ def saved(client: Client, capture: DjangoCaptureOnCommitCallbacks, path: str, **
         return client.post(f"{SERVERS}{path}/", {**NEW_SERVER, **fields})
 
 
-def test_the_address_of_a_document_becomes_its_issuer_with_one_click(
+def test_the_url_of_a_metadata_document_is_replaced_by_its_issuer_with_one_click(
     staff: Client,
     mocked_responses: RequestsMock,
     django_capture_on_commit_callbacks: DjangoCaptureOnCommitCallbacks,
@@ -78,7 +78,7 @@ def test_the_address_of_a_document_becomes_its_issuer_with_one_click(
     assert response["Location"] == f"{SERVERS}{server.pk}/change/"
 
 
-def test_an_issuer_that_the_server_spells_otherwise_is_corrected_with_one_click(
+def test_a_misspelt_issuer_of_a_stored_server_is_corrected_with_one_click(
     staff: Client,
     mocked_responses: RequestsMock,
     django_capture_on_commit_callbacks: DjangoCaptureOnCommitCallbacks,
@@ -90,17 +90,17 @@ def test_an_issuer_that_the_server_spells_otherwise_is_corrected_with_one_click(
     assert button(warning) == ISSUER
     assert warning.count("slash at its end") == 1
     server = AuthorizationServer.objects.get()
-    assert button(told(act(staff, "discover", server, _from_page="1"))[0]) == ISSUER
-    assert button(told(act(staff, "discover", server))[0]) == "", "the list has no such form"
+    assert button(notices(act(staff, "discover", server, _from_page="1"))[0]) == ISSUER
+    assert button(notices(act(staff, "discover", server))[0]) == "", "the list has no such form"
     response = saved(staff, capture, f"{server.pk}/change", issuer=f"{ISSUER}/", _issuer=ISSUER)
     assert response["Location"] == f"{SERVERS}{server.pk}/change/"
-    assert told(response)[-1] == "Fetched the server's metadata."
+    assert notices(response)[-1] == "Fetched the server's metadata."
     server = AuthorizationServer.objects.get()
     assert (server.issuer, server.has_metadata, server.last_error) == (ISSUER, True, "")
     assert server.initial_access_token is not None, "it is the same server's"
 
 
-def test_what_is_stored_for_one_server_goes_to_no_other(
+def test_credentials_stored_for_one_server_go_to_no_other(
     staff: Client,
     mocked_responses: RequestsMock,
     django_capture_on_commit_callbacks: DjangoCaptureOnCommitCallbacks,
@@ -120,17 +120,17 @@ def test_what_is_stored_for_one_server_goes_to_no_other(
     assert AuthorizationServer.objects.get().initial_access_token is None
 
 
-def test_no_issuer_is_offered_that_could_not_be_used(
+def test_no_issuer_is_suggested_that_is_not_allowed(
     staff: Client, mocked_responses: RequestsMock, settings: Settings
 ) -> None:
     settings.DCR_ALLOWED_ISSUERS = [ISSUER]
     server = make_server()
     mocked_responses.get(WELL_KNOWN, json=server_metadata(issuer="https://other.example"))
-    assert button(told(act(staff, "discover", server, _from_page="1"))[0]) == ""
+    assert button(notices(act(staff, "discover", server, _from_page="1"))[0]) == ""
     settings.DCR_ALLOWED_ISSUERS = []
-    assert button(told(act(staff, "discover", server, _from_page="1"))[0])
+    assert button(notices(act(staff, "discover", server, _from_page="1"))[0])
     make_registration(server=server)
-    assert button(told(act(staff, "discover", server, _from_page="1"))[0]) == ""
+    assert button(notices(act(staff, "discover", server, _from_page="1"))[0]) == ""
 
 
 def test_one_empty_field_is_one_error(staff: Client) -> None:
@@ -138,7 +138,7 @@ def test_one_empty_field_is_one_error(staff: Client) -> None:
     assert response.context["errors"] == [["This field is required."]]
 
 
-def test_a_reason_is_told_once_and_cut_between_words() -> None:
+def test_a_reason_is_shown_once_and_cut_between_words() -> None:
     reason = "The server cannot be reached: " + "word " * 50
     outcome = Outcome(
         None, 40, reason, [("https://a", f"failed: {reason}"), ("https://b", "x" * 9)]
@@ -152,7 +152,7 @@ def test_a_reason_is_told_once_and_cut_between_words() -> None:
 # -- a server that will not do -------------------------------------------------------------------
 
 
-def test_a_server_that_registers_nobody_is_a_warning_at_once(
+def test_a_server_without_registration_is_a_warning_at_once(
     staff: Client,
     mocked_responses: RequestsMock,
     django_capture_on_commit_callbacks: DjangoCaptureOnCommitCallbacks,
@@ -168,7 +168,7 @@ def test_a_server_that_registers_nobody_is_a_warning_at_once(
     assert "Registration: It offers no registration" in shown
 
 
-def test_a_list_that_is_cut_says_how_much_is_missing(staff: Client) -> None:
+def test_a_truncated_list_says_how_many_items_are_missing(staff: Client) -> None:
     scopes = [f"scope{number}" for number in range(103)]
     many = {f"x{number}_endpoint": "https://as.example/x" for number in range(120)}
     server = make_server(metadata={**server_metadata(scopes_supported=scopes), **many})
@@ -182,20 +182,20 @@ def test_a_list_that_is_cut_says_how_much_is_missing(staff: Client) -> None:
 # -- who may -------------------------------------------------------------------------------------
 
 
-def test_who_lacks_a_permission_is_told_which_and_who_has_it(
+def test_users_who_lack_a_permission_see_its_name(
     mocked_responses: RequestsMock,
     django_capture_on_commit_callbacks: DjangoCaptureOnCommitCallbacks,
 ) -> None:
     clerk = browser(TABLE)
     response = saved(clerk, django_capture_on_commit_callbacks, "add")
-    assert told(response)[-1] == (
+    assert notices(response)[-1] == (
         "The server's metadata was not fetched. “Discover again” requires the permission “Can ask "
         "servers what they offer”, which you do not have: ask somebody who has it, such as a "
         "superuser."
     )
     server = AuthorizationServer.objects.get()
     response = add(clerk, server, redirect_uris=CALLBACK)
-    added, hint = told(response)
+    added, hint = notices(response)
     assert "was added successfully" in added
     assert hint.startswith(
         "Nothing was sent to the server yet. “Register” requires the permission “Can reg"
@@ -210,7 +210,7 @@ def test_who_lacks_a_permission_is_told_which_and_who_has_it(
 # -- what took the place -------------------------------------------------------------------------
 
 
-def test_a_row_that_was_replaced_leads_to_its_successor_and_offers_nothing(
+def test_a_replaced_row_links_to_its_successor_and_offers_no_action(
     staff: Client,
 ) -> None:
     old = make_registration(status="unknown", live=None, registration_access_token=None)
@@ -227,7 +227,7 @@ def test_a_row_that_was_replaced_leads_to_its_successor_and_offers_nothing(
     assert "replaced by" not in text
 
 
-def test_trying_again_in_vain_leads_to_the_new_row_too(
+def test_trying_again_without_success_redirects_to_the_new_row_too(
     staff: Client, mocked_responses: RequestsMock
 ) -> None:
     old = make_registration(status="unknown", client_id="")
@@ -235,17 +235,17 @@ def test_trying_again_in_vain_leads_to_the_new_row_too(
     response = act(staff, "retry", old, _from_page="1", _confirmed="1")
     new = ClientRegistration.objects.get(status="rejected")
     assert response["Location"] == f"{REGISTRATIONS}{new.pk}/change/"
-    assert told(response)[0].endswith(f" Registration {old.pk} was replaced by {new.pk}.")
+    assert notices(response)[0].endswith(f" Registration {old.pk} was replaced by {new.pk}.")
 
 
-def test_what_was_replaced_before_is_not_told_again(
+def test_an_earlier_replacement_is_not_reported_again(
     staff: Client, mocked_responses: RequestsMock
 ) -> None:
     old = make_registration(status="gone", live=None)
     make_registration(server=old.server)
     response = act(staff, "forget", old, _from_page="1", _confirmed="1")
     assert response["Location"] == f"{REGISTRATIONS}{old.pk}/change/"
-    assert "was replaced by" not in told(response)[0]
+    assert "was replaced by" not in notices(response)[0]
 
 
 # -- the form of a registration ------------------------------------------------------------------
@@ -256,7 +256,7 @@ def faults(response: Any) -> dict[str, list[str]]:
     return errors
 
 
-def test_each_mistake_stands_at_its_own_field(staff: Client) -> None:
+def test_each_error_is_shown_at_its_own_field(staff: Client) -> None:
     response = add(
         staff,
         make_server(),
@@ -271,7 +271,7 @@ def test_each_mistake_stands_at_its_own_field(staff: Client) -> None:
     assert found["requested_metadata"] == ["The member logo_uri must be an absolute https URL."]
 
 
-def test_a_mistake_in_the_json_stands_there_and_says_where(staff: Client) -> None:
+def test_an_error_in_the_json_says_where_it_is(staff: Client) -> None:
     server = make_server()
     response = add(staff, server, requested_metadata='{"redirect_uris": ["x"]}')
     assert set(faults(response)) == {"requested_metadata"}
@@ -286,7 +286,9 @@ def test_a_mistake_in_the_json_stands_there_and_says_where(staff: Client) -> Non
     assert faults(response)["requested_metadata"][1] == "The text ends too early."
 
 
-def test_a_method_that_cannot_be_used_is_marked_and_a_warning(staff: Client) -> None:
+def test_an_unusable_authentication_method_is_marked_and_a_warning(
+    staff: Client,
+) -> None:
     metadata = server_metadata(
         token_endpoint_auth_methods_supported=["tls_client_auth", "client_secret_post"]
     )
@@ -295,16 +297,16 @@ def test_a_method_that_cannot_be_used_is_marked_and_a_warning(staff: Client) -> 
     assert "client_secret_post tls_client_auth (only with code of your own)" in shown
     fields = {"redirect_uris": CALLBACK, "token_endpoint_auth_method": "tls_client_auth"}
     response = add(staff, server, **fields)
-    assert told(response)[1].startswith("This app cannot authenticate by tls_client_auth,")
+    assert notices(response)[1].startswith("This app cannot authenticate by tls_client_auth,")
     row = ClientRegistration.objects.get()
     assert "Warnings: This app cannot authenticate by tls_client_auth" in cells(
         change_page(staff, row)
     )
     response = staff.post(f"{REGISTRATIONS}{row.pk}/change/", fields)
-    assert len(told(response)) == 1, "nothing was changed, and nothing is said again"
+    assert len(notices(response)) == 1, "nothing was changed, and nothing is said again"
 
 
-def test_what_the_app_chose_is_shown_as_asked_and_marked(staff: Client) -> None:
+def test_metadata_that_the_app_chose_is_shown_as_requested_and_marked(staff: Client) -> None:
     shown = cells(change_page(staff, make_registration()))
     assert (
         "token_endpoint_auth_method client_secret_basic chosen by this site client_secret_basic"
@@ -319,7 +321,7 @@ def test_what_the_app_chose_is_shown_as_asked_and_marked(staff: Client) -> None:
         ({"metadata": {}, "requested_metadata": []}, "-"),
     ],
 )
-def test_the_list_has_the_name_of_the_client(values: dict[str, Any], name: str) -> None:
+def test_the_list_shows_the_name_of_the_client(values: dict[str, Any], name: str) -> None:
     pages = ClientRegistrationAdmin(ClientRegistration, site)
     assert pages.client_name(make_registration(**values)) == name
 
@@ -327,7 +329,7 @@ def test_the_list_has_the_name_of_the_client(values: dict[str, Any], name: str) 
 # -- questions -----------------------------------------------------------------------------------
 
 
-def test_questions_and_secrets_say_where_one_is(staff: Client) -> None:
+def test_confirmations_and_secrets_have_breadcrumbs(staff: Client) -> None:
     row = make_registration()
     text = asked(staff, "revoke", row, _from_page="1")
     assert f"Client registrations this site at {ISSUER} Revoke" in text
@@ -338,7 +340,7 @@ def test_questions_and_secrets_say_where_one_is(staff: Client) -> None:
         assert f"{ISSUER} Reveal the secret" in cells(response.content.decode())
 
 
-def test_buttons_of_what_cannot_be_undone_look_it(staff: Client) -> None:
+def test_the_buttons_of_final_actions_look_different(staff: Client) -> None:
     row = make_registration()
     text = change_page(staff, row)
     final = re.findall('value="(\\w+)" class="button dcr-final"', text)
@@ -352,7 +354,7 @@ def test_buttons_of_what_cannot_be_undone_look_it(staff: Client) -> None:
 # -- the history ---------------------------------------------------------------------------------
 
 
-def test_the_history_stands_on_the_page_the_newest_first_and_cannot_be_written(
+def test_the_history_is_on_the_page_newest_first_and_cannot_be_edited(
     staff: Client,
 ) -> None:
     row = make_registration()

@@ -16,7 +16,7 @@ from responses import RequestsMock
 from django_dcr.admin import ProtectedResourceAdmin
 from django_dcr.models import AuthorizationServer, ProtectedResource
 from tests.factories import ISSUER
-from tests.test_admin import HOSTILE, cells, page, told
+from tests.test_admin import HOSTILE, cells, notices, page
 from tests.test_services_resources import (
     HOST,
     OTHER,
@@ -71,7 +71,7 @@ def choices(text: str) -> list[str]:
     return re.findall(r'<option value="(.*?)"', found[0])
 
 
-def test_a_resource_that_is_added_is_asked_at_once(
+def test_adding_a_resource_discovers_at_once(
     staff: Client,
     mocked_responses: RequestsMock,
     django_capture_on_commit_callbacks: DjangoCaptureOnCommitCallbacks,
@@ -81,26 +81,26 @@ def test_a_resource_that_is_added_is_asked_at_once(
         response = staff.post(f"{RESOURCES}add/", NEW)
     row = ProtectedResource.objects.get()
     assert response["Location"] == f"{RESOURCES}{row.pk}/change/"
-    assert told(response)[1:] == ["Fetched the resource's metadata."]
+    assert notices(response)[1:] == ["Fetched the resource's metadata."]
     shown = cells(change_page(staff, row))
     for part in (ISSUER, "read", PLACE, RESOURCE):
         assert part in shown
 
 
-def test_who_may_not_ask_is_told_the_permission(
+def test_users_who_may_not_discover_see_the_permission(
     django_capture_on_commit_callbacks: DjangoCaptureOnCommitCallbacks,
 ) -> None:
     with django_capture_on_commit_callbacks(execute=True):
         response = browser("add", "change").post(f"{RESOURCES}add/", NEW)
-    assert "The resource's metadata was not fetched." in told(response)[1]
-    assert "Can ask resources for their metadata" in told(response)[1]
+    assert "The resource's metadata was not fetched." in notices(response)[1]
+    assert "Can ask resources for their metadata" in notices(response)[1]
 
 
-def test_what_was_tried_in_vain_is_shown(staff: Client, mocked_responses: RequestsMock) -> None:
+def test_urls_without_a_document_are_shown(staff: Client, mocked_responses: RequestsMock) -> None:
     row = ProtectedResource.objects.for_resource(RESOURCE)
     mocked_responses.get(PLACE, status=404)
     mocked_responses.get(ROOT, body="<html>")
-    [message] = told(discover(staff, row))
+    [message] = notices(discover(staff, row))
     assert "No metadata was found." in message
     shown = cells(change_page(staff, row))
     assert f"{PLACE} answered 404" in shown
@@ -113,7 +113,7 @@ def test_an_error_without_attempts_is_shown_without_them(staff: Client) -> None:
     assert "The site forbids it." in cells(change_page(staff, row))
 
 
-def test_what_is_refused_is_shown_with_the_reason(staff: Client, settings: Settings) -> None:
+def test_refused_servers_are_shown_with_the_reason(staff: Client, settings: Settings) -> None:
     settings.DCR_ALLOWED_ISSUERS = [ISSUER]
     row = make_resource(OTHER, "http://as.example")
     shown = cells(change_page(staff, row))
@@ -135,7 +135,7 @@ def test_a_server_is_chosen_among_those_that_are_named_and_allowed(
     row.refresh_from_db()
     assert (row.pinned_issuer, row.choose_issuer()) == (OTHER, OTHER)
     mocked_responses.get(PLACE, json=document(ISSUER))
-    [message] = told(discover(staff, row))
+    [message] = notices(discover(staff, row))
     assert "is not among those that the resource names" in message
     assert choices(change_page(staff, row)) == ["", ISSUER, OTHER]
     assert edited(staff, row).status_code == 302
@@ -163,11 +163,11 @@ def test_an_alias_is_accepted_on_the_page(staff: Client, mocked_responses: Reque
     assert "Write an address on the same origin" in cells(response.content.decode())
     assert edited(staff, row, alias=HOST).status_code == 302
     mocked_responses.get(PLACE, json=document(resource=HOST))
-    assert told(discover(staff, row))[-1].endswith("Fetched the resource's metadata.")
+    assert notices(discover(staff, row))[-1].endswith("Fetched the resource's metadata.")
     assert HOST in cells(change_page(staff, row))
 
 
-def test_the_address_of_a_row_stays(staff: Client) -> None:
+def test_the_url_of_a_stored_resource_cannot_be_changed(staff: Client) -> None:
     """What is stored of it holds for no other."""
     row = make_resource()
     edited(staff, row, resource=OTHER)
@@ -186,7 +186,7 @@ def test_the_address_of_a_row_stays(staff: Client) -> None:
     ],
     ids=str,
 )
-def test_a_wrong_resource_is_refused_in_words(
+def test_an_invalid_resource_is_refused_with_a_reason(
     staff: Client, fields: dict[str, str], error: str
 ) -> None:
     make_resource(resource=OTHER)
@@ -209,7 +209,7 @@ def test_the_list_shows_what_each_resource_names(
     assert f"{RESOURCE} {ISSUER}" in " ".join(shown.split())
 
 
-def test_nothing_that_a_resource_wrote_becomes_markup(staff: Client) -> None:
+def test_no_markup_of_a_resource_is_rendered(staff: Client) -> None:
     issuers = [f"https://as.example/{HOSTILE}", HOSTILE]
     row = make_resource(*issuers, last_error=HOSTILE)
     ProtectedResource.objects.update(
@@ -223,7 +223,7 @@ def test_nothing_that_a_resource_wrote_becomes_markup(staff: Client) -> None:
         assert html.escape("<script>alert") in text
 
 
-def test_the_page_leads_to_the_servers_so_far(staff: Client) -> None:
+def test_the_page_links_to_the_known_servers(staff: Client) -> None:
     server = AuthorizationServer.objects.create(issuer=ISSUER, name="Bank")
     row = make_resource(known_issuers=[ISSUER, OTHER])
     link = f'<a href="/admin/django_dcr/authorizationserver/{server.pk}/change/"'
@@ -233,12 +233,12 @@ def test_the_page_leads_to_the_servers_so_far(staff: Client) -> None:
     assert f'{link} class="button">Bank</a>' in change_page(staff, row)
 
 
-def test_a_site_without_the_page_of_servers_leads_nowhere(rf: Any) -> None:
+def test_a_site_without_the_admin_of_servers_has_no_links_to_them(rf: Any) -> None:
     pages = ProtectedResourceAdmin(ProtectedResource, AdminSite())
     assert pages.links(rf.get("/"), make_resource(known_issuers=[ISSUER])) == []
 
 
-def test_who_may_only_look_sees_the_row(staff: Client) -> None:
+def test_users_with_view_permission_only_see_the_row(staff: Client) -> None:
     row = make_resource(ISSUER, OTHER, pinned_issuer=OTHER)
     shown = cells(change_page(browser("view"), row))
     assert OTHER in shown

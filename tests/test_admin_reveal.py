@@ -13,7 +13,7 @@ from django.test import Client
 
 from django_dcr.models import ClientRegistration, Status
 from tests.factories import events_of, make_registration, stored
-from tests.test_admin import ALL, OTHER_KEY, REGISTRATIONS, browser, cells, change_page, told
+from tests.test_admin import ALL, OTHER_KEY, REGISTRATIONS, browser, cells, change_page, notices
 
 if TYPE_CHECKING:
     from pytest_django import Settings
@@ -32,7 +32,7 @@ def path(row: ClientRegistration) -> str:
     return f"{REGISTRATIONS}{row.pk}/reveal/"
 
 
-def test_a_secret_is_shown_after_a_question_and_never_kept(
+def test_a_secret_is_shown_after_confirmation_and_not_cached(
     row: ClientRegistration, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Fault A6."""
@@ -54,7 +54,7 @@ def test_a_secret_is_shown_after_a_question_and_never_kept(
     assert SECRET not in caplog.text
 
 
-def test_a_secret_is_not_got_by_looking(row: ClientRegistration) -> None:
+def test_a_secret_is_not_shown_by_get(row: ClientRegistration) -> None:
     """Faults A1 and A6."""
     client = browser()
     back = path(row).replace("reveal", "change")
@@ -63,7 +63,7 @@ def test_a_secret_is_not_got_by_looking(row: ClientRegistration) -> None:
     assert not events_of(row)
 
 
-def test_a_secret_is_not_got_by_a_forged_form(row: ClientRegistration) -> None:
+def test_a_secret_needs_a_csrf_token(row: ClientRegistration) -> None:
     """Faults A1, A2 and A6."""
     forged = Client(enforce_csrf_checks=True)
     forged.force_login(User.objects.create_superuser("root"))
@@ -86,21 +86,21 @@ def test_a_client_without_a_secret_has_none_to_show() -> None:
     client = browser()
     assert "/reveal/" not in change_page(client, row)
     response = client.post(path(row), {"_confirmed": "1"})
-    assert told(response) == ["There is no client secret to show."]
+    assert notices(response) == ["There is no client secret to show."]
 
 
 def test_a_secret_that_is_being_changed_is_not_shown(row: ClientRegistration) -> None:
     assert stored(row).claim(Status.ACTIVE)
-    [message] = told(browser().post(path(row), {"_confirmed": "1"}))
+    [message] = notices(browser().post(path(row), {"_confirmed": "1"}))
     assert message.startswith("Another process is working on this registration")
     assert not LogEntry.objects.exists()
 
 
-def test_a_lost_key_is_told_in_place_of_the_secret(
+def test_a_lost_key_is_an_error_in_place_of_the_secret(
     row: ClientRegistration, settings: Settings
 ) -> None:
     settings.DCR_ENCRYPTION_KEYS = [OTHER_KEY]
-    [message] = told(browser().post(path(row), {"_confirmed": "1"}))
+    [message] = notices(browser().post(path(row), {"_confirmed": "1"}))
     assert "None of DCR_ENCRYPTION_KEYS opens" in message
     assert LogEntry.objects.get().change_message == "Reveal the secret: failed (DecryptionError)."
 

@@ -22,7 +22,7 @@ from django_dcr.runs import Run, current_run, one_run
 from django_dcr.transport import is_silence
 from django_dcr.transport.exchange import BROKEN_OFF, MALFORMED, TIMED_OUT, TLS_FAILED, UNSENDABLE
 from tests.factories import client_information, make_registration, make_server, stored
-from tests.test_admin import act, told
+from tests.test_admin import act, notices
 from tests.test_commands import fail, fail_json, run
 
 Stubs = responses.RequestsMock
@@ -186,7 +186,7 @@ def test_the_admins_list_leaves_them_for_later_too(
     staff.force_login(User.objects.create_superuser("staff"))
     rows = make_rows(BAD, BAD, BAD, GOOD, BAD)
     asked = serve(mocked_responses, rows, method)
-    messages = told(act(staff, action, *rows, _confirmed="1"))
+    messages = notices(act(staff, action, *rows, _confirmed="1"))
     assert asked[BAD] == 2
     assert asked[GOOD] == 1
     text = "Skipped, because their server did not respond: "

@@ -46,7 +46,7 @@ def texts() -> set[str]:
     return found
 
 
-def test_german_has_one_word_for_an_owner_and_nouns_begin_a_heading() -> None:
+def test_german_has_one_word_for_an_owner_and_capital_nouns() -> None:
     entries = catalogue("de")
     assert [text for text in entries.values() if "Inhaber" in text] == []
     for model in apps.get_app_config("django_dcr").get_models():
@@ -72,7 +72,7 @@ def test_the_placeholders_are_those_of_the_original(language: str) -> None:
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
-def test_what_is_compiled_is_what_is_written(language: str) -> None:
+def test_the_compiled_catalogue_is_up_to_date(language: str) -> None:
     """Next step where this fails: in django_dcr, django-admin compilemessages."""
     with (PACKAGE / "locale" / language / "LC_MESSAGES/django.mo").open("rb") as file:
         compiled = GNUTranslations(file)
@@ -86,7 +86,7 @@ def test_a_site_shows_its_own_language(language: str, word: str) -> None:
         assert str(Status.REGISTERING.label) == word
 
 
-def test_a_registration_is_called_in_the_language_of_the_page() -> None:
+def test_a_registration_is_named_in_the_language_of_the_page() -> None:
     row = ClientRegistration(server=AuthorizationServer(issuer="https://as.example"))
     with translation.override("de"):
         assert str(row) == "diese Website bei https://as.example"
@@ -94,7 +94,7 @@ def test_a_registration_is_called_in_the_language_of_the_page() -> None:
         assert str(row) == "ce site chez https://as.example"
 
 
-def test_the_documentation_names_the_languages_and_what_is_in_none_of_them() -> None:
+def test_the_documentation_names_the_languages_and_what_is_not_translated() -> None:
     text = (PACKAGE.parent / "docs/languages.md").read_text()
     assert "English, German or French" in text
     for kind in ("error", "commands", "permissions"):

@@ -34,7 +34,7 @@ def add_draft(visitor: Visitor, owner: str) -> None:
 
 
 @pytest.mark.parametrize("visitor", LOOKS, ids=name_of, indirect=True)
-def test_a_registration_lives_its_whole_life_in_the_pages(visitor: Visitor) -> None:
+def test_a_registration_goes_through_its_life_cycle_on_the_pages(visitor: Visitor) -> None:
     site, page = visitor.site, visitor.page
     visitor.go("authorizationserver/add/")
     visitor.look_at("server-add")
@@ -85,7 +85,7 @@ def test_a_registration_lives_its_whole_life_in_the_pages(visitor: Visitor) -> N
 
 
 @pytest.mark.parametrize("visitor", LOOKS, ids=name_of, indirect=True)
-def test_each_refusal_says_what_to_do(visitor: Visitor, nobody: str) -> None:
+def test_each_refusal_says_what_to_do_next(visitor: Visitor, nobody: str) -> None:
     page = visitor.page
     visitor.go("authorizationserver/add/")
     page.fill("#id_issuer", "as.example")
@@ -164,7 +164,7 @@ def test_a_misspelt_issuer_is_corrected_with_one_click(visitor: Visitor) -> None
         assert visitor.page.input_value("#id_issuer") == issuer
 
 
-def test_what_the_server_lost_is_told_and_tried_again(visitor: Visitor) -> None:
+def test_a_client_that_the_server_lost_is_reported_and_registered_again(visitor: Visitor) -> None:
     site, page = visitor.site, visitor.page
     add_server(visitor)
     add_draft(visitor, "acme")
@@ -192,7 +192,7 @@ def test_what_the_server_lost_is_told_and_tried_again(visitor: Visitor) -> None:
     visitor.look_at("forgotten")
 
 
-def test_the_buttons_are_reached_by_keyboard(visitor: Visitor) -> None:
+def test_the_buttons_are_reachable_by_keyboard(visitor: Visitor) -> None:
     page = visitor.page
     add_server(visitor)
     add_draft(visitor, "acme")
@@ -210,7 +210,7 @@ def test_the_buttons_are_reached_by_keyboard(visitor: Visitor) -> None:
     visitor.sees("Registered at the server.")
 
 
-def test_someone_who_may_only_look_finds_no_button(chromium: Browser, site: Site) -> None:
+def test_users_with_view_permission_only_see_no_button(chromium: Browser, site: Site) -> None:
     admin = visit(chromium, site, *LOOKS[0])
     admin.log_in("admin")
     add_server(admin)
@@ -224,7 +224,7 @@ def test_someone_who_may_only_look_finds_no_button(chromium: Browser, site: Site
     assert guest.complaints == admin.complaints == []
 
 
-def test_a_secret_is_shown_without_scripts_and_not_by_its_address(
+def test_a_secret_is_shown_without_scripts_and_not_by_get(
     chromium: Browser, visitor: Visitor
 ) -> None:
     add_server(visitor)
@@ -242,7 +242,7 @@ def test_a_secret_is_shown_without_scripts_and_not_by_its_address(
     assert plain.page.url == address.replace("reveal", "change")
 
 
-def test_the_list_asks_before_it_acts(visitor: Visitor) -> None:
+def test_the_list_asks_for_confirmation(visitor: Visitor) -> None:
     page = visitor.page
     add_server(visitor)
     add_draft(visitor, "acme")
@@ -256,7 +256,7 @@ def test_the_list_asks_before_it_acts(visitor: Visitor) -> None:
     visitor.sees("Registered at the server.")
 
 
-def test_a_fault_of_our_own_is_not_taken_for_one_of_djangos(chromium: Browser, site: Site) -> None:
+def test_faults_of_the_app_and_of_django_are_distinguished(chromium: Browser, site: Site) -> None:
     visitor = visit(chromium, site, *LOOKS[0])
     visitor.log_in("admin")
     visitor.go("clientregistration/")

@@ -26,7 +26,7 @@ def stranger(chromium: Browser, site: Site, request: pytest.FixtureRequest) -> I
     assert complaints == []
 
 
-def test_the_server_is_not_registered_at_before_someone_logs_in(stranger: Visitor) -> None:
+def test_nothing_is_registered_before_someone_logs_in(stranger: Visitor) -> None:
     expect(stranger.page.get_by_role("listitem").first).to_contain_text("Not registered yet")
 
 
@@ -67,7 +67,7 @@ def log_in(stranger: Visitor) -> None:
     stranger.press("Log in")
 
 
-def test_a_user_who_says_no_is_told_so(stranger: Visitor) -> None:
+def test_a_user_who_denies_access_sees_why_the_login_failed(stranger: Visitor) -> None:
     log_in(stranger)
     stranger.press("No")
     alert = stranger.page.get_by_role("alert")

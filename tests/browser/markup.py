@@ -36,7 +36,7 @@ def ran(visitor: Visitor) -> object:
     return visitor.page.evaluate("window.ran || null")
 
 
-def test_nothing_that_a_server_or_an_owner_says_runs(visitor: Visitor) -> None:
+def test_no_script_of_a_server_or_an_owner_runs(visitor: Visitor) -> None:
     site = visitor.site
     add_server(visitor)
     add_draft(visitor, f"acme {MARKUP}")

@@ -80,7 +80,7 @@ def test_a_tool_is_called_at_a_server_of_which_only_the_address_was_known(
     assert site.sql("SELECT count(*) FROM example_connection") == [(0,)]
 
 
-def test_a_user_who_says_no_is_told_so(stranger: Visitor) -> None:
+def test_a_user_who_denies_access_sees_why_the_login_failed(stranger: Visitor) -> None:
     connect(stranger)
     stranger.press("No")
     expect(stranger.page.get_by_role("alert")).to_have_text(
@@ -89,14 +89,14 @@ def test_a_user_who_says_no_is_told_so(stranger: Visitor) -> None:
     stranger.look_at("tools-refused")
 
 
-def test_an_address_that_is_no_tool_server_is_explained(stranger: Visitor) -> None:
+def test_a_url_that_is_not_a_tool_server_is_explained(stranger: Visitor) -> None:
     stranger.page.get_by_label("Address").fill(stranger.site.address)
     stranger.press("Connect")
     expect(stranger.page.get_by_role("alert")).to_contain_text("Not connected. No tool server")
     stranger.look_at("tools-mistake")
 
 
-def test_a_connection_of_somebody_else_is_not_there(
+def test_a_connection_of_another_user_is_not_found(
     stranger: Visitor, chromium: Browser, site: Site
 ) -> None:
     connect(stranger)
