@@ -25,28 +25,28 @@ unexport PYTHONDONTWRITEBYTECODE
 help: ## this list
 	@echo "make TARGET, where TARGET is one of"
 	@sed -n 's/^\([a-z-]*\):.*## /  \1	/p' Makefile | expand -t 18
-	@echo "Times are those of two idle cores, without a minute or two to install what is needed."
+	@echo "Times are for two idle cores, without the installation, which takes a minute or two."
 	@echo "PYTHON=python3.12 chooses another Python, PORT=8001 another port for make run."
 
-demo: $(EXAMPLE) ## three ways to a client, at a real server on this machine; 30 s
+demo: $(EXAMPLE) ## three ways to get a client, at a real server on this machine; 30 s
 	@$(BIN)/python example_project/demo.py
 
-demo-mcp: $(TOOLS) ## from the address of an MCP server to a tool's answer, against real servers on this machine; 15 s
+demo-mcp: $(TOOLS) ## from an MCP server's address to a tool call, against real servers on this machine; 15 s
 	@$(BIN)/python example_project/demo_mcp.py
 
 run: $(TOOLS) ## the example site, to click through in a browser
 	@$(BIN)/python example_project/manage.py run --port $(PORT)
 
-test: $(TEST) ## the tests, with the coverage of every branch; 2.5 min
+test: $(TEST) ## the tests, with 100 % branch coverage required; 2.5 min
 	@$(BIN)/python -m pytest -n auto --cov --cov-report=term
 
 # Test files whose tables are shortened in `make test`.
 TABLES = tests/test_admin_addresses.py tests/test_async.py tests/test_forbidden_addresses.py \
   tests/test_hostile_servers.py tests/test_leaks.py
 
-test-all: test test-tables test-databases test-crash ## the same in full size, also on PostgreSQL and MariaDB, which must be installed; 25 min
+test-all: test test-tables test-databases test-crash ## all tests in full size, also on PostgreSQL and MariaDB, which must be installed; 25 min
 
-test-tables: $(TEST) ## every case of the tables that make test shortens, and 5,000 made-up answers; 4 min
+test-tables: $(TEST) ## every case of the tables that make test shortens, and 5,000 generated responses; 4 min
 	@CASES=all $(BIN)/python -m pytest -n auto $(TABLES)
 	@HYPOTHESIS_PROFILE=ci $(BIN)/python -m pytest -n auto tests/test_any_answer.py -k at_once
 
@@ -59,7 +59,7 @@ test-databases: $(DATABASES) ## the tests on PostgreSQL and MariaDB; 8 min
 	    $(BIN)/python || exit 1; \
 	done
 
-test-crash: $(DATABASES) ## processes that are killed, in full size, on each database; mostly waits; 10 min
+test-crash: $(DATABASES) ## the tests that kill processes, in full size, on each database; 10 min, mostly waiting
 	@CRASH=full $(BIN)/python -m pytest -s tests/crash
 	@for database in postgresql mariadb; do \
 	  echo "Crashes on $$database"; \
@@ -83,54 +83,54 @@ lowest: $(TEST) ## the tests with the lowest versions of the dependencies, insta
 	  --constraint $(VENV)/lowest.txt --editable ".[test]"
 	@$(VENV)/lowest/bin/python -m pytest -n auto --ignore tests/crash
 
-interop: $(TEST) ## the client's life at real servers; downloads them; needs Node.js and Java; 5 min
+interop: $(TEST) ## a client's whole life at real servers, which it downloads; needs Node.js and Java; 5 min
 	@$(BIN)/python -m pytest tests/interop -rs --write-table docs/servers.md
 
-conformance: $(TEST) ## a client of MCP servers in the suite that MCP publishes; downloads it; needs npm; 30 s
+conformance: $(TEST) ## MCP's own conformance suite for clients, which it downloads; needs npm; 30 s
 	@$(BIN)/python -m pytest tests/conformance --write-figure docs/mcp.md
 
 # NAMES="hit register" measures some workloads only, in a minute; ROUNDS=1 is quicker still.
 NAMES =
 ROUNDS = 5
 
-bench: $(BENCH) ## what the work takes, beside other clients; 40 min, undisturbed; NAMES="hit for_login" for some of it
+bench: $(BENCH) ## benchmarks against other clients; 40 min on an idle machine; NAMES="hit for_login" for some of them
 	@$(BIN)/python -m tests.benchmarks $(NAMES) --rounds $(ROUNDS) --write docs/benchmarks.md
 
-scale: $(EXAMPLE) ## what a large site's database, workers and servers see in a day, on paper, written into docs/scale.md; 1 s
+scale: $(EXAMPLE) ## calculate a day's load of a large site's database, workers and servers; writes docs/scale.md; 1 s
 	@$(BIN)/python -m tests.benchmarks.simulation --measured docs/benchmarks.json --write docs/scale.md
 
-queue: $(QUEUE) ## jobs in the background, on workers of Celery and of the database; needs redis-server; 2 min
+queue: $(QUEUE) ## background jobs on real workers of Celery and of the database; needs redis-server; 2 min
 	@$(BIN)/python -m pytest -s -rs tests/queue
 
-browser: $(BROWSER) ## the admin, a login and a tool server in Chromium, which must be installed; SCREENSHOTS=FOLDER photographs them; 2.5 min
+browser: $(BROWSER) ## the admin, a login and a tool server in Chromium, which must be installed; SCREENSHOTS=FOLDER saves pictures; 2.5 min
 	@$(BIN)/python -m pytest tests/browser/admin.py tests/browser/login.py tests/browser/tools.py tests/browser/markup.py tests/browser/unfold.py
 
-docs: $(DOCS) ## the documentation as pages, in build/docs; a warning is an error; 10 s
+docs: $(DOCS) ## the documentation as a site in build/docs; a warning is an error; 10 s
 	@$(BIN)/sphinx-build -q -W --keep-going -b html docs build/docs
 	@echo "Open build/docs/index.html"
 
-reference: $(TEST) ## write the tables of docs/ that are made of the code: settings, checks, states, commands
+reference: $(TEST) ## write the tables of docs/ that are generated from the code
 	@DJANGO_SETTINGS_MODULE=tests.settings $(BIN)/python -m django shell -v 0 -c "from tests.reference import write; write()"
 
 screenshots: $(BROWSER) ## the pictures of docs/screenshots, in Chromium; 3 min
 	@$(BIN)/python -m pytest tests/browser/screenshots.py
 
-release: $(RELEASE) ## build what would be published into dist, check it, and say what to do next; 1 min
+release: $(RELEASE) ## build and check the distribution, and print the next step; 1 min
 	@.ci/release $(BIN)
 
 lint: $(DEV) ## style and formatting; 1 s
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check
 
-types: $(DEV) ## the types, strictly; 30 s
+types: $(DEV) ## mypy and pyright, strict; 30 s
 	@$(BIN)/mypy
 	@$(BIN)/mypy --config-file tests/typing/plain.ini --cache-dir .mypy_cache/plain
 	@$(BIN)/pyright --pythonpath $(BIN)/python tests/typing/site_code.py
 
-check: lint types test ## lint, types, missing migrations, test; 3 min
+check: lint types test ## lint, types, missing migrations and test; 3 min
 	@DJANGO_SETTINGS_MODULE=tests.settings $(BIN)/python -m django makemigrations --check --dry-run
 
-clean: ## remove what the other targets made, but for the example's database and keys
+clean: ## remove what the other targets created, except the example's database and keys
 	@rm -rf $(VENV) .tox .cache .*_cache .hypothesis .coverage* build dist *.egg-info
 	@find . -name __pycache__ -prune -exec rm -r {} +
 
