@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import sys
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ from django.core.management import CommandError, call_command
 from django.db import DatabaseError, IntegrityError, OperationalError, connection
 from django.utils import timezone
 
+from django_dcr.logs import log
 from django_dcr.management.failures import describe_error, describe_interruption
 from django_dcr.management.table import columns_of, cut_in_the_middle, fitted
 from django_dcr.models import ClientRegistration, RegistrationEvent
@@ -95,6 +97,28 @@ def test_a_list_that_nothing_matches_does_not_deny_the_registrations(options: li
     make_registration(mechanism="pre_registered")
     expected = "No registration matches. See all with: manage.py dcr_list\n"
     assert run("dcr_list", *options, out=Terminal())[0] == expected
+
+
+@pytest.mark.parametrize("last_resort", [logging.StreamHandler(), None], ids=["default", "none"])
+def test_a_failure_is_not_logged_to_the_terminal_where_no_logging_is_configured(
+    monkeypatch: pytest.MonkeyPatch, last_resort: logging.Handler | None
+) -> None:
+    records: list[logging.LogRecord] = []
+    if last_resort is not None:
+        monkeypatch.setattr(last_resort, "emit", records.append)
+    monkeypatch.setattr(logging, "lastResort", last_resort)
+    monkeypatch.setattr(logging.getLogger("django_dcr"), "propagate", False)  # pytest's handlers
+    fail("dcr_read", make_registration(registration_client_uri="https://other.example/").pk)
+    assert records == []
+    log("stale", "Serving the stored metadata.")
+    log("failed", "A job failed.")
+    expected = ["stale", "failed"] if last_resort else []
+    assert [vars(record)["event"] for record in records] == expected
+
+
+def test_work_on_nothing_says_so_on_a_terminal() -> None:
+    make_registration()
+    assert run("dcr_renew", out=Terminal()) == ("Nothing to do.\n", "0 of 0 renewed.\n")
 
 
 def test_a_terminal_shows_the_reason_of_a_failure_once() -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 from django.core.exceptions import ImproperlyConfigured, ValidationError
@@ -26,6 +28,27 @@ _MAX_NAMED = 10
 def describe_error(exc: Exception) -> str:
     """Return what one of ``ERRORS`` means for the user."""
     return _describe_database_error(exc) if isinstance(exc, DatabaseError) else str(exc)
+
+
+@contextmanager
+def printed_once() -> Iterator[None]:
+    """Keep Python from printing logged failures, which the command prints itself.
+
+    It prints warnings on standard error where a site has not configured logging.
+    """
+
+    def is_not_printed(record: logging.LogRecord) -> bool:
+        return getattr(record, "event", None) not in ("failed", "lost")
+
+    last_resort = logging.lastResort
+    if last_resort is None:
+        yield
+        return
+    last_resort.addFilter(is_not_printed)
+    try:
+        yield
+    finally:
+        last_resort.removeFilter(is_not_printed)
 
 
 def check_row(row: models.Model) -> None:

@@ -26,6 +26,7 @@ from django_dcr.management.failures import (
     INTERRUPTED,
     describe_error,
     describe_interruption,
+    printed_once,
 )
 from django_dcr.models import ClientRegistration, actor
 from django_dcr.text import clean
@@ -73,7 +74,7 @@ class DCRCommand(BaseCommand):
             if _INVALID.search(options.get(name) or ""):
                 raise CommandError(f"The {name} is not valid UTF-8.")
         try:
-            with actor(f"manage.py {type(self).__module__.rpartition('.')[2]}"):
+            with actor(f"manage.py {type(self).__module__.rpartition('.')[2]}"), printed_once():
                 output = super().execute(*args, **options)
             self.stdout.flush()
             return output

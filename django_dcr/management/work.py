@@ -69,7 +69,7 @@ class WorkCommand(DCRCommand):
                 outcomes = self._in_threads(attempt, Schedule(_keys(rows), run), stop)
             printed = self._counted(outcomes, tally)
             try:
-                self.write_registrations(printed)
+                self.write_registrations(printed, none="Nothing to do.")
                 self.stdout.flush()
             except BrokenPipeError:
                 discard_output()
