@@ -1,4 +1,4 @@
-"""The life of a registration: its statuses, and what can be done in which of them.
+"""The lifecycle of a registration: its statuses, and the actions that each of them allows.
 
 Services, admin, commands, jobs and documentation read these two tables. A new status is a member
 of ``Status`` and an entry of ``STATES``; a new action is an entry of ``ACTIONS`` and a service.
@@ -13,37 +13,37 @@ from typing import TYPE_CHECKING, Any
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
-from django_dcr.mechanisms import MECHANISMS, refusal, way
+from django_dcr.mechanisms import MECHANISMS, refusal, support
 
 if TYPE_CHECKING:
     from django.utils.functional import _StrPromise
 
-    # Translated where it is shown, or the same in every language.
+    # A lazy translation, or a text that is the same in every language.
     Text = str | _StrPromise
 
 
 class Status(models.TextChoices):
     DRAFT = "draft", _("draft")  # never sent
     REGISTERING = "registering", _("registering")  # intent committed, response awaited
-    ACTIVE = "active", _("active")
-    REJECTED = "rejected", _("rejected")  # the server said no
+    ACTIVE = "active", _("active")  # usable
+    REJECTED = "rejected", _("rejected")  # the server refused the request
     UNKNOWN = "unknown", _("unknown")  # the server may hold a client that cannot be named
     REVOKING = "revoking", _("revoking")  # deletion committed, response awaited
     REVOKED = "revoked", _("revoked")  # credentials wiped
-    GONE = "gone", _("gone")  # the server refuses the token or forgot the client
+    GONE = "gone", _("gone")  # the server refuses the token or no longer knows the client
 
 
 @dataclass(frozen=True)
 class State:
     """What a status means."""
 
-    #: What the pages say of it, with the next step.
+    #: The admin's explanation, with the next step.
     meaning: Text
-    #: What an error says of it, after "Registration 7"; ``{pk}`` is the registration's number.
+    #: What an error says after "Registration 7"; ``{pk}`` is the registration's number.
     next_step: str
-    #: How the pages show it: "good", "warn", "bad" or "quiet".
+    #: The admin's color for it: "good", "warn", "bad" or "quiet".
     tone: str = "quiet"
-    #: Whether the server may hold a client of such a row, which then must not be deleted.
+    #: Whether the server may hold the row's client, so that the row must not be deleted.
     may_hold_client: bool = True
 
 
@@ -95,11 +95,11 @@ STATES: dict[Status, State] = {
     ),
     Status.GONE: State(
         meaning=_(
-            "The server refused this client's token, or forgot the client. Read it to ask again; "
+            "The server refused this client's token, or no longer knows the client. Read it again; "
             "or try again, which registers a new client, or forget this one."
         ),
         next_step=(
-            "is no longer accepted by the server; ask it again with: manage.py dcr_read {pk}, or "
+            "is no longer accepted by the server; read it again with: manage.py dcr_read {pk}, or "
             "decide with: manage.py dcr_reconcile --retry {pk}, or --forget {pk}"
         ),
         tone="bad",
@@ -110,50 +110,50 @@ STATES: dict[Status, State] = {
 def state_of(row: Any) -> State:
     """Return what the row's status means for a client of its mechanism."""
     state = STATES[Status(row.status)]
-    words = MECHANISMS[row.mechanism].words.get(row.status)
-    return replace(state, meaning=words.meaning, next_step=words.next_step) if words else state
+    text = MECHANISMS[row.mechanism].states.get(row.status)
+    return replace(state, meaning=text.meaning, next_step=text.next_step) if text else state
 
 
-#: The statuses of rows that may be deleted: no server holds a client of theirs.
+#: The statuses in which a row may be deleted, because no server holds its client.
 DELETABLE = [status for status, state in STATES.items() if not state.may_hold_client]
 
 
 @dataclass(frozen=True)
 class Action:
-    """Something that can be done to a registration, by a service of that name."""
+    """Something that can be done to a registration, by the service of the same name."""
 
     label: Text
     #: The permission for it in the admin, which ``Meta.permissions`` declares.
     permission: str
     #: The statuses in which the service accepts a row.
     statuses: tuple[Status, ...]
-    #: What the pages say when it is done.
+    #: The admin's message when it is done.
     done: Text
-    #: What the pages say before it is done; "" where that takes more than a text.
+    #: The admin's text before it is done; "" where it has to be computed.
     prospect: Text = ""
-    #: Whether the pages always ask first, because it cannot be undone.
+    #: Whether the admin always asks for confirmation, because it cannot be undone.
     asks: bool = False
-    #: Statuses in which the pages do not offer it, although it would be accepted.
+    #: Statuses in which the admin does not offer it, although the service would accept it.
     not_offered: tuple[Status, ...] = ()
-    #: The statuses in which a job that was delivered twice finds its work done.
+    #: The statuses in which a job that is delivered twice has been performed already.
     finished: tuple[Status, ...] = ()
-    #: What a row has to be besides.
+    #: What else a row has to fulfill.
     condition: Callable[[Any], bool] = field(default=lambda _row: True)
-    #: The name of the service where it is another one, and the arguments it is called with.
+    #: The service, where it has another name, and the arguments it is called with.
     service: str = ""
     arguments: Mapping[str, Any] = field(default_factory=dict)
-    #: Its name, by which ``mechanisms.MECHANISMS`` says what it is for each of them.
+    #: Its key in ``ACTIONS``, and in ``MechanismInfo.actions``.
     name: str = ""
 
     def allows(self, row: Any) -> bool:
         """Whether the service accepts the row as it is."""
         if row.status not in self.statuses or refusal(row, self.name):
             return False
-        manageable = row.is_manageable or not way(row, self.name).managed
+        manageable = row.is_manageable or not support(row, self.name).managed
         return manageable and self.condition(row)
 
     def is_offered(self, row: Any) -> bool:
-        """Whether the pages offer it for the row as it is."""
+        """Whether the admin offers it for the row as it is."""
         offered = row.status not in self.not_offered and self.allows(row)
         return offered and not row.is_only_a_record
 
@@ -176,10 +176,8 @@ ACTIONS: dict[str, Action] = {
         permission="update",
         statuses=(Status.ACTIVE, Status.REVOKING, Status.GONE),
         done=_("Read from the server."),
-        prospect=_(
-            "%(issuer)s is asked about the client %(client)s, and its answer is stored here."
-        ),
-        # One that was replaced must not come back to life beside its successor.
+        prospect=_("The client %(client)s is read at %(issuer)s, and the response is stored here."),
+        # A replaced client must not become active again beside its successor.
         condition=lambda row: row.live or row.status != Status.REVOKING,
     ),
     "update": Action(
@@ -198,7 +196,7 @@ ACTIONS: dict[str, Action] = {
         statuses=(Status.ACTIVE,),
         done=_("The server issued a new secret."),
         prospect=_(
-            "%(issuer)s is asked for a new secret of the client %(client)s. Where it issues none "
+            "A new secret of the client %(client)s is requested at %(issuer)s. If none is issued "
             "and the old one expires, a new client is registered there and the old one revoked."
         ),
         finished=(Status.REVOKING, Status.REVOKED),  # replaced
@@ -252,7 +250,7 @@ ACTIONS: dict[str, Action] = {
 
 ACTIONS = {name: replace(action, name=name) for name, action in ACTIONS.items()}
 
-#: What an event is called on the pages: an action, or something else that happens to a row.
+#: The admin's names of events: the actions, and what else happens to a row.
 EVENTS: dict[str, Text] = {
     **{name: action.label for name, action in ACTIONS.items()},
     "adopt": _("Adopt"),

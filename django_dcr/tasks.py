@@ -1,8 +1,8 @@
-"""Work on registrations in the background, on an engine that the site has already.
+"""Background jobs on registrations, run by the task queue that the site uses already.
 
-A job is the name of an action and the primary key of a registration. Nothing else travels, so
-that no secret can lie in a queue, and a job sees the row as it is when its time comes. One that
-is delivered twice finds the work done: see ``perform``.
+A job is the name of an action and the primary key of a registration. The queue holds nothing else,
+so it never holds a secret, and a job loads the row when it runs. A job that is delivered twice is
+performed once: see ``perform()``.
 """
 
 from __future__ import annotations
@@ -21,33 +21,32 @@ from django_dcr.exceptions import DCRError, NetworkError
 from django_dcr.lifecycle import ACTIONS, Status
 from django_dcr.logs import log
 from django_dcr.models import ClientRegistration, actor
-from django_dcr.services.operation import backoff
+from django_dcr.services.operation import RETRY_LATER, backoff
 
-#: Takes a job, as ``enqueue`` does, and some time later calls ``perform``.
+#: Takes a job's action and primary key, and calls ``perform()`` with them later.
 Runner = Callable[[str, int], object]
 
 Service = Callable[[ClientRegistration], ClientRegistration]
 
-#: The values of DCR_TASK_RUNNER beside "inline" and the dotted path of a runner.
+#: The values of DCR_TASK_RUNNER besides "inline" and the dotted path of a runner.
 RUNNERS = {
     "django.tasks": "django_dcr.contrib.django_tasks.enqueue",
     "celery": "django_dcr.contrib.celery.enqueue",
 }
 
-
-#: How often a job is retried; with the pauses between, for about five hours.
+#: How often a job is retried; with the pauses in between, for about five hours.
 MAX_TRIES = 20
-# The first pause and the longest, in seconds. Each is twice the one before.
+# The first and the longest pause, in seconds. Each is twice the one before.
 _FIRST_PAUSE = 5.0
 _LONGEST_PAUSE = 1800.0
 
 
-# What a row remembers a failure as, where that is not the name of the action.
+# The task under which a row remembers a failure, where it is not the name of the action.
 _TASKS = {"forget": "revoke", "renew_if_due": "renew"}
 
 
 def service(action: str) -> Service:
-    """Return what does a job of this name; raise KeyError where nothing does."""
+    """Return the service that performs the action; raise KeyError where there is none."""
     if action == "renew_if_due":
         return services.renew_if_due
     entry = ACTIONS[action]
@@ -56,9 +55,9 @@ def service(action: str) -> Service:
 
 
 def runner() -> Runner | None:
-    """Return what DCR_TASK_RUNNER names, or None for "inline".
+    """Return the runner that DCR_TASK_RUNNER names, or None for "inline".
 
-    Raises ImproperlyConfigured where that cannot be imported.
+    Raises ImproperlyConfigured where it cannot be imported.
     """
     name = conf.DCR_TASK_RUNNER
     if name == "inline":
@@ -71,60 +70,58 @@ def runner() -> Runner | None:
 
 
 def enqueue(action: str, pk: int) -> None:
-    """Hand a job on the registration ``pk`` to DCR_TASK_RUNNER.
+    """Pass a job on the registration ``pk`` to DCR_TASK_RUNNER, after the commit of a transaction.
 
-    ``action`` is one of the lifecycle's, or "renew_if_due".
-
-    Inside a transaction that happens after its commit. Raises ImproperlyConfigured where there
-    is no queue, NetworkError where it cannot be reached, and KeyError for another action.
+    ``action`` is one of ``lifecycle.ACTIONS``, or "renew_if_due". Raises ImproperlyConfigured
+    where there is no queue, NetworkError where it cannot be reached, and KeyError for any other
+    action.
     """
     run = runner()
     if run is None:
         raise ImproperlyConfigured(
             'There is no queue: DCR_TASK_RUNNER is "inline". Set it to "django.tasks" or "celery".'
         )
-    service(action)  # which there has to be
+    service(action)  # raises KeyError
     alias = router.db_for_write(ClientRegistration)
     transaction.on_commit(partial(run, action, pk), using=alias)
 
 
 def perform(action: str, pk: int, tries: int = 0) -> float | None:
-    """Do a job; return in how many seconds to do it again, or None when it is finished.
+    """Perform a job; return after how many seconds to retry it, or None when it is finished.
 
-    For those who run jobs. ``tries`` is how often this one was tried before; with ``MAX_TRIES``
-    no other try is asked for. Does nothing where there is nothing left to do, as in a job that
-    is delivered again after its worker was killed. What failed a moment ago is left for later,
-    nothing being sent. Raises the DCRError that ends a job, which
-    the row then has as its ``last_error``.
+    For task queues. ``tries`` is how often this job was tried before; after ``MAX_TRIES`` it is
+    not retried. Does nothing where the work is done already, as when a job is delivered again
+    after its worker was killed, and sends nothing during the pause after a failure. Raises the
+    DCRError that ends the job, which is then the row's ``last_error``.
     """
-    registration = _open(action, pk)
+    registration = _unfinished(action, pk)
     if registration is None:
         return None
     try:
         with actor("background"), backoff(registration, _TASKS.get(action, action)):
             service(action)(registration)
     except DCRError as exc:
-        if tries < MAX_TRIES and _may_pass(exc):
+        if tries < MAX_TRIES and _is_transient(exc):
             return _pause(exc, tries)
         _record(registration, action, exc)
         raise
     return None
 
 
-def _open(action: str, pk: int) -> ClientRegistration | None:
-    """Return the row, unless it was removed or the job was done already."""
+def _unfinished(action: str, pk: int) -> ClientRegistration | None:
+    """Return the row, unless it was deleted or the job was performed already."""
     rows = ClientRegistration.objects.primary().select_related("server").filter(pk=pk)
     finished = ACTIONS[action].finished if action in ACTIONS else ()
     return rows.exclude(status__in=finished).first()
 
 
-def _may_pass(error: DCRError) -> bool:
-    wait_is_asked_for = error.retry_after is not None or error.status in (429, 503)
-    return wait_is_asked_for or isinstance(error, NetworkError)
+def _is_transient(error: DCRError) -> bool:
+    is_deferred = error.retry_after is not None or error.status in RETRY_LATER
+    return is_deferred or isinstance(error, NetworkError)
 
 
 def _pause(error: DCRError, tries: int) -> float:
-    """Never before the moment that was asked for, and not all jobs at the same moment."""
+    """Return the seconds to wait: at least ``retry_after``, and not the same for all jobs."""
     longest: float = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2**tries)
     return (error.retry_after or 0) + random.uniform(0.5, 1) * longest  # noqa: S311
 

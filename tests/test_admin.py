@@ -845,9 +845,9 @@ def test_every_status_has_a_badge_and_buttons() -> None:
 def test_the_list_asks_for_confirmation_and_says_what_will_happen(staff: Client) -> None:
     row = make_registration(metadata={**GRANTED, "client_name": "Other"})
     outlook = {
-        "read": f"{ISSUER} is asked about the client c1",
+        "read": f"The client c1 is read at {ISSUER}",
         "update": "These members differ now: client_name.",
-        "renew": f"{ISSUER} is asked for a new secret of the client c1.",
+        "renew": f"A new secret of the client c1 is requested at {ISSUER}.",
         "register": "This will be refused, because its status is “active”.",
         "retry": "This will be refused",
     }

@@ -198,7 +198,7 @@ def test_a_page_says_what_to_do_about_drift_and_an_end() -> None:
 @pytest.mark.parametrize("kind", ROWS)
 def test_what_is_done_is_told_in_the_terms_of_the_mechanism(kind: str) -> None:
     row = row_of(kind)
-    told = MECHANISMS[row.mechanism].ways["forget"].done or ACTIONS["forget"].done
+    told = MECHANISMS[row.mechanism].actions["forget"].done or ACTIONS["forget"].done
     expected = {
         "pre_registered": "delete it there",
         "metadata_document": "document is taken down",
@@ -233,6 +233,6 @@ def test_the_documented_table_is_the_codes() -> None:
     assert [name.strip("`") for name in header[1:]] == Mechanism.values
     documented = {action: cells for action, *cells in rows}
     assert documented == {
-        action: [MECHANISMS[name].ways[action].how for name in Mechanism.values]
+        action: [MECHANISMS[name].actions[action].how for name in Mechanism.values]
         for action in ACTIONS
     }

@@ -36,10 +36,10 @@ ADOPTED: dict[str, Any] = {
 def test_each_mechanism_says_what_each_action_is() -> None:
     assert [*MECHANISMS] == Mechanism.values
     for kind in MECHANISMS.values():
-        assert kind.ways.keys() == ACTIONS.keys()
-        assert kind.words.keys() <= {*Status.values}
+        assert kind.actions.keys() == ACTIONS.keys()
+        assert kind.states.keys() <= {*Status.values}
         assert kind.meaning
-        assert all(way.how for way in kind.ways.values())
+        assert all(action.how for action in kind.actions.values())
 
 
 def test_a_row_is_dynamic_where_nothing_else_is_said() -> None:
@@ -124,7 +124,7 @@ def test_a_row_of_an_earlier_release_is_dynamic() -> None:
 @pytest.mark.parametrize("mechanism", Mechanism.values)
 def test_a_state_says_what_it_means_for_the_mechanism(mechanism: str, status: str) -> None:
     row = ClientRegistration(mechanism=mechanism, status=status)
-    words = MECHANISMS[mechanism].words.get(status)
+    words = MECHANISMS[mechanism].states.get(status)
     state = lifecycle.state_of(row)
     assert state.meaning == (words or STATES[Status(status)]).meaning
     assert state.next_step == (words or STATES[Status(status)]).next_step

@@ -24,7 +24,7 @@ from django_dcr.admin.columns import compared_members
 from django_dcr.admin.forms import WIDE, LinesField, WideField, primary_key
 from django_dcr.exceptions import DCRError, DecryptionError, NotAllowedError
 from django_dcr.lifecycle import ACTIONS, EVENTS
-from django_dcr.mechanisms import refusal, way
+from django_dcr.mechanisms import refusal, support
 from django_dcr.models import AuthorizationServer, ClientRegistration, actor
 from django_dcr.text import clean
 
@@ -251,7 +251,7 @@ def _prospect(registration: ClientRegistration, action: str) -> str:
         return gettext("%(issuer)s has no client of this row. It is closed here, nothing is sent.")
     if registration.status not in ACTIONS[action].statuses:
         return gettext("This will be refused, because its status is “%(status)s”.")
-    text = way(registration, action).prospect or ACTIONS[action].prospect
+    text = support(registration, action).prospect or ACTIONS[action].prospect
     return str(text) or _deletion(registration, forget=action == "forget")
 
 

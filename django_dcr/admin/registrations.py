@@ -24,7 +24,7 @@ from django_dcr.admin.forms import ClientRegistrationForm, primary_key
 from django_dcr.admin.pages import THEN_DELETE, RegistrationPagesMixin
 from django_dcr.exceptions import NetworkError
 from django_dcr.lifecycle import ACTIONS, DELETABLE
-from django_dcr.mechanisms import Mechanism, refusal, way
+from django_dcr.mechanisms import Mechanism, refusal, support
 from django_dcr.models import ClientRegistration
 from django_dcr.runs import Run
 from django_dcr.text import clean
@@ -216,7 +216,7 @@ class ClientRegistrationAdminMixin(
         done: str,
     ) -> Outcome:
         before = row.replaced_by
-        done = str(way(row, name).done) or done
+        done = str(support(row, name).done) or done
         outcome = super().attempt(request, row, name, service, done)
         outcome = self._at_successor(outcome, row, before)
         closed = outcome.level != messages.ERROR and row.status in DELETABLE

@@ -275,6 +275,6 @@ def _shared(registration: ClientRegistration, other: ClientRegistration) -> Conf
     return conflict(
         registration,
         f"shares its document with registration {other.pk}, whose server's defaults require "
-        "different contents; give this one a document of its own with: "
+        "different contents; give this one a separate document with: "
         "manage.py dcr_replace {pk}",
     )

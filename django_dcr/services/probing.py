@@ -95,7 +95,7 @@ def _exchange(
 def _request_authorization(work: Operation) -> tuple[bool | None, str]:
     registration, redirect_uri = work.registration, _redirect_uri(work)
     if not redirect_uri:
-        return None, "was not asked: the client has no redirect URI"
+        return None, "was not requested: the client has no redirect URI"
     state = secrets.token_urlsafe(16)
     try:
         protocol.check_plain_requests(work.server.metadata, registration.metadata)
@@ -116,7 +116,7 @@ def _request_authorization(work: Operation) -> tuple[bool | None, str]:
     except NetworkError:
         raise
     except DCRError as exc:
-        return None, f"was not asked: {exc}"
+        return None, f"was not requested: {exc}"
     known = protocol.knows_client(reply, redirect_uri, state)
     return known, _OUTCOMES[known].format(reply.status)
 

@@ -168,7 +168,7 @@ def _register_by_hand(work: Operation, skipped: list[str]) -> UnsupportedError:
     reasons = [text.removeprefix(document) for text in skipped if text.startswith(document)]
     registration, requested, server = work.registration, work.requested, work.server
     members = ["redirect_uris", "post_logout_redirect_uris", "scope", "token_endpoint_auth_method"]
-    entries = [f"{name} {_shown(requested[name])}" for name in members if requested.get(name)]
+    entries = [f"{name} {_as_text(requested[name])}" for name in members if requested.get(name)]
     owner = f" --owner {clean(registration.owner, 40)}" if registration.owner else ""
     command = f"manage.py dcr_adopt {server.issuer}{owner} --client-id ID --client-secret-file FILE"
     text = "This server offers no dynamic registration that this site may use. "
@@ -179,7 +179,7 @@ def _register_by_hand(work: Operation, skipped: list[str]) -> UnsupportedError:
     )
 
 
-def _shown(value: object) -> str:
+def _as_text(value: object) -> str:
     return clean(" ".join(value) if isinstance(value, list) else value, 150)
 
 
@@ -373,7 +373,7 @@ def settle(registration: ClientRegistration) -> None:
                 "client that cannot be named.",
                 Status.UNKNOWN,
             )
-        elif registration.live:  # a document: no server was asked for anything
+        elif registration.live:  # a document: no server was sent anything
             registration.fail("The process that published this ended half-way.", Status.DRAFT)
         else:
             registration.withdraw()  # the row that it was to replace is still there

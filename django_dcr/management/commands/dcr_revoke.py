@@ -15,7 +15,7 @@ from django_dcr.text import clean
 _MAX_SERVERS = 10
 # As ``mechanisms.refusal()`` has it for one row.
 _CANNOT_BE_DELETED = Q(
-    mechanism__in=[name for name, kind in MECHANISMS.items() if kind.ways["revoke"].refusal]
+    mechanism__in=[name for name, info in MECHANISMS.items() if info.actions["revoke"].refusal]
 ) & (Q(registration_access_token__isnull=True) | Q(registration_client_uri=""))
 
 
