@@ -84,7 +84,7 @@ def _encodings(value: object) -> SearchStrategy[bytes]:
 
 
 def deep(levels: int) -> bytes:
-    """A document that nests so many levels, beside what an answer needs."""
+    """A document nested so many levels deep, besides what a response needs."""
     nested: Any = 1
     for _ in range(levels - 1):
         nested = [nested]
@@ -92,7 +92,7 @@ def deep(levels: int) -> bytes:
 
 
 def wide(members: int) -> bytes:
-    """As many members, with names and texts of the sorts that databases differ in."""
+    """So many members, with the kinds of names and strings on which databases differ."""
     odd = {f"é\U0001f600'\"\\%{{}} {number}": "\uffff\x01\\u0000" for number in range(members)}
     return json.dumps({**server_metadata(), **client_information(), **odd}).encode()
 
@@ -108,7 +108,7 @@ WISHES = st.just(GRANTED) | st.dictionaries(NAMES, VALUES, max_size=6)
 
 
 def extremes(*beside: Any) -> Callable[[Any], Any]:
-    """Have a test try the largest documents, too, with these other arguments."""
+    """Let a test use the largest documents as well, with these other arguments."""
 
     def decorate(test: Any) -> Any:
         for body in (deep(MAX_DEPTH), deep(MAX_DEPTH + 1), wide(300), b"[" * 10**6, b"9" * 10**6):
@@ -250,7 +250,7 @@ def set_back(row: Any, values: dict[str, Any]) -> Any:
 
 
 def succeeds(service: Callable[[Any], Any], row: Any) -> bool:
-    """Whether the service takes the answer; where it does not, with an error of this app."""
+    """Whether the service accepts the response; otherwise it raises an error of this app."""
     with suppress(DCRError):
         service(row)
         return True
@@ -327,7 +327,7 @@ def test_any_later_response_is_refused_or_saved(
 
 
 def saved(row: ClientRegistration) -> None:
-    """Check that another process finds what this one was told, and that it can be used."""
+    """Check that another process finds what was stored here, and that it can be used."""
     found = stored(row)
     assert found.status == "active"
     for name in ("client_id", "metadata", "deviations", "client_secret_expires_at"):

@@ -2,7 +2,7 @@
 
 Fault 91. None of them is connected to nor looked up, whoever names it: a caller, an issuer, a
 document, or an answer; and not even where an operator trusts the origin. Each of them
-is tried at the door to the network; at each way to it one of each kind is, and all with CASES=all.
+is tried in transport; in each way to it one of each kind is, and all with CASES=all.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ HOSTS = {
 
 pytestmark = pytest.mark.django_db
 every_host = pytest.mark.parametrize("host", HOSTS.values(), ids=HOSTS.keys())
-#: An address, one that is known by another, a name without a dot, and what is no host of a URL.
+#: An address, one that is known by another, a name without a dot, and what is not a host of a URL.
 KINDS = all_or(
     HOSTS, "metadata service", "mapped loopback", "loopback by name", "decimal", "circled digits"
 )

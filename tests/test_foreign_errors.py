@@ -44,7 +44,7 @@ def _time_limit() -> Iterator[None]:
 
 
 def exceed(server: Server, connection: socket.socket) -> None:
-    """The client awaits an answer, and its time is up."""
+    """The time ends while the client waits for a response."""
     os.kill(os.getpid(), signal.SIGUSR1)
     connection.recv(1)  # until it has gone
 

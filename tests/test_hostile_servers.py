@@ -6,7 +6,7 @@ a client is there already, and in every case with its credentials.
 
 Every step sends through the same ``send()``. So a registration, whose outcome depends on it most,
 meets every broken answer, and the other steps one of each kind; with CASES=all they meet every
-answer, and every body that is no JSON object.
+answer, and every body that is not a JSON object.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ def coded(body: bytes, coding: str, status: str = "200 OK") -> bytes:
 
 
 class Case(NamedTuple):
-    """What a server does with a request, and what has to come of it."""
+    """What a server does with a request, and the expected outcome."""
 
     steps: list[Step]
     kind: type[DCRError] = NetworkError
@@ -136,7 +136,7 @@ BYTES = {
     "11: drips the body": slow(hostile.read, OK + b"\r\n", drip(b"", b"{")),
     "12: endless lines": broken(OK, endless(b"A: %s\r\n" % (b"x" * 9999))),
     "12: one endless line": broken(OK, endless(b"A")),
-    "13: endless blanks": broken(OK + b"\r\n" + GOOD, endless(b" ")),
+    "13: endless spaces": broken(OK + b"\r\n" + GOOD, endless(b" ")),
     "14: endless chunks": broken(CHUNKED, endless(b"400\r\n%s\r\n" % (b" " * 1024))),
     "15: endless extension": broken(CHUNKED + b"1;", endless(b"e")),
     "15: endless trailer": broken(CHUNKED + b"0\r\n", endless(b"a: %s\r\n" % (b"b" * 999))),
@@ -185,7 +185,7 @@ BYTES = {
     "139: bomb of an error": refused(coded(BOMB, "gzip", "400 x")),
     "139: 10 MB of error": refused(last(b"x" * 10_000_000, "400 x")),
 }
-#: Bodies that are no JSON object.
+#: Bodies that are not JSON objects.
 PAGES = {
     name: broken(last(body), kind=InvalidResponseError)
     for name, body in {**REFUSED, "39: login page": b"<h1>Sign in"}.items()
@@ -199,7 +199,7 @@ DOCUMENTS = {
 }
 
 
-#: One answer of each kind: what the door says of it, and what a service makes of that.
+#: One response of each kind, the message of transport, and what a service does with it.
 KINDS = all_or(
     BYTES,
     "4: does it, never answers",
@@ -207,7 +207,7 @@ KINDS = all_or(
     "8: closes in the body",
     "11: drips the body",
     "12: endless lines",
-    "13: endless blanks",
+    "13: endless spaces",
     "16: chunk of no size",
     "18: length negative",
     "21: SSH",
@@ -218,7 +218,7 @@ KINDS = all_or(
     "55: wrong CRC",
     "139: bomb of an error",
 )
-#: What is no strict JSON is in test_protocol_json.py; here is one body of each kind.
+#: Bodies that are not strict JSON are in test_protocol_json.py; here is one body of each kind.
 KINDS_OF_PAGES = all_or(
     PAGES,
     "39: login page",
@@ -403,7 +403,7 @@ def resolver_that(error: Exception) -> hostile.Lookup:
 
 
 def silent_resolver(*args: Any, **kwargs: Any) -> list[Any]:
-    time.sleep(3 * TIMEOUT)  # whoever gets this answer has no time left to be told it
+    time.sleep(3 * TIMEOUT)  # the caller has no time left for this response
     return []
 
 
@@ -439,7 +439,7 @@ def test_a_request_that_was_not_sent_changes_nothing(
     monkeypatch: pytest.MonkeyPatch,
     settings: Any,
 ) -> None:
-    """Faults 30 to 35, every step: and a text that does not tell them apart."""
+    """Faults 30 to 35, every step: and a message that does not distinguish them."""
     monkeypatch.setattr(socket, "getaddrinfo", lookup)
     if slow := lookup is silent_resolver:
         settings.DCR_TIMEOUT = TIMEOUT
@@ -528,7 +528,7 @@ def test_a_forged_response_is_not_used_for_the_next_request() -> None:
         assert len(server.requests) == 2
 
 
-@pytest.mark.parametrize("etag", ["\xa0x", "x" * 60_000], ids=["blank of Latin-1", "60 kB"])
+@pytest.mark.parametrize("etag", ["\xa0x", "x" * 60_000], ids=["space of Latin-1", "60 kB"])
 def test_an_etag_that_cannot_be_sent_does_not_prevent_later_requests(etag: str) -> None:
     """Faults 23 and 80: the document is requested again without it."""
     with Server() as server:

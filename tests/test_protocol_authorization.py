@@ -121,17 +121,17 @@ PARTIES = {
     "another azp": ({"azp": "c2"}, "issued to another client"),
     "several and another azp": ({"aud": ["c1", "c2"], "azp": "c2"}, "issued to another client"),
     "no subject": ({"sub": ...}, "whose it is"),
-    "a subject that is no text": ({"sub": 7}, "whose it is"),
+    "a subject that is not text": ({"sub": 7}, "whose it is"),
 }
 TIMES = {
     "no exp": ({"exp": ...}, "has expired"),
     "expired": ({"exp_in": -90}, "has expired"),
     "exp is text": ({"exp": "9999999999"}, "has expired"),
     "exp is true": ({"exp": True}, "has expired"),
-    "exp is no number": ({"exp": float("nan")}, "has expired"),
+    "exp is not a number": ({"exp": float("nan")}, "has expired"),
     "no iat": ({"iat": ...}, "was not issued yet"),
     "iat in the future": ({"iat_in": 90}, "was not issued yet"),
-    "iat is no number": ({"iat": float("nan")}, "was not issued yet"),
+    "iat is not a number": ({"iat": float("nan")}, "was not issued yet"),
 }
 
 

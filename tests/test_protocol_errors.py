@@ -1,4 +1,4 @@
-"""Answers that are no success: which error each becomes, and what its text may hold."""
+"""Responses that are not a success: the error for each, and what its message may contain."""
 
 from __future__ import annotations
 
@@ -282,7 +282,7 @@ def test_a_description_without_a_code_is_shown():
 
 
 def test_a_code_is_cleaned():
-    """Fault 137: blanks at the ends and control characters."""
+    """Fault 137: spaces at the ends and control characters."""
     assert refused(400, body={"error": " a\x1b_b\n"}).error == "a_b"
 
 
@@ -330,7 +330,7 @@ CHALLENGES = {
         'The token, "it" expired',
     ),
     "token form": ("bearer error=invalid_token,error_description=x", "invalid_token", "x"),
-    "blanks around": ('BEARER  ERROR = "a" , Error_Description\t=\t"b"', "a", "b"),
+    "spaces around": ('BEARER  ERROR = "a" , Error_Description\t=\t"b"', "a", "b"),
     "48 second challenge": (
         'Basic realm="Bearer error=\\"no\\"", Bearer error="invalid_token"',
         "invalid_token",
@@ -351,7 +351,7 @@ CHALLENGES = {
     "junk": (',,=;"\x00é', "", ""),
     "48 60 kB": ('Bearer error="a", realm="' + "x" * 60_000 + '"', "a", ""),
     "48 60 kB of quotes": ('Bearer error="a", ' + 'x="\\' * 15_000, "a", ""),
-    "48 60 kB of blanks": ("Bearer error=a, x" + " " * 60_000, "a", ""),
+    "48 60 kB of spaces": ("Bearer error=a, x" + " " * 60_000, "a", ""),
     "beyond the bound": ("x," * 40_000 + "Bearer error=a", "", ""),
 }
 

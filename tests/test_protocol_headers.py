@@ -116,7 +116,7 @@ def test_no_header_raises_an_error(header: str) -> None:
         ("٣", None),
         ("soon", None),
     ],
-    ids=["0", "blanks", "5000 digits", "none", "-1", "1.5", "1_0", "Arabic digit", "text"],
+    ids=["0", "spaces", "5000 digits", "none", "-1", "1.5", "1_0", "Arabic digit", "text"],
 )
 def test_delta_seconds_accepts_only_digits(text, seconds):
     assert delta_seconds(text) == seconds

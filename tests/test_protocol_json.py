@@ -23,7 +23,7 @@ def nested(levels: int, opening: bytes = b"[", closing: bytes = b"]") -> bytes:
 REFUSED = {
     # fault 58: not an object
     "58-empty": b"",
-    "58-blanks": b" \n\t ",
+    "58-spaces": b" \n\t ",
     "58-null": b"null",
     "58-true": b"true",
     "58-number": b"7",
@@ -81,7 +81,7 @@ def test_a_body_that_is_not_one_strict_json_object_is_an_invalid_response(body):
 
 ACCEPTED = {
     "empty object": (b"{}", {}),
-    "blanks around": (b' \n{"a": 1}\r\n', {"a": 1}),
+    "spaces around": (b' \n{"a": 1}\r\n', {"a": 1}),
     "60-utf-8-mark": (b'\xef\xbb\xbf{"a": 1}', {"a": 1}),
     "non-ascii": ('{"a": "é 日本"}'.encode(), {"a": "é 日本"}),
     "64-20-digits": (b'{"a": 99999999999999999999}', {"a": 99999999999999999999}),
@@ -166,7 +166,7 @@ STORABLE = {
     "63-no number": ({"a": float("nan"), "b": float("-inf")}, {"a": "nan", "b": "-inf"}),
     "constants": ({"a": True, "b": None, "c": 1.5}, {"a": True, "b": None, "c": 1.5}),
     "tuple": ({"a": ("b",)}, {"a": ["b"]}),
-    "name that is no text": ({1: 2}, {}),
+    "name that is not text": ({1: 2}, {}),
 }
 
 

@@ -223,7 +223,7 @@ def test_the_document_at_the_root_is_that_of_its_own_origin(resource: str, expec
         "the same with slash": (f"{RESOURCE}/", True),
         "spelling of the host": ("https://MCP.example/mcp", True),
         "another path": (f"{HOST}/other", False),
-        "a beginning that is no part": (f"{HOST}/mc", False),
+        "a prefix that is not a parent": (f"{HOST}/mc", False),
         "a part of it": (f"{RESOURCE}/tool", False),
         "another host": ("https://evil.example", False),
         "another port": (f"{HOST}:8443", False),

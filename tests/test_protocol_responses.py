@@ -82,7 +82,7 @@ CLIENT_IDS = {
     "101-list": ["c1"],
     "101-object": {"id": "c1"},
     "101-empty": "",
-    "101-blank": " \u00a0",
+    "101-space": " \u00a0",
     "102-long": "a" * (MAX_CLIENT_ID_LENGTH + 1),
     "102-crlf": "a\r\nb",
     "102-nul": "a\x00",
@@ -109,7 +109,7 @@ def test_a_missing_client_id_is_a_fault():
 @pytest.mark.parametrize(
     "value",
     ["a" * 4096, "é日\U0001f600", "../../admin", "https://rp.example/?a#b", " a b ", "a" * 16_384],
-    ids=["B8 4 kB", "103 non-ASCII", "103 path", "103 URL", "blanks", "longest"],
+    ids=["B8 4 kB", "103 non-ASCII", "103 path", "103 URL", "spaces", "longest"],
 )
 def test_a_client_id_is_kept_exactly(value):
     """R-070, B8, fault 103: any length, any characters, never a path."""
@@ -141,7 +141,7 @@ def test_an_unusable_secret_is_a_fault_and_other_credentials_are_kept(value):
 @pytest.mark.parametrize(
     "value",
     ["a" * 100_000, "\U0001f600é", "  a b  ", "a*b", "****x", "%20+", "a" * 262_144],
-    ids=["109 long", "109 emoji", "109 blanks", "star", "nearly masked", "encoded", "longest"],
+    ids=["109 long", "109 emoji", "109 spaces", "star", "nearly masked", "encoded", "longest"],
 )
 def test_a_secret_is_kept_exactly(value):
     """R-081, fault 109: no strip, no re-encoding, no cut."""
@@ -188,7 +188,7 @@ TOKENS = {
     "114-crlf": "a\r\nX: y",
     "114-final-newline": "a\n",
     "114-nul": "a\x00",
-    "114-blank": "a b",
+    "114-space": "a b",
     "114-latin-1": "é",
     "114-non-latin-1": "日",
     "114-surrogate": "\ud800",
@@ -222,7 +222,7 @@ URIS = {
     "116-relative": "/register/c1",
     "116-number": 7,
     "116-list": ["https://as.example/c1"],
-    "116-blank": " ",
+    "116-space": " ",
     "116-long": "https://as.example/" + "a" * 100_000,
     "116-crlf": "https://as.example/\r\nX: y",
     "116-fragment": "https://as.example/c1#a",

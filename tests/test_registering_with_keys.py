@@ -375,7 +375,7 @@ def test_a_client_that_has_to_sign_and_has_no_keys_is_odd(
     granted = client_information(client_secret=..., **METHOD, **keys)
     mocked_responses.post(ENDPOINT, status=201, json=granted)
     row = register(make_draft())
-    odd = [each for each in row.deviations if "the method private_key_jwt, by which" in each]
+    odd = [each for each in row.deviations if "the method private_key_jwt, which this app" in each]
     assert bool(odd) == is_odd
 
 

@@ -30,7 +30,7 @@ class Answer(NamedTuple):
 
 
 def answers(*steps: str, refused: bool) -> list[Any]:
-    """The recorded answers of some steps."""
+    """The recorded responses of some steps."""
     return [
         pytest.param(recorded, id=f"{file.stem} {name}")
         for file in FILES

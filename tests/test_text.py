@@ -14,7 +14,7 @@ from django_dcr.text import clean, hides_variables
         pytest.param("Shop and café 店", "Shop and café 店", id="plain text stays"),
         pytest.param("one\r\ntwo\tthree\x0bfour", "one two three four", id="one line"),
         pytest.param("a\u2028b\u2029c\u00a0d\u3000e", "a b c d e", id="separators"),
-        pytest.param("  both ends  ", "both ends", id="blanks at the ends"),
+        pytest.param("  both ends  ", "both ends", id="spaces at the ends"),
         pytest.param("\x1b[31mred\x1b[0m", "[31mred[0m", id="no terminal escapes"),
         pytest.param("a\x00b\x07c\x7fd\x9be", "abcde", id="controls"),
         pytest.param("a\u202eb\u2066c\u200bd\ufeffe", "abcde", id="bidi and zero width"),
@@ -51,7 +51,7 @@ def raise_with(found: str) -> NoReturn:
 
 @hides_variables
 def raise_in_the_midst_of_another(found: str) -> NoReturn:
-    """With a text, in its variables, that it was not given."""
+    """Raise with a string among the variables that was not an argument."""
     secret = found.upper()
     try:
         raise_with(secret)

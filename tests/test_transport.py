@@ -99,7 +99,7 @@ def in_memory() -> Iterator[None]:
 
 
 def fails(url: str, match: str, ask: Callable[[str], Reply] = post) -> NetworkError:
-    """Return the error that asking ``url`` raises, after checking what holds for every one."""
+    """Return the error of a request to ``url``, after the checks that apply to every error."""
     with pytest.raises(NetworkError, match=match) as caught:
         ask(url)
     error = caught.value
@@ -116,7 +116,7 @@ def breaks(
     check: Callable[[Server], NetworkError],
     tls: ssl.SSLContext | None = None,
 ) -> NetworkError:
-    """Return what ``check`` returns for a server that plays the steps.
+    """Return what ``check`` returns for a server that performs the steps.
 
     Where the error is that time ran out, DCR_TIMEOUT is short; else it never does.
     """
@@ -229,7 +229,7 @@ CUT = b"HTTP/1.1 201 Created\r\nContent-Length: 99\r\n\r\n{}"
         ),
         pytest.param([read, OK, endless(b"RAW")], TOO_LARGE, id="12: one endless line"),
         pytest.param([read, endless(b"RAW")], TOO_LARGE, id="12: endless status line"),
-        pytest.param([read, OK + b"\r\n{}", endless(b" ")], TOO_LARGE, id="13: endless blanks"),
+        pytest.param([read, OK + b"\r\n{}", endless(b" ")], TOO_LARGE, id="13: endless spaces"),
         pytest.param(
             [read, CHUNKED, endless(b"400\r\n%s\r\n" % bytes(1024))],
             TOO_LARGE,
@@ -615,7 +615,7 @@ def test_a_wrong_certificate_is_refused(
 def test_an_unknown_authority_is_refused(
     authority: Authority, bundle: str, settings: Any, tmp_path: Path
 ) -> None:
-    """Fault 28; and a changed ``DCR_CA_BUNDLE`` holds for open connections too."""
+    """Fault 28; and a changed ``DCR_CA_BUNDLE`` applies to open connections."""
     with Server(*[read, answer()] * 2, tls=authority.context("127.0.0.1")) as server:
         post(server.url)
         settings.DCR_CA_BUNDLE = bundle and Authority(tmp_path, bundle).file

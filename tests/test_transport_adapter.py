@@ -88,7 +88,7 @@ def test_nothing_is_sent_to_a_name_with_a_forbidden_address(
         session.get("https://as.example/userinfo")
     assert connects == []
     assert "DCR_INTERNAL_ORIGINS" in str(caught.value)
-    assert caught.value.request is None  # which holds the secret
+    assert caught.value.request is None  # which contains the secret
 
 
 def test_the_deadline_is_dcr_timeout(session: requests.Session) -> None:
