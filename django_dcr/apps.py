@@ -15,6 +15,6 @@ class DcrConfig(AppConfig):
     def ready(self) -> None:
         from django_dcr import checks, tasks  # noqa: F401
 
-        # A worker of Celery's knows the tasks that were imported; the checks tell what is wrong.
+        # Celery's workers know only imported tasks. A wrong setting is reported by the checks.
         with suppress(ImproperlyConfigured):
             tasks.runner()

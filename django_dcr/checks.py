@@ -1,4 +1,4 @@
-"""System checks of the settings. An id means one thing and is never used for another.
+"""System checks of the settings. The ID of a check is never reused for another.
 
 ::
 
@@ -55,7 +55,7 @@ from django_dcr.text import clean
 _NEW_KEY = (
     'python -c "from cryptography.fernet import Fernet; print(Fernet.generate_key().decode())"'
 )
-# An update makes two exchanges, and discovery may come before it.
+# An update sends two requests, and discovery may send one before them.
 _EXCHANGES_PER_LEASE = 3
 
 
@@ -79,7 +79,7 @@ def check_keys(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
     if not isinstance(keys, (list, tuple)):
         return [Error("DCR_ENCRYPTION_KEYS is not a list.", hint=hint, id="dcr.E002")]
     return [
-        # The message must not quote what may be a key with a letter too many.
+        # The message must not contain the value, which may be a key with a typo.
         Error(f"DCR_ENCRYPTION_KEYS[{index}] is not a valid Fernet key.", hint=hint, id="dcr.E002")
         for index, key in enumerate(keys)
         if not _is_key(key)
@@ -95,7 +95,7 @@ def _is_key(key: Any) -> bool:
 
 
 def _is_number(value: Any) -> bool:
-    # True is an int to isinstance(). Beyond a billion no deadline can be computed, nor with NaN.
+    # A bool is an int to isinstance(). With NaN, or above a billion, no deadline can be computed.
     return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value <= 10**9
 
 
@@ -107,20 +107,20 @@ def _is_duration(value: Any) -> bool:
     return _is_number(value.total_seconds() if isinstance(value, timedelta) else value)
 
 
-def _is_list_of_texts(value: object) -> bool:
+def _is_list_of_strings(value: object) -> bool:
     return isinstance(value, (list, tuple, set, frozenset)) and all(
         isinstance(item, str) for item in value
     )
 
 
-#: What each setting has to be: a test, and its name for people.
+#: For each setting a test of its value, and what the error says that it must be.
 TYPES: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "DCR_ALLOWED_ISSUERS": (_is_list_of_texts, "a list of issuers"),
+    "DCR_ALLOWED_ISSUERS": (_is_list_of_strings, "a list of issuers"),
     "DCR_AUTO_REGISTER": (lambda value: isinstance(value, bool), "True or False"),
     "DCR_BACKOFF": (_is_number, "a number of seconds, 0 or more"),
     "DCR_BASE_URL": (lambda value: isinstance(value, str), "an origin, or empty"),
     "DCR_CA_BUNDLE": (lambda value: isinstance(value, (str, os.PathLike)), "the path of a file"),
-    "DCR_INTERNAL_ORIGINS": (_is_list_of_texts, "a list of origins"),
+    "DCR_INTERNAL_ORIGINS": (_is_list_of_strings, "a list of origins"),
     "DCR_LEASE": (_is_positive, "a number of seconds above 0"),
     "DCR_MAX_RESPONSE_BYTES": (
         lambda value: isinstance(value, int) and _is_positive(value),
@@ -128,14 +128,14 @@ TYPES: dict[str, tuple[Callable[[Any], bool], str]] = {
     ),
     "DCR_METADATA_MIN_TTL": (_is_number, "a number of seconds, 0 or more"),
     "DCR_MECHANISMS": (
-        lambda value: _is_list_of_texts(value) and set(value) <= {*AUTOMATIC},
+        lambda value: _is_list_of_strings(value) and set(value) <= {*AUTOMATIC},
         f"a list of {' and '.join(AUTOMATIC)}",
     ),
     "DCR_METADATA_TTL": (_is_number, "a number of seconds, 0 or more"),
     "DCR_PREFER_KEYS": (lambda value: isinstance(value, bool), "True or False"),
     "DCR_PROXY": (lambda value: isinstance(value, str), "a URL, or empty"),
     "DCR_RENEW_BEFORE": (_is_duration, "a timedelta or a number of seconds, 0 or more"),
-    "DCR_TASK_RUNNER": (lambda value: isinstance(value, str), "a text"),
+    "DCR_TASK_RUNNER": (lambda value: isinstance(value, str), "a string"),
     "DCR_TIMEOUT": (_is_positive, "a number of seconds above 0"),
 }
 
@@ -229,7 +229,7 @@ def check_ca_bundle(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
 def check_proxy(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
     if not _is_well_typed("DCR_PROXY") or not conf.DCR_PROXY or _is_http(conf.DCR_PROXY):
         return []
-    # The message must not quote what may hold a password.
+    # The message must not contain the URL, which may have a password in it.
     hint = 'Write "http://proxy.internal:3128".'
     return [Error("DCR_PROXY is not an http:// URL.", hint=hint, id="dcr.E008")]
 
@@ -260,7 +260,7 @@ def _is_public_base() -> bool:
         base = uris.parse(conf.DCR_BASE_URL)
     except ValueError:
         return False
-    # During development there may be no TLS; servers then get the keys themselves.
+    # During development there may be no TLS; keys are then sent to servers by value.
     is_origin = conf.DCR_BASE_URL.removesuffix("/").lower() == base.origin
     return is_origin and (base.scheme == "https" or base.is_loopback)
 
@@ -325,8 +325,8 @@ def check_lease(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
         return []
     return [
         checks.Warning(
-            "DCR_LEASE is shorter than three times DCR_TIMEOUT, so that a slow update may lose "
-            "its hold on a registration.",
+            "DCR_LEASE is shorter than three times DCR_TIMEOUT, so that the lease may expire "
+            "during a slow update.",
             hint=f"Make it at least {_EXCHANGES_PER_LEASE * conf.DCR_TIMEOUT:g} seconds.",
             id="dcr.W002",
         )
@@ -354,7 +354,7 @@ def _has_table(alias: str, model: Any = ClientRegistration) -> bool:
 
 
 def _is_locked_out(alias: str) -> bool:
-    """Whether there are secrets, and no key opens any of the newest: one may be damaged."""
+    """Whether no key decrypts any of the newest secrets; a single one may be damaged."""
     rows = ClientRegistration.objects.using(alias).filter(client_secret__isnull=False)
     newest: list[Any] = [
         row.client_secret for row in rows.only("client_secret").order_by("-pk")[:3]
@@ -417,6 +417,6 @@ def _collation(alias: str) -> str:
 
 
 def is_narrow(collation: str) -> bool:
-    """Whether a collation's character set, in MariaDB or MySQL, lacks a part of Unicode."""
-    # Other databases name no character set there; what they store, they store whole.
+    """Whether the character set of a collation of MariaDB or MySQL lacks a part of Unicode."""
+    # On other databases the collation does not name a character set, and all of Unicode fits.
     return collation.partition("_")[0] in ("utf8", "utf8mb3", "latin1", "ascii", "ucs2")

@@ -1,4 +1,4 @@
-"""The settings, typed, read from Django's at each access so that ``override_settings`` works."""
+"""The settings with their types and defaults, read at each access for ``override_settings``."""
 
 from __future__ import annotations
 
@@ -152,7 +152,7 @@ class Settings:
         return _setting("DCR_MECHANISMS", ("metadata_document", "dynamic"))
 
     def is_internal(self, url: uris.URL | str) -> bool:
-        """Whether ``DCR_INTERNAL_ORIGINS`` lists the origin of ``url``, if it is a URL at all."""
+        """Whether ``url`` is a URL whose origin ``DCR_INTERNAL_ORIGINS`` lists."""
         entries = self.DCR_INTERNAL_ORIGINS
         if not entries:
             return False
@@ -167,7 +167,7 @@ def _covers(entry: str, url: uris.URL) -> bool:
     try:
         allowed = uris.parse(entry)
     except ValueError:
-        return False  # the system check dcr.E004 names it
+        return False  # the system check dcr.E004 reports it
     # An entry without a port allows every port; an http:// entry allows TLS as well.
     return (
         url.host == allowed.host

@@ -1,4 +1,4 @@
-"""Columns that keep a secret encrypted, and columns that keep a long text unique."""
+"""A column for encrypted secrets, and one that makes long texts unique and searchable."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from cryptography import fernet
     from typing_extensions import Self
 
-    # What is assigned, and what is loaded: a text is sealed as it is assigned.
+    # The types assigned and loaded: a string is encrypted when it is assigned.
     _TextField = models.TextField["str | Secret | None", "Secret | None"]
     _CharField = models.CharField[Any, Any]
 else:
@@ -39,14 +39,14 @@ else:
 
 @dataclass(frozen=True, repr=False)
 class Secret:
-    """A stored secret: ciphertext that only ``reveal()`` opens.
+    """A stored secret: ciphertext that only ``reveal()`` decrypts.
 
-    Whatever prints, pickles, serialises or compares it sees the mask or the ciphertext, so a
-    row can be listed, copied and saved without its secret, and without the key.
+    Printing it shows a mask; pickling, serializing and comparing use the ciphertext. So a row can
+    be listed, copied and saved without decrypting its secret, and without the key.
     """
 
     ciphertext: str
-    #: The column it belongs to, which is sealed in: moved elsewhere, it does not open.
+    #: The column it belongs to, which is encrypted with it: in another column it is rejected.
     column: str
 
     @classmethod
@@ -57,12 +57,12 @@ class Secret:
 
     @sensitive_variables()
     def reveal(self) -> str:
-        """Return the plain value; raise DecryptionError where no key opens it.
+        """Return the plaintext; raise DecryptionError if no key decrypts it.
 
-        Tracebacks with variables show it masked: its ``repr()`` is.
+        Its ``repr()`` is masked, and so are tracebacks that show variables.
         """
         try:
-            column, value = _opened(self.ciphertext)
+            column, value = _decrypted(self.ciphertext)
         except (fernet.InvalidToken, UnicodeError):
             raise DecryptionError(
                 f"None of DCR_ENCRYPTION_KEYS opens the stored {self.column}. "
@@ -77,7 +77,7 @@ class Secret:
 
     @property
     def is_current(self) -> bool:
-        """Whether the first of ``DCR_ENCRYPTION_KEYS``, alone, opens it."""
+        """Whether it is encrypted with the first of ``DCR_ENCRYPTION_KEYS``."""
         try:
             _multifernet((_keys()[0],)).decrypt(self.ciphertext.encode("ascii"))
         except (fernet.InvalidToken, UnicodeError):
@@ -92,7 +92,7 @@ class Secret:
 
 
 @sensitive_variables()
-def _opened(ciphertext: str) -> tuple[str, SensitiveText]:
+def _decrypted(ciphertext: str) -> tuple[str, SensitiveText]:
     plaintext = _keyring().decrypt(ciphertext.encode("ascii")).decode()
     column, _separator, value = plaintext.partition("\0")
     return column, SensitiveText(value)
@@ -110,21 +110,21 @@ def _keys() -> tuple[str, ...]:
     return tuple(keys)
 
 
-# Deriving the key objects costs more than using them, and deployments have one list.
+# Making the key objects takes longer than using them, and a site has one list of keys.
 @lru_cache(maxsize=8)
 @sensitive_variables()
 def _multifernet(keys: tuple[str, ...]) -> fernet.MultiFernet:
     try:
         return fernet.MultiFernet([fernet.Fernet(key) for key in keys])
     except (ValueError, TypeError):
-        # The text of the original may quote the key.
+        # The original message may contain the key.
         raise ImproperlyConfigured(
             "DCR_ENCRYPTION_KEYS holds a value that is not a valid Fernet key."
         ) from None
 
 
 class _SealedAttribute:
-    """Keep the attribute a ``Secret`` (or None), whatever is assigned to it."""
+    """A descriptor that encrypts what is assigned, so that the attribute is a Secret or None."""
 
     def __init__(self, field: SecretField) -> None:
         self.field = field
@@ -142,10 +142,10 @@ class _SealedAttribute:
 
 
 class SecretField(_TextField):
-    """A text column whose value is encrypted before it is stored and stays so when loaded.
+    """A text column whose value is encrypted when assigned, and still encrypted when loaded.
 
-    Assign a ``str`` and it is sealed at once; read a ``Secret``. Only ``isnull`` can be looked
-    up: equal values have different ciphertexts.
+    Assign a ``str``, read a ``Secret``. The only lookup is ``isnull``: equal values have different
+    ciphertexts.
     """
 
     description = _("Encrypted text")
@@ -156,7 +156,7 @@ class SecretField(_TextField):
 
     @sensitive_variables()
     def sealed(self, value: object) -> Secret | None:
-        """Return ``value`` as a Secret of this column; raise TypeError for what cannot be one."""
+        """Return ``value`` as a Secret of this column; raise TypeError for other types."""
         if value is None or isinstance(value, models.NOT_PROVIDED):
             return None
         if isinstance(value, Secret):
@@ -179,8 +179,8 @@ class SecretField(_TextField):
         return None if value is None else Secret(value, self.label)
 
     def get_db_prep_save(self, value: Any, connection: Any) -> Any:
-        # bulk_update() hands in an expression of this very field, whose values are sealed; any
-        # other would be stored unencrypted.
+        # bulk_update() passes an expression of this very field, whose values are encrypted; those
+        # of any other would be stored unencrypted.
         if isinstance(value, BaseExpression) and value.output_field is not self:
             raise self._no_secret(value)
         return super().get_db_prep_save(value, connection)
@@ -190,7 +190,7 @@ class SecretField(_TextField):
         return None if secret is None else secret.ciphertext
 
     def to_python(self, value: object) -> Any:
-        # Deserialisers hand in what ``value_to_string`` gave them: ciphertext.
+        # Deserializers pass what ``value_to_string`` returned: ciphertext.
         return Secret(value, self.label) if isinstance(value, str) else self.sealed(value)
 
     def value_to_string(self, obj: models.Model) -> Any:
@@ -204,7 +204,7 @@ class SecretField(_TextField):
         return None
 
     def formfield(self, **kwargs: Any) -> Any:
-        # A form would send the value to the browser and take the mask back as a new one.
+        # A form would send the value to the browser, or store the mask as a new value.
         return None
 
     def check(self, **kwargs: Any) -> list[checks.CheckMessage]:
@@ -221,25 +221,25 @@ _Model = TypeVar("_Model", bound=models.Model)
 
 @dataclass
 class Rotation:
-    """What ``rotate_keys`` found: counts of stored secrets."""
+    """What ``rotate_keys`` did, as counts of stored secrets."""
 
-    #: Under the first key already.
+    #: Already encrypted with the first key.
     current: int = 0
-    #: Encrypted again (or, in a check, still to be).
+    #: Encrypted again; with ``check``, to be encrypted again.
     rotated: int = 0
-    #: (primary key, column) of each value that no key opens; it was left as it is.
+    #: (primary key, column) of each value that no key decrypts; it is not changed.
     unreadable: list[tuple[Any, str]] = field(default_factory=list)
 
 
 class SecretQuerySet(models.QuerySet[_Model]):
-    """A QuerySet over rows with secret columns."""
+    """A QuerySet of a model with secret columns."""
 
     def primary(self) -> Self:
-        """These rows where they are written: decisions cannot be left to a replica that lags."""
+        """These rows from the database that is written to: a replica may lag."""
         return self.using(router.db_for_write(self.model))
 
     def rotate_keys(self, *, check: bool = False) -> Rotation:
-        """As ``rotate_keys()`` of these rows."""
+        """Encrypt the secrets of these rows again; see the function ``rotate_keys()``."""
         return rotate_keys(self, check=check)
 
 
@@ -248,7 +248,7 @@ _PAGE = 200
 
 
 def secret_fields(model: type[models.Model]) -> list[SecretField]:
-    """Return the secret columns of the model's own table, not of one that it inherits from."""
+    """Return the secret columns of the model's own table, without those of parent models."""
     fields = model._meta.concrete_fields
     return [each for each in fields if isinstance(each, SecretField) and each.model is model]
 
@@ -256,9 +256,9 @@ def secret_fields(model: type[models.Model]) -> list[SecretField]:
 def rotate_keys(rows: models.QuerySet[Any], *, check: bool = False) -> Rotation:
     """Encrypt every secret of these rows with the first of ``DCR_ENCRYPTION_KEYS``.
 
-    The rows may be of any model. Each value is replaced only while it is unchanged, so that
-    readers and writers go on meanwhile and an interrupted run is simply started again. With
-    ``check`` nothing is written.
+    The rows may be of any model. A value is replaced only if it is still unchanged, so that
+    readers and writers need not stop, and an interrupted run can be started again. With ``check``
+    nothing is written.
     """
     fields = secret_fields(rows.model)
     result = Rotation()
@@ -275,8 +275,8 @@ def rotate_keys(rows: models.QuerySet[Any], *, check: bool = False) -> Rotation:
 
 
 def _replace(alias: str, field: SecretField, changes: list[tuple[str, Any, str]]) -> None:
-    # In bulk, since a commit and a query object for each row would take most of the time;
-    # but few, since a transaction locks its rows.
+    # Many at once, since a commit and a query object for each row would take most of the time,
+    # but not too many, since a transaction locks its rows.
     connection, model = connections[alias], field.model._meta
     names = [model.db_table, str(field.column), str(model.pk.column)]
     table, column, key = map(connection.ops.quote_name, names)
@@ -286,7 +286,7 @@ def _replace(alias: str, field: SecretField, changes: list[tuple[str, Any, str]]
 
 
 def _rotated(row: models.Model, name: str, result: Rotation) -> tuple[str, Any, str] | None:
-    """Return the new ciphertext, the row's primary key and the old one, if it is to change."""
+    """Return the new ciphertext, the primary key and the old ciphertext; None for no change."""
     secret: Secret | None = getattr(row, name)
     if secret is None or secret.is_current:
         result.current += secret is not None
@@ -301,17 +301,16 @@ def _rotated(row: models.Model, name: str, result: Rotation) -> tuple[str, Any, 
 
 
 def ciphertext_is(name: str, secret: Secret) -> models.Q:
-    """A condition: column ``name`` still holds exactly this ciphertext."""
+    """A condition: column ``name`` still has exactly this ciphertext."""
     stored = models.ExpressionWrapper(models.F(name), output_field=models.TextField())
     return models.Q(Exact(stored, secret.ciphertext))
 
 
 class DigestField(_CharField):
-    """The SHA-256 of other values of the row, to make long texts unique and findable.
+    """The SHA-256 of other values of the row, which makes long texts unique and searchable.
 
-    MariaDB cannot index a text of 2,000 characters and compares letters without regard to
-    case; 64 hexadecimal digits are exact everywhere. ``source`` names a method of the model
-    that returns the parts, or None for no digest.
+    MariaDB cannot index a text of 2,000 characters, and ignores letter case. ``source`` names a
+    method of the model that returns the values to digest, or None for no digest.
     """
 
     def __init__(self, *args: Any, source: str = "", **kwargs: Any) -> None:
@@ -331,17 +330,17 @@ class DigestField(_CharField):
 
 
 def digest(*parts: str) -> str:
-    """Return the SHA-256 of ``parts``, in hexadecimal; no two lists of parts share one."""
+    """Return the SHA-256 of ``parts`` in hexadecimal; it also depends on where each part ends."""
     sizes = ",".join(str(len(part)) for part in parts)
     text = f"{sizes}\0{''.join(parts)}"
-    # A value that no database can store may be looked up, and is not found.
+    # A value that no database can store may be looked up, but is not found.
     return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()
 
 
 def keyed_digest(purpose: str, *parts: str) -> str:
-    """Return an HMAC-SHA-256 of ``parts``, in hexadecimal.
+    """Return an HMAC-SHA-256 of ``parts`` in hexadecimal, keyed with SECRET_KEY.
 
-    Nobody without SECRET_KEY can make it, or check a guess of the parts against it.
+    Without the key nobody can compute it, or check a guess of the parts against it.
     """
     key = str(settings.SECRET_KEY).encode()
     message = "\0".join((f"django_dcr {purpose}", *parts))

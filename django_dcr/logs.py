@@ -1,4 +1,4 @@
-"""What this app logs: one table of events, each with its logger, its level and its meaning."""
+"""What this app logs: a table of the events, each with its logger, level and meaning."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from django_dcr.text import clean
 
 @dataclass(frozen=True)
 class Event:
-    """A kind of line."""
+    """A kind of log record."""
 
-    #: The part of the tree below the logger "django_dcr".
+    #: The name of the logger below "django_dcr".
     logger: str
     level: int
     meaning: str
 
 
-#: By the name that each line has as its attribute ``event``.
+#: By the name that each record has as its attribute ``event``.
 EVENTS = {
     "exchange": Event("exchanges", logging.DEBUG, "a request was sent, with or without a response"),
     "registered": Event("registrations", logging.INFO, "a client was registered or adopted"),
@@ -42,8 +42,8 @@ EVENTS = {
 
 
 def log(event: str, message: str, *args: Any, **extra: Any) -> None:
-    """Write a line with the attributes ``event``, ``issuer``, ``step``, ``registration``,
-    ``status`` and ``duration``, each None where it is not known or ``extra`` does not say it.
+    """Log a record with the attributes ``event``, ``issuer``, ``step``, ``registration``,
+    ``status`` and ``duration``, each None unless it is known or in ``extra``.
     """
     kind = EVENTS[event]
     logger = logging.getLogger(f"django_dcr.{kind.logger}")
@@ -62,7 +62,7 @@ def log(event: str, message: str, *args: Any, **extra: Any) -> None:
 
 
 def log_registration(event: str, done: str, registration: Any, more: str = "") -> None:
-    """Write one line, without a secret, about what has happened to a client."""
+    """Log one record, without a secret, about a change of a client."""
     issuer = registration.server.issuer
     log(
         event,

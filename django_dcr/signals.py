@@ -1,8 +1,8 @@
 """Signals for what happens to registrations, and for each exchange with a server.
 
 Those about a registration are sent after the change is committed, with ``registration=row`` and
-``sender=ClientRegistration``. All are sent robustly: a receiver that raises is
-logged by Django and changes nothing.
+``sender=ClientRegistration``. All are sent by ``send_robust()``: an error that a receiver raises
+is logged by Django and has no other effect.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from django.dispatch import Signal
 
 #: A client was registered.
 registered = Signal()
-#: The server took an update of the client's metadata.
+#: The server accepted an update of the client's metadata.
 updated = Signal()
-#: The row holds another client secret than before.
+#: The client has a new secret.
 secret_changed = Signal()
-#: The secret's lifetime was extended; where that took a new client, also ``replaced=row``.
+#: The secret was renewed; if a new client replaced the old one, with ``replaced=row`` too.
 renewed = Signal()
 #: The client was deleted at the server, or closed locally.
 revoked = Signal()
@@ -27,14 +27,14 @@ servers_changed = Signal()
 #: An event was written to a registration's history; with ``sender=RegistrationEvent``, and it as
 #: ``event``.
 recorded = Signal()
-#: A request was sent, and answered or not. Without a sender and a row, but with ``issuer``,
-#: ``step`` and ``registration`` (a number), "" and None where they are not known; ``method``;
-#: ``status``, None without an answer; ``outcome``, one of ``OUTCOMES``; and ``duration`` in
-#: seconds. It is sent in the thread that waits for the answer, so receivers should be quick.
+#: A request was sent, whether or not it was answered. It has no sender and no row, but ``issuer``
+#: and ``step`` ("" if unknown), ``registration`` (a primary key or None), ``method``, ``status``
+#: (None without a response), ``outcome`` (one of ``OUTCOMES``), and ``duration`` in seconds. It is
+#: sent in the thread that waits for the response, so receivers should be fast.
 exchanged = Signal()
 
-#: What an exchange may end in: an answer of status 2xx, 3xx, 4xx or 5xx; one that is malformed, too
-#: large or breaks off; none within DCR_TIMEOUT; no connection; or the end of this process's wait.
+#: How an exchange ends: with a response of status 2xx, 3xx, 4xx or 5xx; with one that is malformed,
+#: too large or incomplete; with none within DCR_TIMEOUT; without a connection; or interrupted here.
 OUTCOMES = (
     "success",
     "redirect",
