@@ -21,7 +21,8 @@ _URL = re.compile(
     # No fragment, userinfo, space, quote, backslash or non-ASCII character can match.
     r"(?P<path>(?:/[a-z0-9._~!$&'()*+,;=:@%-]*)*)"
     r"(?:\?(?P<query>[a-z0-9._~!$&'()*+,;=:@%/?\[\]-]*))?",
-    re.IGNORECASE,
+    # Without ASCII, "ſ" and the Kelvin sign would match as "s" and "k".
+    re.ASCII | re.IGNORECASE,
 )
 
 _IPV6_UNICAST = ipaddress.IPv6Network("2000::/3")

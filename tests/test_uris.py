@@ -65,6 +65,11 @@ def test_an_origin_is_scheme_host_and_unusual_port(url: str, expected: str) -> N
         pytest.param("https://as.example/\n", "not an absolute", id="newline at the end"),
         pytest.param("https://as\n.example/", "not an absolute", id="newline in the host"),
         pytest.param("https://as.exa\tmple/", "not an absolute", id="tab"),
+        # Regardless of letter case these match s and k.
+        pytest.param("http\u017f://as.example/", "not an absolute", id="long s in the scheme"),
+        pytest.param("https://a\u017f.example/", "not an absolute", id="long s in the host"),
+        pytest.param("https://\u212aey.example/", "not an absolute", id="Kelvin in the host"),
+        pytest.param("https://as.example/\u212a", "not an absolute", id="Kelvin in the path"),
         pytest.param(" https://as.example/", "not an absolute", id="space in front"),
         pytest.param("https://as.example/a b", "not an absolute", id="space inside"),
         pytest.param("\x01https://as.example/", "not an absolute", id="U+0001 in front"),
