@@ -21,7 +21,7 @@ _URL = re.compile(
     # No fragment, userinfo, space, quote, backslash or non-ASCII character can match.
     r"(?P<path>(?:/[a-z0-9._~!$&'()*+,;=:@%-]*)*)"
     r"(?:\?(?P<query>[a-z0-9._~!$&'()*+,;=:@%/?\[\]-]*))?",
-    # Without ASCII, "ſ" and the Kelvin sign would match as "s" and "k".
+    # Without ASCII, the long s and the Kelvin sign would match as s and k.
     re.ASCII | re.IGNORECASE,
 )
 
