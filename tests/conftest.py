@@ -3,13 +3,15 @@ from __future__ import annotations
 import gc
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import responses
+from coverage import Coverage
 from django.contrib.contenttypes.models import ContentType
 from django.core.management import call_command
 from django.core.wsgi import get_wsgi_application
@@ -58,6 +60,12 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Scheduler:
     return Scheduler(config, log)
 
 
+@pytest.hookimpl(optionalhook=True, wrapper=True)
+def pytest_xdist_auto_num_workers() -> Generator[None, int, int]:
+    """One worker more than there are processors: a third of the time they wait for each other."""
+    return (yield) + 1
+
+
 # What collecting makes lives until the end: there is nothing to free, and much to look at.
 gc.disable()
 
@@ -68,10 +76,19 @@ def pytest_collection_finish() -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what does not concern the database at hand, and what would have to share it."""
+    """Leave out what does not concern this database, or would have to share it.
+
+    Tests in files that coverage omits run without its tracer, which takes as long as the tests:
+    they look once more, from another side, at lines that other tests cover.
+    """
     left_out = [item for item in items if not _concerns(item)]
     items[:] = [item for item in items if item not in left_out]
     config.hook.pytest_deselected(items=left_out)
+    measured = Coverage.current()
+    omitted = measured.get_option("run:omit") if measured else []
+    for item in items:
+        if any(fnmatch(item.location[0], pattern) for pattern in omitted):
+            item.add_marker("no_cover")
 
 
 def _concerns(item: pytest.Item) -> bool:
