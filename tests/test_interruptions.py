@@ -96,8 +96,9 @@ def outage(attempts: int, *, begins: str) -> Any:
 
 
 @pytest.fixture
-def slept(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+def slept(monkeypatch: pytest.MonkeyPatch, settings: Any) -> list[float]:
     """The pauses that were made; none takes any time, and the clock goes on by each."""
+    settings.DCR_LEASE = 60.0  # until then, writing is tried again and again
     pauses: list[float] = []
     clock = time.monotonic
 

@@ -20,6 +20,7 @@ import ast
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -78,10 +79,15 @@ SOURCES = {path.relative_to(PACKAGE): path.read_text() for path in PACKAGE.rglob
 FILES = sorted(SOURCES)
 
 
+@cache
+def nodes(source: str) -> list[ast.AST]:
+    return [*ast.walk(ast.parse(source))]
+
+
 def imports(source: str, file: Path) -> Iterator[str]:
     """Yield the full name of every module or member that ``source`` imports."""
     package = ["django_dcr", *file.parent.parts]
-    for node in ast.walk(ast.parse(source)):
+    for node in nodes(source):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -111,7 +117,7 @@ def local_imports(source: str) -> list[int]:
     functions = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
     return [
         node.lineno
-        for function in ast.walk(ast.parse(source))
+        for function in nodes(source)
         if isinstance(function, functions)
         for node in ast.walk(function)
         if isinstance(node, ast.Import | ast.ImportFrom)

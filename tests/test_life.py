@@ -11,7 +11,7 @@ import re
 import shutil
 import sys
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +21,6 @@ import requests
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.contrib.auth.hashers import check_password
 from django.contrib.auth.models import User
-from django.contrib.contenttypes.models import ContentType
 from django.core.management import CommandError, call_command
 from django.db import connections, transaction
 from django.http import HttpRequest, HttpResponse
@@ -31,6 +30,7 @@ from django.urls import path
 from django_dcr import services
 from django_dcr.exceptions import RegistrationGoneError, RequestRejectedError, UnsupportedError
 from django_dcr.models import AuthorizationServer, ClientRegistration
+from tests.conftest import stored_in
 from tests.live.server import Server, make_tables, require, serve
 
 if TYPE_CHECKING:
@@ -67,38 +67,10 @@ def closed_server(server_tables: Path) -> Iterator[Server]:
         yield server
 
 
-@contextmanager
-def stored_in(file: Path, blocker: DjangoDbBlocker) -> Iterator[None]:
-    """Keep this process's tables in ``file``, and not where the other tests do."""
-    connection, settings = connections["default"], connections.settings["default"]
-    sqlite = {"ENGINE": "django.db.backends.sqlite3", "NAME": str(file), "OPTIONS": {}}
-    connections.settings["default"] = {**settings, **sqlite}
-    del connections["default"]
-    ContentType.objects.clear_cache()
-    try:
-        with blocker.unblock(), closing(connections["default"]):
-            call_command("migrate", verbosity=0)
-            yield
-    finally:
-        connections.settings["default"] = settings
-        connections["default"] = connection
-        ContentType.objects.clear_cache()
-
-
-@pytest.fixture(scope="session")
-def client_tables(
-    tmp_path_factory: pytest.TempPathFactory, django_db_blocker: DjangoDbBlocker
-) -> Path:
-    """A database file with a client's tables, to copy."""
-    file = tmp_path_factory.mktemp("client") / "empty.sqlite3"
-    with stored_in(file, django_db_blocker):
-        return file
-
-
 @pytest.fixture
-def own(client_tables: Path, tmp_path: Path) -> Path:
+def own(migrated: Path, tmp_path: Path) -> Path:
     """A database file of the client's own."""
-    return Path(shutil.copy(client_tables, tmp_path / "client.sqlite3"))
+    return Path(shutil.copy(migrated, tmp_path / "client.sqlite3"))
 
 
 @contextmanager
@@ -110,6 +82,8 @@ def client_of(
     settings.DCR_INTERNAL_ORIGINS = [server.issuer]
     settings.DCR_CLIENT_METADATA = METADATA
     with stored_in(database, blocker):
+        if database == server.database:
+            call_command("migrate", verbosity=0)
         yield server
 
 
