@@ -42,7 +42,8 @@ test: $(TEST) ## the tests, with 100 % branch coverage required; 2.5 min
 
 # Test files whose tables are shortened in `make test`.
 TABLES = tests/test_admin_addresses.py tests/test_async.py tests/test_forbidden_addresses.py \
-  tests/test_hostile_servers.py tests/test_leaks.py
+  tests/test_hostile_servers.py tests/test_leaks.py tests/test_services_management.py \
+  tests/test_services_registration.py
 
 test-all: test test-tables test-databases test-crash ## all tests in full size, also on PostgreSQL and MariaDB, which must be installed; 25 min
 

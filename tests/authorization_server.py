@@ -31,10 +31,10 @@ class AuthorizationServer(ThreadingHTTPServer):
         self.requests: list[str] = []
         #: By method: called with the document that will be answered, which it may change.
         self.while_handling: dict[str, Callable[[dict[str, Any]], None]] = {}
-        #: Whether each answer about a client issues a new token, and the old one is dead.
-        self.turns_tokens = False
+        #: Whether each response about a client issues a new token, and revokes the old one.
+        self.rotates_tokens = False
         #: Whether an update issues a new secret.
-        self.turns_secrets = False
+        self.rotates_secrets = False
         #: The answer's client_secret_expires_at.
         self.secret_expires_at = 0
         #: Whether every registration is refused.
@@ -56,7 +56,7 @@ class AuthorizationServer(ThreadingHTTPServer):
         return {"issuer": self.issuer, "registration_endpoint": f"{self.issuer}/register"}
 
     def asked(self, method: str) -> int:
-        """How many requests of this method came."""
+        """Return how many requests of this method were received."""
         return sum(request.startswith(f"{method} ") for request in self.requests)
 
     def register(self, wishes: dict[str, Any]) -> dict[str, Any]:
@@ -67,7 +67,7 @@ class AuthorizationServer(ThreadingHTTPServer):
                 "client_id": client_id,
                 "registration_client_uri": f"{self.issuer}/register/{client_id}",
             }
-            self._turn(client, "client_secret", "registration_access_token")
+            self._rotate(client, "client_secret", "registration_access_token")
             return dict(client)
 
     def manage(
@@ -80,13 +80,13 @@ class AuthorizationServer(ThreadingHTTPServer):
             if method == "DELETE":
                 return 204, self.clients.pop(client_id)
             client.update(wishes)
-            if self.turns_tokens:
-                self._turn(client, "registration_access_token")
-            if self.turns_secrets and method == "PUT":
-                self._turn(client, "client_secret")
+            if self.rotates_tokens:
+                self._rotate(client, "registration_access_token")
+            if self.rotates_secrets and method == "PUT":
+                self._rotate(client, "client_secret")
             return 200, dict(client)
 
-    def _turn(self, client: dict[str, Any], *names: str) -> None:
+    def _rotate(self, client: dict[str, Any], *names: str) -> None:
         for name in names:
             client[name] = f"{name}-{next(self._numbers)}"
         if "client_secret" in names:  # no old secret gets a new lifetime

@@ -172,7 +172,7 @@ def test_renewing_in_place_costs_as_much_as_an_update(
     authorization_server: AuthorizationServer,
 ) -> None:
     registration = registered(authorization_server)
-    authorization_server.turns_secrets = True
+    authorization_server.rotates_secrets = True
     found = costs(authorization_server, lambda: services.renew(registration))
     assert found == (["UPDATE", "UPDATE", *EVENT], ["GET", "PUT"])
 

@@ -264,7 +264,7 @@ def test_receivers_get_the_row_and_their_errors_stay_with_them(caplog: Any) -> N
 @pytest.mark.usefixtures("database_file")
 def test_updates_at_once_are_made_one_after_the_other(authorization_server: FakeServer) -> None:
     """Fault L11: the server turns the token each time, and every update finds the last one."""
-    authorization_server.turns_tokens = True
+    authorization_server.rotates_tokens = True
     row = make_registration_at(authorization_server)
     names = itertools.count()
 
@@ -287,7 +287,7 @@ def test_updates_at_once_are_made_one_after_the_other(authorization_server: Fake
 @pytest.mark.usefixtures("database_file")
 def test_reads_and_updates_at_once_lose_no_token(authorization_server: FakeServer) -> None:
     """Faults L11 and 125."""
-    authorization_server.turns_tokens = authorization_server.turns_secrets = True
+    authorization_server.rotates_tokens = authorization_server.rotates_secrets = True
     row = make_registration_at(authorization_server)
 
     def work(service: Any) -> str:
@@ -308,7 +308,7 @@ def test_a_deletion_among_updates_wins_once(
     authorization_server: FakeServer, heard: list[Any]
 ) -> None:
     """Fault L12: and a double click deletes once."""
-    authorization_server.turns_tokens = True
+    authorization_server.rotates_tokens = True
     row = make_registration_at(authorization_server)
     calls = [
         lambda service=service: service(stored(row)).status

@@ -292,7 +292,7 @@ def test_an_adopted_client_is_managed_like_any_other(authorization_server: FakeS
         metadata=WISHES,
     )
     assert row.metadata["token_endpoint_auth_method"] == "none"  # as the server says
-    authorization_server.turns_secrets = True
+    authorization_server.rotates_secrets = True
     row.requested_metadata = {**WISHES, "scope": "a"}
     assert services.update(row).metadata["scope"] == "a"
     assert services.read(row).status == "active"

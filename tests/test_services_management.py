@@ -1232,7 +1232,7 @@ def test_a_turned_token_survives_a_connection_that_died(
     service: Any, authorization_server: FakeServer
 ) -> None:
     """Faults L4 and 125."""
-    authorization_server.turns_tokens = True
+    authorization_server.rotates_tokens = True
     row = make_registration_at(authorization_server)
     mine = connection.connection
 
@@ -1253,7 +1253,7 @@ def test_a_turned_token_that_cannot_be_stored_is_an_error_and_not_a_silence(
 ) -> None:
     """Fault L1: and the lease runs out."""
     row = make_registration_at(authorization_server)
-    authorization_server.turns_tokens = True
+    authorization_server.rotates_tokens = True
     trigger = (
         "CREATE TRIGGER full BEFORE UPDATE ON django_dcr_clientregistration"
         " BEGIN SELECT RAISE(ABORT, 'database or disk is full'); END"
@@ -1271,7 +1271,7 @@ def test_a_reader_that_slept_too_long_saves_the_token_that_only_it_holds(
 ) -> None:
     """Promise 2, fault L10: while the row still holds the superseded token."""
     row = make_registration_at(authorization_server)
-    authorization_server.turns_tokens = True
+    authorization_server.rotates_tokens = True
 
     def take_over(document: Any) -> None:
         ClientRegistration.objects.update(lease="another", lease_until=now())
@@ -1290,7 +1290,7 @@ def test_a_reader_that_slept_too_long_writes_nothing_over_what_came_later(
 ) -> None:
     """Fault L10: fencing."""
     row = make_registration_at(authorization_server)
-    authorization_server.turns_tokens = True
+    authorization_server.rotates_tokens = True
 
     def take_over(document: Any) -> None:
         del authorization_server.while_handling["GET"]

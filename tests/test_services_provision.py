@@ -514,7 +514,7 @@ def test_concurrent_calls_renew_once(authorization_server: FakeServer, by_update
     authorization_server.secret_expires_at = 1  # a read must not make the old secret look good
     row = make_registration_at(authorization_server)
     authorization_server.secret_expires_at = int(time.time()) + 9999
-    authorization_server.turns_secrets = authorization_server.turns_tokens = by_update
+    authorization_server.rotates_secrets = authorization_server.rotates_tokens = by_update
     authorization_server.while_handling["PUT"] = lambda document: time.sleep(0.1)
     if not by_update:
         ClientRegistration.objects.update(registration_access_token=None)

@@ -63,8 +63,8 @@ class LoginServer(AuthorizationServer):
         }
         return {name: value for name, value in document.items() if value is not None}
 
-    def _turn(self, client: dict[str, Any], *names: str) -> None:
-        super()._turn(client, *names)
+    def _rotate(self, client: dict[str, Any], *names: str) -> None:
+        super()._rotate(client, *names)
         if "client_secret" in names:
             client["client_secret"] += ODD * 3  # and as long as HS256 wants it
 

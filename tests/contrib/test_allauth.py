@@ -113,7 +113,7 @@ def test_a_renewed_secret_is_used_from_the_next_login_on(
 ) -> None:
     registration = register(server)
     visitor.log_in(server, registration)
-    server.turns_secrets = True
+    server.rotates_secrets = True
     services.renew(registration)
     assert is_in(Visitor().log_in(server, registration))
 
@@ -123,7 +123,7 @@ def test_a_secret_that_is_renewed_while_a_user_logs_in_is_used_at_once(
 ) -> None:
     registration = register(server)
     url = visitor.begin(registration)
-    server.turns_secrets = True
+    server.rotates_secrets = True
     services.renew(registration)
     assert is_in(visitor.end(server.log_in(url)))
 

@@ -55,7 +55,7 @@ def test_a_renewed_secret_is_used_from_the_next_login_on(
     login_server: LoginServer, visitor: Visitor
 ) -> None:
     visitor.log_in(login_server)
-    login_server.turns_secrets = login_server.turns_tokens = True
+    login_server.rotates_secrets = login_server.rotates_tokens = True
     services.renew(ClientRegistration.objects.get())
     assert visitor.log_in(login_server).json() == {"sub": "jane"}
 
@@ -64,7 +64,7 @@ def test_a_secret_that_is_renewed_while_a_user_logs_in_is_used_at_once(
     login_server: LoginServer, visitor: Visitor
 ) -> None:
     url = visitor.begin(login_server.issuer)
-    login_server.turns_secrets = True
+    login_server.rotates_secrets = True
     services.renew(ClientRegistration.objects.get())
     assert visitor.end(login_server.log_in(url)).json() == {"sub": "jane"}
 

@@ -110,7 +110,7 @@ def test_a_renewed_secret_is_used_from_the_next_login_on(
 ) -> None:
     registration = register(server)
     visitor.log_in(server)
-    server.turns_secrets = True
+    server.rotates_secrets = True
     services.renew(registration)
     assert is_in(Visitor().log_in(server))
     assert User.objects.count() == 1
@@ -121,7 +121,7 @@ def test_a_secret_that_is_renewed_while_a_user_logs_in_is_used_at_once(
 ) -> None:
     registration = register(server)
     url = visitor.begin(server)
-    server.turns_secrets = True
+    server.rotates_secrets = True
     services.renew(registration)
     assert is_in(visitor.end(server.log_in(url)))
 
@@ -245,7 +245,7 @@ def test_an_expired_secret_is_renewed_even_where_requests_are_transactions(
 ) -> None:
     monkeypatch.setitem(connection.settings_dict, "ATOMIC_REQUESTS", True)
     register(server)
-    server.turns_secrets = True
+    server.rotates_secrets = True
     ClientRegistration.objects.update(client_secret_expires_at=1)
     assert is_in(visitor.log_in(server))
 

@@ -128,7 +128,7 @@ def start_and_wait_for_post(site: Site, worker: Worker) -> str:
 @needs_connections
 def test_a_database_connection_that_dies_during_the_call_loses_nothing(site: Site) -> None:
     """L4: for a POST and for a PUT that turns the token."""
-    site.server.configure(turns_tokens=True)
+    site.server.configure(rotates_tokens=True)
     worker = site.worker()
     gate = start_and_wait_for_post(site, worker)
     disconnect_all()
@@ -210,7 +210,7 @@ def test_a_short_outage_at_any_statement_loses_nothing_without_a_mark(
     site: Site, kind: str, seconds: float
 ) -> None:
     """Each answer issues a new token and a new secret, and the database goes away."""
-    site.server.configure(turns_tokens=True, turns_secrets=True)
+    site.server.configure(rotates_tokens=True, rotates_secrets=True)
     through = Outages(site, seconds)
     numbers = count(1) if site.full else count(2, 3)
     for number in takewhile(lambda number: through.act(kind, f"{kind} {number}", number), numbers):

@@ -32,7 +32,7 @@ def assert_every_active_token_is_the_servers(site: Site) -> None:
 def test_no_update_fails_where_every_answer_turns_the_token(site: Site) -> None:
     """L11: 8 processes x 100 updates of one registration."""
     updates = site.size(short=10, full=100)
-    site.server.configure(turns_tokens=True)
+    site.server.configure(rotates_tokens=True)
     crew = site.workers(8)
     crew[0].do("get_or_register", owner="key")
     for worker in crew:
@@ -67,7 +67,7 @@ def expire_what_nobody_holds(site: Site) -> int:
 def test_a_token_lost_by_a_kill_is_flagged(site: Site) -> None:
     """L11, L6: the same with a SIGKILL now and then; a person decides on each one lost."""
     kills, expired = site.size(short=4, full=60), 0
-    site.server.configure(turns_tokens=True, latency=[0.0, 0.05])
+    site.server.configure(rotates_tokens=True, latency=[0.0, 0.05])
     person, *crew = site.workers(9)
     person.do("get_or_register", owner="key")
     for worker in crew:
@@ -106,7 +106,7 @@ def test_a_token_lost_by_a_kill_is_flagged(site: Site) -> None:
 
 def test_an_update_that_sleeps_beyond_its_lease_saves_the_token_it_wakes_with(site: Site) -> None:
     """L10: meanwhile another process met the old token's refusal, and said so."""
-    site.server.configure(turns_tokens=True)
+    site.server.configure(rotates_tokens=True)
     sleeper, other = site.workers(2)
     other.do("get_or_register", owner="key")
     gate = site.server.hold("PUT")
@@ -130,7 +130,7 @@ def test_an_update_that_sleeps_beyond_its_lease_saves_the_token_it_wakes_with(si
 def test_a_server_that_errs_in_a_third_of_its_answers_loses_nothing(site: Site) -> None:
     """Fault 144: 8 processes, 300 keys, 6,000 acts."""
     acts, keys = site.size(short=40, full=750), site.size(short=30, full=300)
-    site.server.configure(fault_rate=1 / 3, turns_secrets=True)
+    site.server.configure(fault_rate=1 / 3, rotates_secrets=True)
     crew = site.workers(8)
     for worker in crew:
         worker.start("churn", acts=acts, keys=keys)

@@ -100,7 +100,8 @@ def test_processes_that_meet_at_one_key_make_one_client(site: Site) -> None:
         ]
         assert "value" in outcomes[0], outcomes
         longest = max(longest, *(outcome["took"] for outcome in outcomes))
-        # Once one has the client, each other finds it when it next looks, at the latest.
+        # Once one has the client, each other finds it when it next looks, at the latest: this is
+        # the order of events by one clock, however long each takes.
         found = min(outcome["ended"] for outcome in outcomes)
         late = [sum(look > found for look in outcome["looks"]) for outcome in outcomes]
         assert max(late) <= 1, late

@@ -27,7 +27,7 @@ def make_registrations(site: Site, number: int, *, rate: int | None = None) -> N
     issuer = site.server.issuer
     server = AuthorizationServer.objects.create(issuer=issuer, requests_per_minute=rate)
     clients = {f"c{n}": client(issuer, f"c{n}", tomorrow) for n in range(number)}
-    site.server.configure(clients=clients, turns_secrets=True, secret_expires_at=LATER)
+    site.server.configure(clients=clients, rotates_secrets=True, secret_expires_at=LATER)
     ClientRegistration.objects.bulk_create(
         ClientRegistration(
             server=server,
