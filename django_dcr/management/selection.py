@@ -22,10 +22,10 @@ class RegistrationsCommand(WorkCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         super().add_arguments(parser)
-        parser.add_argument("ids", nargs="*", metavar="ID", help="registrations by their id")
+        parser.add_argument("ids", nargs="*", metavar="ID", help="the registrations with these ids")
         parser.add_argument("--issuer", help="those at this authorization server")
         parser.add_argument("--owner", help='those of this owner; "" is the site itself')
-        parser.add_argument("--status", choices=Status.values, help="those in this state")
+        parser.add_argument("--status", choices=Status.values, help="those with this status")
         parser.add_argument("--all", action="store_true", dest="everything", help="all of them")
 
     def select(self, options: Mapping[str, Any]) -> ClientRegistrationQuerySet:
@@ -77,17 +77,17 @@ class ActionCommand(RegistrationsCommand):
             type=_workers,
             default=1,
             metavar="N",
-            help="work on so many registrations at once, each in a thread (default 1)",
+            help="work on N registrations at once, each in a thread (default 1)",
         )
         parser.add_argument(
             "--queue",
             action="store_true",
-            help="do not wait: hand one job a registration to DCR_TASK_RUNNER",
+            help="do not wait: enqueue one job per registration in DCR_TASK_RUNNER",
         )
         parser.add_argument(
             "--dry-run",
             action="store_true",
-            help="print the registrations that are meant; send and store nothing",
+            help="print the selected registrations; send and store nothing",
         )
 
     def carry_out(

@@ -79,7 +79,7 @@ class Command(DCRCommand):
         parser.add_argument(
             "--lines",
             metavar="FILE",
-            help='store many: a file with one JSON object a line, "-" is standard input. Members '
+            help='store many: a file with one JSON object per line, "-" is standard input. Members '
             "are named as the arguments of services.adopt(). Clients that are stored are skipped",
         )
         arguments.refuse_secrets(

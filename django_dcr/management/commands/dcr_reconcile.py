@@ -44,7 +44,7 @@ class Command(WorkCommand):
         parser.add_argument(
             "--dry-run",
             action="store_true",
-            help="print the registrations that are to be settled; send and store nothing",
+            help="print the registrations to reconcile; send and store nothing",
         )
 
     def handle(
