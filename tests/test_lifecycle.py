@@ -35,7 +35,7 @@ def test_every_status_has_a_meaning_a_next_step_and_a_tone() -> None:
 
 
 @pytest.mark.parametrize("status", Status)
-def test_errors_and_pages_say_what_the_table_says(status: Status) -> None:
+def test_errors_and_pages_use_the_texts_of_the_table(status: Status) -> None:
     row = make_registration(status=status)
     others = [other for other in Status if other != status]
     with pytest.raises(ConflictError) as caught:
@@ -75,7 +75,7 @@ def test_every_action_is_complete(name: str) -> None:
 @pytest.mark.parametrize("status", Status)
 @pytest.mark.parametrize("live", [True, None])
 @pytest.mark.usefixtures("mocked_responses")  # no server answers
-def test_what_a_page_offers_the_service_accepts(
+def test_the_service_accepts_what_a_page_offers(
     status: Status, live: bool | None, name: str
 ) -> None:
     if status == Status.GONE:

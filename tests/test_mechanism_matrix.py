@@ -175,7 +175,7 @@ def test_a_page_speaks_in_the_terms_of_the_mechanism(kind: str, status: str) -> 
         assert "document" in prospect(row, "revoke")
 
 
-def test_a_page_says_what_to_do_about_drift_and_an_end() -> None:
+def test_a_page_says_what_to_do_about_drift_and_expiry() -> None:
     drifting = {
         "pre_registered": "in the server's console.",
         "pre_registered, managed": "update the client at the server",
@@ -196,7 +196,7 @@ def test_a_page_says_what_to_do_about_drift_and_an_end() -> None:
 
 
 @pytest.mark.parametrize("kind", ROWS)
-def test_what_is_done_is_told_in_the_terms_of_the_mechanism(kind: str) -> None:
+def test_messages_are_worded_for_the_mechanism(kind: str) -> None:
     row = row_of(kind)
     told = MECHANISMS[row.mechanism].actions["forget"].done or ACTIONS["forget"].done
     expected = {

@@ -33,7 +33,7 @@ ADOPTED: dict[str, Any] = {
 }
 
 
-def test_each_mechanism_says_what_each_action_is() -> None:
+def test_each_mechanism_lists_every_action() -> None:
     assert [*MECHANISMS] == Mechanism.values
     for kind in MECHANISMS.values():
         assert kind.actions.keys() == ACTIONS.keys()
@@ -122,7 +122,7 @@ def test_a_row_of_an_earlier_release_is_dynamic() -> None:
 
 @pytest.mark.parametrize("status", Status)
 @pytest.mark.parametrize("mechanism", Mechanism.values)
-def test_a_state_says_what_it_means_for_the_mechanism(mechanism: str, status: str) -> None:
+def test_the_meaning_of_a_status_is_worded_for_the_mechanism(mechanism: str, status: str) -> None:
     row = ClientRegistration(mechanism=mechanism, status=status)
     words = MECHANISMS[mechanism].states.get(status)
     state = lifecycle.state_of(row)

@@ -100,7 +100,7 @@ def test_the_rows_of_other_servers_are_worked_on_meanwhile(
 
 
 @pytest.mark.django_db
-def test_what_is_left_keeps_its_state_and_is_done_by_the_next_run(mocked_responses: Stubs) -> None:
+def test_skipped_rows_keep_their_status_for_the_next_run(mocked_responses: Stubs) -> None:
     """An old failure is no reason to leave rows out: who runs a command asks at once."""
     rows = make_rows(*[BAD] * 4)
     asked = serve(mocked_responses, rows)
@@ -131,7 +131,7 @@ def test_an_answer_with_an_error_is_an_answer(mocked_responses: Stubs) -> None:
 
 
 @pytest.mark.django_db
-def test_what_is_forgotten_needs_no_answer(mocked_responses: Stubs) -> None:
+def test_forgetting_needs_no_answer(mocked_responses: Stubs) -> None:
     rows = make_rows(*[BAD] * 4)
     asked = serve(mocked_responses, rows, "DELETE")
     assert run("dcr_revoke", "--all", "--forget")[1] == "4 of 4 revoked.\n"

@@ -67,7 +67,7 @@ def serve(
         pytest.param((400, "invalid_request"), ELSEWHERE, CLIENT, None, None, id="nothing at all"),
     ],
 )
-def test_what_two_answers_tell_of_a_client(
+def test_two_responses_reveal_the_state_of_a_client(
     token: tuple[int, str],
     page: tuple[int, str],
     unknown: tuple[int, str],
@@ -83,7 +83,7 @@ def test_what_two_answers_tell_of_a_client(
     assert ClientRegistration.objects.values().get() == before
 
 
-def test_the_requests_are_those_of_a_login_that_nobody_sees(
+def test_the_requests_are_those_of_a_login_without_a_user(
     mocked_responses: responses.RequestsMock,
 ) -> None:
     serve(mocked_responses, CODE)
@@ -128,7 +128,7 @@ def test_an_authorization_endpoint_may_have_a_query_and_a_server_no_pkce(
     ],
     ids=["no redirect URI", "PAR", "another origin"],
 )
-def test_where_no_user_could_be_sent_the_endpoint_is_not_asked(
+def test_the_authorization_endpoint_is_not_requested_where_no_login_is_possible(
     metadata: dict[str, Any],
     granted: dict[str, Any],
     text: str,
@@ -150,7 +150,7 @@ def test_a_server_that_does_not_answer_is_an_error(
         services.probe(a_client())
 
 
-def test_what_cannot_be_probed_sends_nothing() -> None:
+def test_a_probe_that_is_not_possible_sends_nothing() -> None:
     row = a_client()
     with transaction.atomic(), pytest.raises(ConflictError, match="inside a transaction"):
         services.probe(row)

@@ -94,7 +94,7 @@ def test_white_space_around_pasted_values_is_not_stored() -> None:
         ({"owner": "a\0"}, "Null characters"),
     ],
 )
-def test_what_cannot_be_a_credential_is_refused(values: dict[str, Any], message: str) -> None:
+def test_malformed_credentials_are_refused(values: dict[str, Any], message: str) -> None:
     with pytest.raises(NotAllowedError, match=message) as caught:
         adopt(**values)
     assert not ClientRegistration.objects.exists()
@@ -187,7 +187,7 @@ def test_a_new_token_outlasts_an_answer_that_is_of_no_use(
     assert row.last_error
 
 
-def test_what_is_stored_already_is_refused_with_the_way_on() -> None:
+def test_a_client_that_is_stored_already_is_refused_with_the_next_step() -> None:
     row = adopt("acme")
     with pytest.raises(ConflictError, match=f"{row.pk} already has this client.*--replace"):
         adopt("acme")
@@ -221,7 +221,7 @@ def test_a_new_secret_of_the_same_client_takes_the_place_of_the_old() -> None:
     assert services.get_or_register(ISSUER, "acme").client_secret.reveal() == "s2"
 
 
-def test_what_is_not_given_again_is_kept() -> None:
+def test_omitted_credentials_are_kept() -> None:
     """Only the secret was changed in the console."""
     wishes = {**WISHES, "token_endpoint_auth_method": "client_secret_post"}
     old = adopt("acme", metadata=wishes)
@@ -303,7 +303,7 @@ def test_an_adopted_client_is_managed_like_any_other(authorization_server: FakeS
 
 @pytest.mark.network
 @pytest.mark.django_db(transaction=True)
-def test_nothing_is_adopted_inside_a_transaction_where_the_server_is_asked(
+def test_a_managed_client_is_not_adopted_inside_a_transaction(
     authorization_server: FakeServer,
 ) -> None:
     uri = f"{authorization_server.issuer}/register/c1"
@@ -318,7 +318,7 @@ def test_nothing_is_adopted_inside_a_transaction_where_the_server_is_asked(
 
 
 @pytest.mark.parametrize("name", ["read", "update", "renew", "revoke", "retry"])
-def test_what_cannot_be_done_is_said_in_the_terms_of_the_mechanism(name: str) -> None:
+def test_refusals_are_worded_for_the_mechanism(name: str) -> None:
     row = adopt("acme")
     if name == "retry":
         ClientRegistration.objects.filter(pk=row.pk).update(status="gone", live=None)
@@ -444,7 +444,7 @@ def test_a_gone_client_of_a_console_is_for_a_person() -> None:
     assert adopt().pk != row.pk
 
 
-def test_what_is_in_a_console_need_not_be_repeated() -> None:
+def test_metadata_in_a_console_need_not_be_repeated() -> None:
     row = adopt()
     row.clean()
     row.requested_metadata = {"redirect_uris": ["nowhere"]}

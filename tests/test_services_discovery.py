@@ -57,7 +57,7 @@ def test_a_fresh_row_costs_nothing(django_assert_num_queries: Any) -> None:
         assert discover(server) is server
 
 
-def test_what_another_process_fetched_is_used(django_assert_num_queries: Any) -> None:
+def test_metadata_that_another_process_fetched_is_used(django_assert_num_queries: Any) -> None:
     server = stale()
     make_fresh = AuthorizationServer.objects.filter(pk=server.pk)
     make_fresh.update(fresh_until=now() + timedelta(hours=1), metadata=server_metadata(found=True))
@@ -66,7 +66,7 @@ def test_what_another_process_fetched_is_used(django_assert_num_queries: Any) ->
     assert server.metadata["found"] is True
 
 
-def test_a_server_is_asked_once_and_its_document_kept(
+def test_the_metadata_of_a_server_is_requested_once_and_cached(
     mocked_responses: Stubs, django_assert_num_queries: Any
 ) -> None:
     """R-001, R-002, R-009, B20, B27: inserted between host and path; unknown members are kept."""
@@ -126,7 +126,7 @@ def test_an_unchanged_document_is_not_sent_again(mocked_responses: Stubs) -> Non
     assert saved(server).etag == '"1"'
 
 
-def test_only_the_place_that_gave_the_etag_is_asked_with_it(mocked_responses: Stubs) -> None:
+def test_an_etag_is_sent_only_to_the_url_that_returned_it(mocked_responses: Stubs) -> None:
     server = stale(etag='"1"', metadata_url=WELL_KNOWN_OPENID)
     mocked_responses.get(WELL_KNOWN, status=404)
     mocked_responses.get(WELL_KNOWN_OPENID, status=304)
@@ -170,7 +170,7 @@ def test_a_condition_is_not_set_for_another_issuers_document(mocked_responses: S
         "empty object", "no issuer", "empty issuer",
     ],
 )  # fmt: skip
-def test_what_is_no_document_is_passed_over(answer: Any, mocked_responses: Stubs) -> None:
+def test_a_response_that_is_not_a_document_is_skipped(answer: Any, mocked_responses: Stubs) -> None:
     """R-004, R-017, B21, faults 39, 41, 58, 62 and 81: an outage is not absence."""
     mocked_responses.get(WELL_KNOWN, **answer)
     mocked_responses.get(WELL_KNOWN_OPENID, json=server_metadata())
@@ -179,7 +179,7 @@ def test_what_is_no_document_is_passed_over(answer: Any, mocked_responses: Stubs
     assert server.is_fresh
 
 
-def test_three_places_are_asked_in_order(mocked_responses: Stubs) -> None:
+def test_three_urls_are_requested_in_order(mocked_responses: Stubs) -> None:
     """R-002, R-017, R-020, R-146."""
     mocked_responses.get(WELL_KNOWN, status=404)
     mocked_responses.get(WELL_KNOWN_OPENID, status=404)
@@ -328,7 +328,7 @@ def test_the_error_is_forgotten_when_the_server_is_back(mocked_responses: Stubs)
     assert saved(server).last_error == ""
 
 
-def test_who_insists_on_a_refresh_hears_of_the_outage(mocked_responses: Stubs) -> None:
+def test_a_forced_refresh_raises_the_outage(mocked_responses: Stubs) -> None:
     mocked_responses.get(WELL_KNOWN, body=requests.ConnectionError())
     server = make_server()
     with pytest.raises(NetworkError, match="broke off") as caught:
@@ -337,7 +337,7 @@ def test_who_insists_on_a_refresh_hears_of_the_outage(mocked_responses: Stubs) -
     assert saved(server).metadata == server_metadata()
 
 
-def test_a_host_in_trouble_is_asked_once(mocked_responses: Stubs) -> None:
+def test_a_host_that_does_not_answer_is_sent_one_request(mocked_responses: Stubs) -> None:
     mocked_responses.get(WELL_KNOWN, body=requests.ConnectionError())
     server = unknown()
     with pytest.raises(NetworkError, match="broke off"):
@@ -346,7 +346,7 @@ def test_a_host_in_trouble_is_asked_once(mocked_responses: Stubs) -> None:
     assert not saved(server).is_fresh
 
 
-def test_every_attempt_is_told_when_nothing_is_found(mocked_responses: Stubs) -> None:
+def test_every_attempt_is_reported_when_no_document_is_found(mocked_responses: Stubs) -> None:
     """R-018."""
     mocked_responses.get(WELL_KNOWN, status=404)
     mocked_responses.get(WELL_KNOWN_OPENID, status=410)
@@ -406,18 +406,18 @@ def test_a_long_issuer_leaves_the_error_readable(mocked_responses: Stubs) -> Non
 # --- who may be asked --------------------------------------------------------------------------
 
 
-def test_a_forbidden_server_is_not_asked(settings: Any) -> None:
+def test_nothing_is_sent_to_a_forbidden_server(settings: Any) -> None:
     settings.DCR_ALLOWED_ISSUERS = ["https://other.example"]
     with pytest.raises(NotAllowedError, match="is not in DCR_ALLOWED_ISSUERS"):
         discover(stale())
 
 
-def test_a_disabled_server_is_not_asked() -> None:
+def test_nothing_is_sent_to_a_disabled_server() -> None:
     with pytest.raises(NotAllowedError, match="is disabled"):
         discover(make_server(enabled=False))
 
 
-def test_a_forbidden_port_is_not_asked() -> None:
+def test_nothing_is_sent_to_a_forbidden_port() -> None:
     """Fault 95."""
     server = AuthorizationServer.objects.for_issuer("https://as.example:22")
     with pytest.raises(NotAllowedError, match="Port 22 is not allowed"):

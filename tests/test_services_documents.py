@@ -129,7 +129,7 @@ def test_the_document_is_the_same_for_every_server_r177() -> None:
 
 
 @pytest.mark.usefixtures("public")
-def test_what_is_asked_of_one_server_only_is_a_document_of_its_own() -> None:
+def test_other_metadata_at_one_server_makes_a_separate_document() -> None:
     offering()
     offering(OTHER)
     first = services.get_or_register(ISSUER, "acme", metadata=WISHES)
@@ -177,7 +177,7 @@ def test_defaults_of_one_server_need_a_document_of_its_own() -> None:
 
 
 @pytest.mark.usefixtures("public")
-def test_an_owner_has_so_many_documents_and_no_more() -> None:
+def test_the_number_of_documents_of_an_owner_is_limited() -> None:
     for number in range(16):
         issuer = f"https://as{number}.example"
         offering(issuer)
@@ -227,7 +227,7 @@ def test_where_servers_would_refuse_it_the_next_mechanism_is_taken_r194(
     assert "metadata_document: Servers would refuse" in events_of(row)[-1].note
 
 
-def test_what_servers_would_refuse_is_an_error_where_nothing_else_is_possible(
+def test_a_faulty_document_is_an_error_where_no_other_mechanism_is_possible(
     mocked_responses: responses.RequestsMock, settings: Any
 ) -> None:
     offering()
@@ -409,7 +409,7 @@ def test_a_document_does_not_become_too_long(row: ClientRegistration) -> None:
 
 
 @pytest.mark.usefixtures("public")
-def test_hosts_that_some_servers_refuse_are_told() -> None:
+def test_hosts_that_some_servers_refuse_cause_a_warning() -> None:
     offering()
     row = services.get_or_register(ISSUER, metadata={**WISHES, "logo_uri": f"{OTHER}/logo"})
     assert row.deviations == [
@@ -504,7 +504,7 @@ def test_there_is_nothing_to_ask_or_renew(row: ClientRegistration, name: str) ->
     assert not ACTIONS[name].is_offered(row)
 
 
-def test_registering_twice_is_refused_in_its_own_words(row: ClientRegistration) -> None:
+def test_registering_a_published_document_again_is_refused(row: ClientRegistration) -> None:
     with pytest.raises(ConflictError, match="is published already"):
         services.register(row)
     assert stored(row).client_id == row.client_id
@@ -576,7 +576,7 @@ def test_an_interrupted_replacement_leaves_nothing(row: ClientRegistration) -> N
     assert not ClientRegistration.objects.filter(pk=left.pk).exists()
 
 
-def test_what_no_document_can_say_is_refused_in_a_sentence(row: ClientRegistration) -> None:
+def test_metadata_that_no_document_may_contain_is_refused(row: ClientRegistration) -> None:
     row.requested_metadata = {**WISHES, "token_endpoint_auth_method": "client_secret_basic"}
     with pytest.raises(NotAllowedError, match=r"^The document cannot be changed.*no shared secret"):
         services.update(row)
@@ -635,7 +635,7 @@ def test_an_inspection_finds_nothing_wrong(row: ClientRegistration) -> None:
         ({}, {"scope": "old"}, "another version"),
     ],
 )
-def test_an_inspection_tells_what_servers_would_refuse(
+def test_an_inspection_lists_what_servers_would_refuse(
     row: ClientRegistration,
     headers: dict[str, str],
     body: Any,
@@ -667,7 +667,7 @@ def test_an_inspection_tells_how_long_a_change_takes(
     assert ("Cache-Control" in warnings) is bool(warning)
 
 
-def test_a_changed_base_url_is_told(row: ClientRegistration, settings: Any) -> None:
+def test_a_changed_base_url_is_reported(row: ClientRegistration, settings: Any) -> None:
     settings.DCR_BASE_URL = "https://new.example"
     assert "DCR_BASE_URL was changed" in services.inspect_document(row).faults[-1]
     settings.DCR_BASE_URL = ""

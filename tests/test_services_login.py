@@ -63,7 +63,7 @@ def test_a_server_without_an_endpoint_of_the_flow_is_no_place_to_log_in(name: st
 
 
 @pytest.mark.parametrize("name", ENDPOINTS)
-def test_an_endpoint_on_an_origin_nobody_vouches_for_is_refused_and_can_be_trusted(
+def test_an_endpoint_on_a_foreign_origin_is_refused_until_it_is_trusted(
     name: str,
 ) -> None:
     """RFC 9700 section 4.4: an attacker's metadata may point to the honest server's endpoints."""
@@ -75,7 +75,7 @@ def test_an_endpoint_on_an_origin_nobody_vouches_for_is_refused_and_can_be_trust
     assert services.for_login(ISSUER) == row
 
 
-def test_what_is_kept_with_a_login_names_its_beginning_and_no_secret() -> None:
+def test_a_login_attempt_names_its_issuer_and_owner_and_no_secret() -> None:
     row = make_registration(owner="acme")
     attempt = {"issuer": ISSUER, "owner": "acme", "client_id": "c1"}
     assert services.login_attempt(row) == attempt
@@ -110,7 +110,7 @@ def test_nothing_kept_is_no_login() -> None:
         pytest.param({"issuer": "https://other.example", "owner": ""}, id="another server"),
     ],
 )
-def test_a_login_that_nobody_began_is_not_resumed(attempt: dict[str, Any]) -> None:
+def test_an_unknown_login_attempt_is_not_resumed(attempt: dict[str, Any]) -> None:
     make_registration(server=with_endpoints().server, owner="7", client_id="c7")
     with pytest.raises(ConflictError, match="Begin the login"):
         services.resume_login({"owner": "customer-42", **attempt})
@@ -154,7 +154,7 @@ def test_the_pkce_method_goes_by_the_server_and_the_registered_method(
 # -- invalid_client --------------------------------------------------------------------------------
 
 
-def test_a_client_that_the_server_still_has_with_this_secret_is_told_of(
+def test_a_refused_secret_that_the_server_confirms_is_reported(
     mocked_responses: responses.RequestsMock,
 ) -> None:
     row = make_registration()
@@ -197,7 +197,7 @@ def test_a_secret_that_the_server_turned_is_stored(
     assert events_of(row)[-1].action == "login"
 
 
-def test_a_server_that_cannot_be_asked_leaves_both_troubles_on_the_row(
+def test_both_errors_are_recorded_where_the_client_cannot_be_read(
     mocked_responses: responses.RequestsMock,
 ) -> None:
     row = make_registration(registration_client_uri="")
@@ -219,7 +219,7 @@ def test_a_secret_that_was_renewed_a_moment_ago_explains_the_refusal(
     assert stored(row).lease == ""
 
 
-def test_what_was_told_a_moment_ago_is_not_asked_again(
+def test_a_client_is_not_read_twice_within_five_minutes(
     mocked_responses: responses.RequestsMock,
 ) -> None:
     row = make_registration()
@@ -234,7 +234,7 @@ def test_what_was_told_a_moment_ago_is_not_asked_again(
     assert len(mocked_responses.calls) == 2
 
 
-def test_what_happened_since_makes_it_worth_asking_again(
+def test_a_client_is_read_again_after_a_change(
     mocked_responses: responses.RequestsMock,
 ) -> None:
     row = make_registration()

@@ -78,7 +78,9 @@ def test_a_hit_works_inside_a_transaction() -> None:
     ],
     ids=["equal", "a tuple for a list", "in another order"],
 )
-def test_who_asks_for_the_same_hits(wishes: Any, django_assert_num_queries: Any) -> None:
+def test_a_request_for_the_same_metadata_is_a_hit(
+    wishes: Any, django_assert_num_queries: Any
+) -> None:
     make_registration()
     with django_assert_num_queries(1):
         get_or_register(ISSUER, metadata=wishes)
@@ -144,9 +146,7 @@ def test_past_rows_do_not_block(mocked_responses: Stubs) -> None:
 
 @database
 @pytest.mark.parametrize("status", ["draft", "rejected"])
-def test_what_was_not_sent_or_was_refused_is_registered(
-    status: str, mocked_responses: Stubs
-) -> None:
+def test_a_draft_or_rejected_row_is_registered(status: str, mocked_responses: Stubs) -> None:
     row = make_draft(status=status)
     mocked_responses.post(ENDPOINT, status=400, json={"error": "x"})
     mocked_responses.post(ENDPOINT, status=201, json=client_information(client_name="New"))
@@ -158,7 +158,7 @@ def test_what_was_not_sent_or_was_refused_is_registered(
 
 
 @database
-def test_registering_by_itself_can_be_turned_off(settings: Any, mocked_responses: Stubs) -> None:
+def test_automatic_registration_can_be_turned_off(settings: Any, mocked_responses: Stubs) -> None:
     settings.DCR_AUTO_REGISTER = False
     for owner, options in (("", ""), ("bob", " --owner bob")):
         with pytest.raises(NotAllowedError, match="DCR_AUTO_REGISTER is off") as caught:
@@ -302,7 +302,7 @@ def test_an_expired_secret_is_not_handed_out_where_it_cannot_be_renewed(
     ],
     ids=["usable", "expired as well", "in doubt", "none"],
 )
-def test_what_another_process_has_put_in_the_place_is_handed_out(
+def test_the_replacement_made_by_another_process_is_returned(
     changes: dict[str, Any], found: bool, mocked_responses: Stubs
 ) -> None:
     """Fault L8: another process renews, by a new client, while this one waits."""
@@ -366,7 +366,7 @@ def test_a_doubt_is_for_a_person(status: str, advice: str, mocked_responses: Stu
 
 
 @database
-def test_a_client_that_is_gone_is_not_registered_again_by_itself(mocked_responses: Stubs) -> None:
+def test_a_gone_client_is_not_registered_again_automatically(mocked_responses: Stubs) -> None:
     """Codes G and E: faults 48, 49, 129."""
     row = make_registration()
     row.fail("forgotten", "gone")
@@ -427,7 +427,7 @@ def test_an_abandoned_registration_is_unknown(mocked_responses: Stubs) -> None:
 
 @database
 @pytest.mark.parametrize("status", ["registering", "active", "unknown"])
-def test_who_comes_second_to_the_row_registers_nothing(
+def test_the_second_process_at_a_row_registers_nothing(
     status: str, mocked_responses: Stubs, settings: Any
 ) -> None:
     """Fault L8: another process was first, while this one asked for the metadata."""
@@ -448,7 +448,7 @@ def test_who_comes_second_to_the_row_registers_nothing(
 
 
 @database
-def test_who_comes_second_to_the_key_registers_nothing(mocked_responses: Stubs) -> None:
+def test_the_second_process_at_an_owner_registers_nothing(mocked_responses: Stubs) -> None:
     """Fault L8: another process has registered, while this one asked for the metadata."""
     server = make_server(fresh_until=None)
 

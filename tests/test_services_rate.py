@@ -100,7 +100,7 @@ def test_the_first_three_follow_each_other_at_once() -> None:
     assert 0 < waits[3] <= 60 < waits[4] <= 120
 
 
-def test_what_is_too_far_away_is_not_reserved() -> None:
+def test_a_slot_beyond_the_wait_is_not_reserved() -> None:
     server = make_server(requests_per_minute=1)
     assert server.reserve(within=10) == 0
     before = AuthorizationServer.objects.get().paced_until
@@ -131,7 +131,7 @@ def test_a_turn_is_waited_for(clock: Clock, settings: Settings) -> None:
     assert 0 < clock.slept[3] <= 60
 
 
-def test_who_reads_a_value_that_another_process_changes_reads_again() -> None:
+def test_a_slot_that_another_process_takes_is_read_again() -> None:
     """The compare-and-set: without it both would have the same moment."""
     server = make_server(requests_per_minute=1)
     rivals = iter([AuthorizationServer.objects.get()])

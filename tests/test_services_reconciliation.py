@@ -50,7 +50,7 @@ def test_an_abandoned_intent_is_unknown(mocked_responses: Stubs) -> None:
 
 
 @database
-def test_who_is_at_work_is_left_alone(mocked_responses: Stubs) -> None:
+def test_a_row_that_a_process_holds_is_not_settled(mocked_responses: Stubs) -> None:
     """Fault L9: its lease has not run out."""
     row = make_draft(status="registering", lease="x", lease_until=future)
     other = make_registration(
@@ -62,7 +62,7 @@ def test_who_is_at_work_is_left_alone(mocked_responses: Stubs) -> None:
 
 
 @database
-def test_what_only_a_person_can_decide_is_listed(mocked_responses: Stubs) -> None:
+def test_rows_that_need_a_person_are_returned(mocked_responses: Stubs) -> None:
     """Code U."""
     row = make_draft(status="unknown", last_error="the answer was lost")
     assert reconcile() == [row]
@@ -203,7 +203,7 @@ def test_a_retry_may_be_refused_in_turn(mocked_responses: Stubs, settings: Any) 
 
 @database
 @pytest.mark.parametrize("status", ["draft", "registering", "active", "rejected", "revoked"])
-def test_what_is_in_no_doubt_is_not_retried(status: str) -> None:
+def test_only_unknown_and_gone_rows_are_retried(status: str) -> None:
     row = make_registration(status=status)
     with pytest.raises(ConflictError, match=f"Registration {row.pk} "):
         retry(row)
@@ -211,7 +211,7 @@ def test_what_is_in_no_doubt_is_not_retried(status: str) -> None:
 
 
 @database
-def test_what_was_settled_meanwhile_is_not_retried() -> None:
+def test_a_row_that_was_settled_meanwhile_is_not_retried() -> None:
     """Fault L12: what this process last saw of the row decides nothing."""
     row = make_registration()
     stale = stored(row)

@@ -90,7 +90,7 @@ def without_updates(stubs: Stubs) -> None:
 
 
 @database
-def test_an_update_without_changes_brings_a_new_secret(
+def test_an_update_without_changes_returns_a_new_secret(
     mocked_responses: Stubs, heard: list[Any]
 ) -> None:
     """R-111."""
@@ -152,7 +152,7 @@ def test_a_secret_that_does_not_expire_stays(
 
 
 @database
-def test_what_another_process_has_just_renewed_is_not_renewed_again(
+def test_a_secret_that_another_process_has_just_renewed_is_not_renewed_again(
     mocked_responses: Stubs, heard: list[Any]
 ) -> None:
     """Fault L8."""
@@ -209,7 +209,7 @@ def test_an_answer_with_a_token_and_a_fault_loses_neither(mocked_responses: Stub
 
 @database
 @pytest.mark.parametrize("status", [405, 501, 404])
-def test_where_no_update_brings_one_a_new_client_takes_the_place(
+def test_where_updates_return_no_secret_a_new_client_is_registered(
     status: int, mocked_responses: Stubs, heard: list[Any]
 ) -> None:
     mocked_responses.get(URI, json=client_information(client_secret_expires_at=soon()))
@@ -274,7 +274,7 @@ def test_an_expired_secret_whose_endpoint_refuses_is_followed_by_a_new_client(
 
 @database
 @pytest.mark.parametrize("status", [400, 408, 422, 429, 500, 503])
-def test_what_passes_or_concerns_the_request_makes_no_second_client(
+def test_transient_errors_and_faulty_requests_register_no_second_client(
     status: int, mocked_responses: Stubs
 ) -> None:
     mocked_responses.get(URI, status=status)
@@ -360,7 +360,7 @@ def test_a_client_that_is_gone_is_followed_where_its_secret_has_expired_too(
 
 
 @database
-def test_an_update_that_brings_nothing_is_followed_by_a_new_client(
+def test_an_update_without_a_new_secret_is_followed_by_a_new_client(
     mocked_responses: Stubs,
 ) -> None:
     same = client_information(client_secret_expires_at=soon())
@@ -394,7 +394,7 @@ def test_a_new_secret_that_has_expired_already_renews_nothing(mocked_responses: 
 
 
 @database
-def test_a_client_that_cannot_be_managed_is_replaced_and_the_old_one_told(
+def test_a_client_that_cannot_be_managed_is_replaced_and_the_old_one_reported(
     mocked_responses: Stubs,
 ) -> None:
     mocked_responses.post(ENDPOINT, status=201, json=second())
@@ -512,7 +512,9 @@ def test_a_new_client_that_a_crash_left_behind_takes_the_place(mocked_responses:
 
 
 @database
-def test_what_was_left_behind_and_has_expired_takes_no_place(mocked_responses: Stubs) -> None:
+def test_an_expired_client_of_an_interrupted_replacement_is_not_used(
+    mocked_responses: Stubs,
+) -> None:
     row = expiring()
     make_registration(server=row.server, live=None, client_id="old", client_secret_expires_at=1)
     make_draft(server=row.server, live=None, owner="another", status="unknown")

@@ -118,7 +118,7 @@ def test_where_the_server_refuses_the_old_client_stays(
     assert (row.pk, row.status, row.live) == (old.pk, "active", True)
 
 
-def test_what_an_interrupted_replacement_left_behind_is_used(
+def test_the_client_of_an_interrupted_replacement_is_used(
     authorization_server: AuthorizationServer,
 ) -> None:
     old = make_registration_at(authorization_server)
@@ -156,7 +156,7 @@ def test_the_command_replaces_and_names_both(
     assert "1 of 1 replaced." in told
 
 
-def test_the_command_leaves_alone_what_has_the_mechanism_already(
+def test_the_command_skips_clients_that_have_the_mechanism_already(
     authorization_server: AuthorizationServer, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """So it can be run again after it was interrupted."""

@@ -105,7 +105,7 @@ def refusal(**arguments: Any) -> DCRError:
 # --- finding the document ----------------------------------------------------------------------
 
 
-def test_a_resource_is_asked_once_and_its_document_kept(
+def test_the_metadata_of_a_resource_is_requested_once_and_cached(
     mocked_responses: Stubs, django_assert_num_queries: Any
 ) -> None:
     """R-030, R-031, R-145: at the path first; unknown members are kept."""
@@ -133,7 +133,7 @@ def test_a_resource_is_asked_once_and_its_document_kept(
     ],
     ids=["404", "401", "500", "redirect", "HTML", "list", "empty", "no resource", "duplicate"],
 )
-def test_what_is_no_document_is_passed_over(answer: Any, mocked_responses: Stubs) -> None:
+def test_a_response_that_is_not_a_document_is_skipped(answer: Any, mocked_responses: Stubs) -> None:
     """R-031, R-145: then at the root."""
     mocked_responses.get(PLACE, **answer)
     mocked_responses.get(ROOT, json=document())
@@ -306,7 +306,7 @@ def test_a_challenge_says_where_to_ask_first(challenge: Any, mocked_responses: S
     )
 
 
-def test_a_fresh_challenge_has_the_metadata_asked_for_again(mocked_responses: Stubs) -> None:
+def test_a_new_challenge_causes_the_metadata_to_be_fetched_again(mocked_responses: Stubs) -> None:
     """R-036: and the new values are used."""
     make_resource()
     mocked_responses.get(PLACE, json=document(OTHER))
@@ -339,7 +339,7 @@ def test_the_well_known_places_follow_where_a_challenge_leads_nowhere(
     )
 
 
-def test_the_document_of_a_challenge_must_name_the_resource_that_was_asked(
+def test_the_document_of_a_challenge_must_name_the_requested_resource(
     mocked_responses: Stubs,
 ) -> None:
     """R-033."""
@@ -445,7 +445,7 @@ def test_addresses_that_differ_are_different_resources(mocked_responses: Stubs) 
     "resource",
     [f"{RESOURCE}#a", "http://mcp.example/mcp", "https://a:b@mcp.example/mcp", "mcp.example", ""],
 )
-def test_what_is_no_address_of_a_resource_leaves_no_row(resource: str) -> None:
+def test_an_invalid_resource_identifier_leaves_no_row(resource: str) -> None:
     with pytest.raises(NotAllowedError) as caught:
         services.get_or_register_for(resource)
     assert caught.value.resource == resource
@@ -453,13 +453,13 @@ def test_what_is_no_address_of_a_resource_leaves_no_row(resource: str) -> None:
 
 
 @pytest.mark.parametrize("host", ["10.0.0.1", "[::1]", "localhost", "169.254.169.254"])
-def test_a_resource_at_an_internal_address_is_not_asked(host: str) -> None:
+def test_nothing_is_sent_to_a_resource_at_an_internal_address(host: str) -> None:
     """R-039, R-040: it goes through the one door to the network, like every server."""
     with pytest.raises(NetworkError):
         services.discover_resource(f"https://{host}/mcp")
 
 
-def test_a_resource_in_the_sites_own_network_is_asked_where_the_site_says_so(
+def test_an_internal_resource_is_discovered_where_the_site_allows_it(
     mocked_responses: Stubs, settings: Any
 ) -> None:
     settings.DCR_INTERNAL_ORIGINS = ["http://tools:8000"]
@@ -509,7 +509,7 @@ def test_nothing_is_registered_for_a_resource_inside_a_transaction() -> None:
     assert not AuthorizationServer.objects.exists()
 
 
-def test_of_several_servers_none_is_taken_silently(settings: Any) -> None:
+def test_none_of_several_servers_is_chosen_silently(settings: Any) -> None:
     """R-042: the error lists them, and says how to choose."""
     make_resource(ISSUER, OTHER)
     error = refusal()
@@ -586,7 +586,7 @@ def test_a_server_that_the_site_forbids_is_never_used(pin: dict[str, str], setti
         "https://as.example/{tenant}",
     ],
 )
-def test_what_is_no_issuer_is_no_server(issuer: str, mocked_responses: Stubs) -> None:
+def test_an_invalid_issuer_is_not_a_server(issuer: str, mocked_responses: Stubs) -> None:
     """R-154."""
     mocked_responses.get(PLACE, json=document(issuer))
     error = refusal()
@@ -595,7 +595,7 @@ def test_what_is_no_issuer_is_no_server(issuer: str, mocked_responses: Stubs) ->
     assert not AuthorizationServer.objects.exists()
 
 
-def test_a_server_at_an_internal_address_is_not_asked() -> None:
+def test_nothing_is_sent_to_a_server_at_an_internal_address() -> None:
     """R-040: the policy allows any public server, and this is none."""
     make_resource("https://10.0.0.1")
     assert isinstance(refusal(), NetworkError)
@@ -688,7 +688,7 @@ def test_a_client_at_a_server_without_pkce_is_not_handed_out_for_a_resource() ->
     assert services.get_or_register(ISSUER, "acme").pk == registration.pk
 
 
-def test_a_server_that_offers_pkce_by_now_is_asked_before_it_is_refused(
+def test_stale_metadata_without_pkce_is_refreshed_before_the_server_is_refused(
     mocked_responses: Stubs,
 ) -> None:
     registration = make_registration(owner="acme", server=make_server(fresh_until=now()))
@@ -746,7 +746,7 @@ def test_a_server_may_list_a_resource_by_its_alias() -> None:
     assert services.get_or_register_for(RESOURCE, "acme").status == "active"
 
 
-def test_a_refused_registration_is_told_and_remembered(mocked_responses: Stubs) -> None:
+def test_a_refused_registration_is_reported_and_remembered(mocked_responses: Stubs) -> None:
     """R-151."""
     make_resource()
     make_server(metadata=server_metadata(**PKCE))
@@ -809,7 +809,7 @@ def test_a_resource_that_adds_a_server_waits_for_a_choice(
 @pytest.mark.parametrize(
     "before", [document(), document(ISSUER, OTHER), document(ISSUER, OTHER, ISSUER)], ids=str
 )
-def test_no_signal_tells_of_what_has_not_changed(
+def test_no_signal_is_sent_without_a_change(
     before: dict[str, Any], mocked_responses: Stubs, changes: list[Any]
 ) -> None:
     make_resource(metadata=before)
@@ -885,7 +885,7 @@ def test_no_caller_forgets_a_server_that_another_has_noted() -> None:
         late.record_issuer("https://one-more.example")
 
 
-def test_two_who_add_a_server_at_once_both_do() -> None:
+def test_two_processes_that_add_a_server_at_once_both_succeed() -> None:
     make_resource()
     first, second = [ProtectedResource.objects.get() for _ in "12"]
     updated = ProtectedResource.objects.filter(pk=first.pk)
@@ -909,7 +909,7 @@ def test_a_resource_learns_nothing_of_the_client_of_another(mocked_responses: St
     assert headers <= {"Accept", "Accept-Encoding", "Connection", "User-Agent", "Host"}
 
 
-def test_a_resource_of_one_owner_brings_no_client_of_another(mocked_responses: Stubs) -> None:
+def test_a_resource_does_not_return_the_client_of_another_owner(mocked_responses: Stubs) -> None:
     make_client()
     make_resource()
     mocked_responses.post(ENDPOINT, json=client_information(client_id="c2"), status=201)
@@ -921,7 +921,7 @@ def test_a_resource_of_one_owner_brings_no_client_of_another(mocked_responses: S
     [["https://me:s3cret@evil.example"], ["https://me:s3cret@evil.example"] * 2, [OTHER, ISSUER]],
     ids=["one", "twice", "two"],
 )
-def test_no_message_repeats_what_a_document_says_besides(
+def test_no_message_repeats_other_members_of_a_document(
     issuers: list[str], mocked_responses: Stubs
 ) -> None:
     mocked_responses.get(PLACE, json=document(*issuers, note="\u202es3cret"))
@@ -940,7 +940,7 @@ def test_no_message_repeats_what_a_document_says_besides(
     ],
     ids=["404", "another", "several", "redirect", "silence"],
 )
-def test_what_a_query_says_is_in_no_message(
+def test_no_message_contains_the_query_of_a_url(
     answer: Any, mocked_responses: Stubs, caplog: pytest.LogCaptureFixture
 ) -> None:
     """People put keys into addresses."""
@@ -960,7 +960,7 @@ def test_what_a_query_says_is_in_no_message(
     assert row.resource == resource
 
 
-def test_a_site_that_registers_nothing_by_itself_asks_no_server(settings: Any) -> None:
+def test_without_automatic_registration_no_server_is_sent_anything(settings: Any) -> None:
     settings.DCR_AUTO_REGISTER = False
     make_resource(OTHER)
     error = refusal()

@@ -64,7 +64,7 @@ def assert_told(records: Logged) -> None:
     ]
 
 
-def test_what_is_discouraged_is_logged_before_registering(
+def test_discouraged_metadata_is_logged_before_registering(
     mocked_responses: Stubs, caplog: pytest.LogCaptureFixture
 ) -> None:
     """R-013, R-062, R-140: each sentence once, with the issuer, and never as a format."""
@@ -75,7 +75,7 @@ def test_what_is_discouraged_is_logged_before_registering(
     assert logged(caplog) == seen
 
 
-def test_what_is_discouraged_is_logged_before_updating(
+def test_discouraged_metadata_is_logged_before_updating(
     mocked_responses: Stubs, caplog: pytest.LogCaptureFixture
 ) -> None:
     """R-013, R-062, R-140: also before the read that comes ahead of the update."""

@@ -135,7 +135,7 @@ def test_where_a_killed_worker_left_nothing_the_secret_is_renewed(
     assert [call.request.method for call in mocked_responses.calls] == ["GET", "GET", "PUT"]
 
 
-def test_a_renewal_that_was_asked_for_by_name_does_not_depend_on_the_date(
+def test_an_explicit_renewal_does_not_depend_on_the_date(
     mocked_responses: responses.RequestsMock,
 ) -> None:
     row = make_registration(client_secret_expires_at=later())
@@ -182,7 +182,7 @@ def test_a_registration_that_was_interrupted_is_not_sent_again() -> None:
     ],
     ids=["429 with time", "429", "503 with time", "no answer"],
 )
-def test_what_may_pass_is_tried_again_and_not_before_the_server_said(
+def test_transient_errors_are_retried_no_earlier_than_the_server_asked(
     mocked_responses: responses.RequestsMock,
     answer: dict[str, Any],
     least: int,
@@ -210,7 +210,7 @@ def test_pauses_double_up_to_half_an_hour(
     assert longest / 2 <= pause <= longest
 
 
-def test_a_job_is_given_up_after_so_many_tries(mocked_responses: responses.RequestsMock) -> None:
+def test_a_job_is_given_up_after_the_last_try(mocked_responses: responses.RequestsMock) -> None:
     row = make_registration()
     mocked_responses.get(URI, status=503)
     with pytest.raises(RequestRejectedError) as info:
@@ -262,7 +262,7 @@ def test_any_other_refusal_is_final_and_on_the_row(
     assert (events_of(row)[-1].outcome, events_of(row)[-1].error) == (status, error.__name__)
 
 
-def test_what_no_service_records_the_job_does() -> None:
+def test_errors_that_no_service_records_are_recorded_by_the_job() -> None:
     """Nobody sees the error of a job; its server, here, was disabled."""
     row = make_registration(server=make_server(enabled=False))
     with pytest.raises(DCRError, match="is disabled") as info:
@@ -289,7 +289,7 @@ def test_a_row_that_is_held_to_the_end_is_in_the_log(
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_runner_of_ones_own_gets_the_name_and_the_number(settings: Settings) -> None:
+def test_a_custom_runner_receives_the_action_and_the_primary_key(settings: Settings) -> None:
     settings.DCR_TASK_RUNNER = "tests.test_tasks.carry"
     enqueue("read", 7)
     assert carried == [("read", 7)]

@@ -1,4 +1,4 @@
-"""What failed is remembered on its row, and not asked for again until a pause has passed."""
+"""Failures are remembered on their rows, and not retried until a pause has passed."""
 
 from __future__ import annotations
 
@@ -205,7 +205,7 @@ def internal_origin(_server: AuthorizationServer, settings: Settings) -> dict[st
         internal_origin,
     ],
 )
-def test_what_has_changed_is_sent_at_once(
+def test_a_changed_request_is_sent_at_once(
     change: Callable[[AuthorizationServer, Settings], dict[str, Any]],
     mocked_responses: Stubs,
     settings: Settings,
@@ -216,7 +216,7 @@ def test_what_has_changed_is_sent_at_once(
     assert len(mocked_responses.calls) == 2
 
 
-def test_what_a_person_corrects_on_the_row_is_sent_at_once(mocked_responses: Stubs) -> None:
+def test_a_request_corrected_on_the_row_is_sent_at_once(mocked_responses: Stubs) -> None:
     make_draft(requested_metadata={"redirect_uris": ["https://wrong.example/"]})
     mocked_responses.post(ENDPOINT, status=400, json=REFUSAL)
     ask(metadata=None)
@@ -225,7 +225,7 @@ def test_what_a_person_corrects_on_the_row_is_sent_at_once(mocked_responses: Stu
     assert get_or_register(ISSUER).status == "active"
 
 
-def test_who_registers_by_name_is_never_held_back(mocked_responses: Stubs) -> None:
+def test_an_explicit_registration_never_backs_off(mocked_responses: Stubs) -> None:
     first = refused(mocked_responses)
     row = ClientRegistration.objects.get()
     for _ in range(4):
@@ -251,7 +251,7 @@ def test_a_refusal_that_is_remembered_gives_way_to_the_policy_of_the_site(
     assert isinstance(ask(), NotAllowedError)
 
 
-def test_what_the_site_itself_forbids_is_not_remembered(mocked_responses: Stubs) -> None:
+def test_errors_of_the_sites_own_policy_are_not_remembered(mocked_responses: Stubs) -> None:
     make_draft(server=make_server(metadata=server_metadata(registration_endpoint=ENDPOINT)))
     for _ in range(2):
         assert isinstance(ask(metadata={}), NotAllowedError)
@@ -311,7 +311,7 @@ def during_the_post(stubs: Stubs, act: Callable[[], Any]) -> list[Any]:
     return seen
 
 
-def test_nobody_waits_for_who_tries_again(mocked_responses: Stubs) -> None:
+def test_no_caller_waits_for_the_one_that_retries(mocked_responses: Stubs) -> None:
     """The others get the error of the last time, at once."""
     first = refused(mocked_responses)
     mocked_responses.remove(responses.POST, ENDPOINT)
@@ -322,7 +322,7 @@ def test_nobody_waits_for_who_tries_again(mocked_responses: Stubs) -> None:
     assert_is_remembered(seen[0], first, most=60)  # until that one knows, or its lease ends
 
 
-def test_of_those_who_come_after_the_pause_one_tries(mocked_responses: Stubs) -> None:
+def test_after_the_pause_one_caller_retries(mocked_responses: Stubs) -> None:
     first = refused(mocked_responses)
     let_pass(30)
     row = ClientRegistration.objects.get()
@@ -333,7 +333,7 @@ def test_of_those_who_come_after_the_pause_one_tries(mocked_responses: Stubs) ->
     assert len(mocked_responses.calls) == 1
 
 
-def test_who_loses_the_race_after_the_pause_raises_what_is_remembered(
+def test_the_losers_of_the_race_after_the_pause_raise_the_remembered_error(
     mocked_responses: Stubs,
 ) -> None:
     first = refused(mocked_responses)
@@ -352,7 +352,9 @@ def test_who_loses_the_race_after_the_pause_raises_what_is_remembered(
     assert len(mocked_responses.calls) == 1
 
 
-def test_who_waited_for_the_first_attempt_gets_its_error(mocked_responses: Stubs) -> None:
+def test_a_caller_that_waited_for_the_first_attempt_raises_its_error(
+    mocked_responses: Stubs,
+) -> None:
     """A row that another process registers, and is refused while this one waits."""
     first = refused(mocked_responses)
     row = ClientRegistration.objects.get()
@@ -374,7 +376,7 @@ def test_who_waited_for_the_first_attempt_gets_its_error(mocked_responses: Stubs
 
 
 @pytest.mark.parametrize("meanwhile", ["rejected", "draft"])
-def test_who_comes_second_to_a_new_key_gets_the_error_of_the_first(
+def test_the_second_caller_for_a_new_owner_raises_the_error_of_the_first(
     meanwhile: str, mocked_responses: Stubs
 ) -> None:
     """Both found no row, and the first has been refused before the second could insert one."""
@@ -442,7 +444,7 @@ def test_a_renewal_that_failed_is_not_tried_with_each_page_view(mocked_responses
     assert len(mocked_responses.calls) == 4
 
 
-def test_what_another_process_fails_with_is_not_tried_once_more(
+def test_a_failure_of_another_process_is_not_retried(
     mocked_responses: Stubs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """While this one waits for it to be done with the row."""
@@ -458,7 +460,7 @@ def test_what_another_process_fails_with_is_not_tried_once_more(
     assert stored(row).lease == ""
 
 
-def test_what_another_process_fails_with_elsewhere_is_no_reason_not_to_try(
+def test_a_failure_of_another_process_at_another_task_does_not_count(
     mocked_responses: Stubs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     row = make_registration()
@@ -505,7 +507,7 @@ def stub_all(stubs: Stubs, answers: dict[str, dict[str, Any]]) -> None:
     ],
     ids=["absent", "forbidden", "failing", "silent", "impostor"],
 )
-def test_where_no_metadata_was_found_nobody_looks_for_a_while(
+def test_where_no_metadata_was_found_nothing_is_sent_for_a_while(
     answers: dict[str, dict[str, Any]], kind: type[DCRError], mocked_responses: Stubs
 ) -> None:
     stub_all(mocked_responses, answers)
@@ -525,7 +527,7 @@ def test_where_no_metadata_was_found_nobody_looks_for_a_while(
     assert_is_remembered(ask(), first, most=60)
 
 
-def test_of_those_who_look_for_the_metadata_after_the_pause_one_asks(
+def test_after_the_pause_one_caller_fetches_the_metadata(
     mocked_responses: Stubs,
 ) -> None:
     """And the others get the error of the last time at once, while that one is at it."""
@@ -552,7 +554,7 @@ def test_of_those_who_look_for_the_metadata_after_the_pause_one_asks(
         assert_is_remembered(error, first, most=60)
 
 
-def test_who_asks_for_the_metadata_by_name_is_never_held_back(mocked_responses: Stubs) -> None:
+def test_an_explicit_discovery_never_backs_off(mocked_responses: Stubs) -> None:
     stub_all(mocked_responses, {**ABSENT, APPENDED_OPENID: {"status": 404}})
     ask()
     server = AuthorizationServer.objects.get()
@@ -629,7 +631,7 @@ def test_a_server_that_hangs_holds_up_no_hit(mocked_responses: Stubs) -> None:
     assert get_or_register(ISSUER, "bob", metadata=WISHES) == row
 
 
-def test_a_hostile_server_makes_nobody_rest_elsewhere(mocked_responses: Stubs) -> None:
+def test_a_hostile_server_causes_no_pause_at_other_servers(mocked_responses: Stubs) -> None:
     """It may name endpoints of others, and an operator may even trust them."""
     elsewhere = "https://other.example"
     evil = make_server(
@@ -683,7 +685,7 @@ def test_an_interrupted_row_is_read_now_and_then(
 
 
 @pytest.mark.django_db(transaction=True)
-def test_that_a_server_does_not_answer_is_told_although_it_cannot_be_stored(
+def test_a_timeout_is_raised_although_it_cannot_be_recorded(
     mocked_responses: Stubs, caplog: pytest.LogCaptureFixture
 ) -> None:
     row = make_registration()
@@ -809,7 +811,9 @@ def test_nothing_is_served_on_after_an_impostor_however_it_fails_next(
     assert len(mocked_responses.calls) == 2
 
 
-def test_who_loses_the_race_for_a_refresh_uses_what_there_is(mocked_responses: Stubs) -> None:
+def test_the_losers_of_the_race_for_a_refresh_use_the_stored_metadata(
+    mocked_responses: Stubs,
+) -> None:
     server = stale()
     rivals = iter([AuthorizationServer.objects.get()])
 
@@ -825,7 +829,7 @@ def test_who_loses_the_race_for_a_refresh_uses_what_there_is(mocked_responses: S
 
 
 @pytest.mark.django_db(transaction=True)
-def test_inside_a_transaction_no_row_is_locked_while_the_server_is_asked(
+def test_inside_a_transaction_no_row_is_locked_during_a_request(
     mocked_responses: Stubs,
 ) -> None:
     stale()
@@ -898,7 +902,7 @@ def test_a_job_at_a_server_that_does_not_answer_comes_back_when_it_is_time(
     assert stored(second).last_error == ""
 
 
-def test_a_job_that_was_refused_is_not_sent_again_so_soon(mocked_responses: Stubs) -> None:
+def test_a_refused_job_is_not_sent_again_during_the_pause(mocked_responses: Stubs) -> None:
     row = make_registration()
     mocked_responses.get(URI, json=client_information())
     mocked_responses.put(URI, status=400, json=REFUSAL)
@@ -915,7 +919,7 @@ def test_a_job_that_was_refused_is_not_sent_again_so_soon(mocked_responses: Stub
 
 
 @pytest.mark.parametrize(("action", "task"), [("renew_if_due", "renew"), ("forget", "revoke")])
-def test_a_job_by_another_name_is_remembered_as_what_it_does(
+def test_a_job_is_remembered_under_the_task_that_it_performs(
     action: str, task: str, mocked_responses: Stubs
 ) -> None:
     row = make_registration(client_secret_expires_at=1)
