@@ -2,7 +2,14 @@
 
 A service that may change something at a server commits a lease on the row, sends its requests
 with no transaction open, and commits the response. Inside a caller's ``atomic()`` it raises
-ConflictError before anything is sent.
+ConflictError before anything is sent. Each module imports only from the lines below its own::
+
+    provision                               hands out a usable client, whatever that takes
+    renewal  adoption  reconciliation  probing
+    replacement  login
+    registration  configuration             RFC 7591 and RFC 7592
+    discovery  documents
+    operation  key_rotation                 what every service has in common; this site's keys
 """
 
 from __future__ import annotations

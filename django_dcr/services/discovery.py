@@ -39,6 +39,9 @@ from django_dcr.text import clean
 #: The WWW-Authenticate header of a response, or several, or what ``parse_challenge`` returned.
 AnyChallenge = protocol.Challenge | str | Iterable[str] | None
 
+#: A document, the URL that it was found at, and the response.
+_Found = tuple[dict[str, Any], str, "transport.Reply"]
+
 # What servers answer at a well-known URL where they have no document, if not with an HTML page.
 _ABSENT = {404, 405, 410}
 _REDIRECTS = {301, 302, 303, 307, 308}
@@ -200,32 +203,9 @@ def _fetch_again(row: CachedDocument, *, insists: bool = False) -> None:
 
 
 def _fetch(row: CachedDocument) -> DCRError | None:
-    """Try each URL in turn and store one document, or return why there is none."""
+    """Store the document, or return why there is none."""
     tried: list[tuple[str, DCRError]] = []
-    found: tuple[dict[str, Any], str, transport.Reply] | None = None
-    for url in row.metadata_places:
-        try:
-            document, reply = _ask(row, url)
-        except ConflictError:
-            raise  # nothing was sent, so it is no evidence of an absent document
-        except DCRError as exc:
-            tried.append((uris.without_query(url), exc))
-            if exc.status is None and not isinstance(exc, UnsupportedError):
-                break  # the host itself is in trouble, and the other places are there too
-            continue
-        try:
-            metadata = row.checked_metadata(document, url)
-        except InvalidResponseError as exc:
-            if found is None:
-                exc.attempts = _attempts([*tried, (uris.without_query(url), exc)])
-                raise
-            continue
-        # Look further for a document that suffices; two documents are never merged.
-        suffices = row.suffices(metadata)
-        if found is None or suffices:
-            found = metadata, url, reply
-        if suffices:
-            break
+    found = _search(row, tried)
     if found is None:
         return _no_document(row, tried)
     row.attempts = _attempts(tried)
@@ -237,8 +217,35 @@ def _fetch(row: CachedDocument) -> DCRError | None:
     return None
 
 
-def _ask(row: CachedDocument, url: str) -> tuple[dict[str, Any], transport.Reply]:
-    """Return the JSON object at one URL; whose it is remains to be checked."""
+def _search(row: CachedDocument, tried: list[tuple[str, DCRError]]) -> _Found | None:
+    """Request each URL in turn until a document suffices; add those in vain to ``tried``."""
+    found = None
+    for url in row.metadata_places:
+        try:
+            document, reply = _request(row, url)
+        except ConflictError:
+            raise  # nothing was sent, so it is no evidence of an absent document
+        except DCRError as exc:
+            tried.append((uris.without_query(url), exc))
+            if exc.status is None and not isinstance(exc, UnsupportedError):
+                break  # the host does not answer, and the other URLs are on the same host
+            continue
+        try:
+            metadata = row.checked_metadata(document, url)
+        except InvalidResponseError as exc:
+            if found is None:
+                exc.attempts = _attempts([*tried, (uris.without_query(url), exc)])
+                raise
+            continue
+        if row.suffices(metadata):
+            return metadata, url, reply
+        # Look further for a document that suffices; two documents are never merged.
+        found = found or (metadata, url, reply)
+    return found
+
+
+def _request(row: CachedDocument, url: str) -> tuple[dict[str, Any], transport.Reply]:
+    """Return the JSON object at one URL; the caller checks whose it is."""
     row.check_place(url)
     etag = row.etag if row.has_metadata and url == row.metadata_url else ""
     headers = {"If-None-Match": etag} if etag else {}
