@@ -1,8 +1,8 @@
 """A tool server (MCP) whose tokens the authorization server of the example site issues.
 
-Stands for somebody else's: it knows of the site only what every client tells it, and asks the
-authorization server about each token (RFC 7662). Needs the MCP Python SDK (the extra
-"example-mcp"). Prints its address in one line of JSON when it is ready, and one for each call.
+It stands for a third party's: it shares nothing with the site, and asks the authorization server
+about each token (RFC 7662). Needs the MCP Python SDK (the extra "example-mcp"). Prints a line of
+JSON with its address when it is ready, and another for each call.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from starlette.middleware import Middleware
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-#: What every token needs, and what those need that change something.
+#: The scope that every call needs, and the one that changes need, too.
 READ, WRITE = "tools", "tools:write"
 #: The tools that change something.
 CHANGING = {"remember"}
@@ -56,7 +56,7 @@ def recall() -> str:
 
 
 def _called(tool: str) -> AccessToken:
-    """Record the call; return the token, which the SDK has had checked."""
+    """Record the call; return the token, which the SDK has checked."""
     token = get_access_token()
     if token is None:
         raise PermissionError("no token")
@@ -65,7 +65,7 @@ def _called(tool: str) -> AccessToken:
 
 
 class Introspection:
-    """Asks the authorization server whether a token is good, whose it is, and what for."""
+    """Asks the authorization server whether a token is valid, and for whom and what."""
 
     def __init__(self, issuer: str, resource: str) -> None:
         self.endpoint = f"{issuer}/introspect/"
@@ -76,14 +76,14 @@ class Introspection:
         claims = await anyio.to_thread.run_sync(self._ask, token)
         if not claims.get("active"):
             return None
-        meant = claims.get("aud") or []
+        audience = claims.get("aud") or []
         return AccessToken(
             token=token,
             client_id=claims.get("client_id", ""),
             scopes=claims.get("scope", "").split(),
             expires_at=claims.get("exp"),
             # The SDK refuses a token that was issued for another resource (RFC 8707).
-            resource=self.resource if self.resource in meant else None,
+            resource=self.resource if self.resource in audience else None,
             subject=claims.get("username"),
         )
 
@@ -96,9 +96,9 @@ class Introspection:
 
 
 class StepUp:
-    """Refuses a call of a tool that changes something to a token that may only read.
+    """Refuses to call a tool that changes something with a token that may only read.
 
-    The challenge names all the scopes that the call needs (RFC 6750 section 3.1).
+    The challenge names all scopes that the call needs (RFC 6750 section 3.1).
     """
 
     def __init__(self, app: ASGIApp, metadata_url: str) -> None:
@@ -146,7 +146,7 @@ def _print(record: dict[str, Any]) -> None:
 
 
 def _end_at_eof() -> None:
-    """End with the process that started this one, whichever way that ends."""
+    """End when the process that started this one has ended, in whatever way."""
     sys.stdin.buffer.read()
     os.kill(os.getpid(), signal.SIGTERM)
 

@@ -178,4 +178,4 @@ for body in (b"<html>", b"[]", b"null", b'{"id":1,"result":0}', b'{"id":1,"error
 def test_what_is_not_mcp_is_told_of_a_tool_server(example: Path) -> None:
     told = run(example, "-c", NOT_MCP)
     assert told.returncode == 0, told.stderr
-    assert told.stdout.count("What the tool server answered is not MCP.") == 7
+    assert told.stdout.count("The tool server's response is not MCP.") == 7

@@ -86,7 +86,7 @@ def test_a_lifetime_that_no_clock_can_reach_counts_as_not_said(
 def test_what_is_no_token_response_is_told(
     answer: str, mocked_responses: responses.RequestsMock
 ) -> None:
-    with pytest.raises(grants.GrantError, match="no token response"):
+    with pytest.raises(grants.GrantError, match="did not issue a token response"):
         finish(mocked_responses, answer)
 
 

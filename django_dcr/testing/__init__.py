@@ -3,8 +3,8 @@
 ::
 
     with AuthorizationServer("https://login.test") as server:
-        response = client.get("/login/")            # the site registers, and sends the user off
-        client.get(server.log_in(response.url))     # who logs in there, and comes back
+        response = client.get("/login/")            # the site registers and redirects the user
+        client.get(server.log_in(response.url))     # the user logs in there and returns
 
 ``switch_on()`` gives the server the habits of real ones. With pytest the fixture
 ``authorization_server`` is such a server.

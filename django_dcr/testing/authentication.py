@@ -1,4 +1,4 @@
-"""How a client shows the token endpoint who it is (RFC 6749 section 2.3, RFC 7523)."""
+"""Client authentication at the token endpoint (RFC 6749 section 2.3, RFC 7523)."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from django_dcr import protocol
 from django_dcr.protocol.keys import is_key_for
 from django_dcr.testing.messages import Request
 
-# The library's name where RFC 7518 has another one.
+# The library has another name for EdDSA (RFC 8037).
 _ALGORITHMS = {"EdDSA": "Ed25519"}
 _NO_KEY: dict[str, Any] = {}
 
 
 def credentials(request: Request) -> tuple[str, str, str]:
-    """Return client_id, secret or assertion, and the method that the client has used.
+    """Return client_id, secret or assertion, and the authentication method of a request.
 
-    That is "none" where it has used none, and "several" where it has used more than one.
+    The method is "none" without authentication, and "several" with more than one.
     """
     form = request.form
     client_id, secret = form.get("client_id", ""), form.get("client_secret", "")
@@ -57,20 +57,20 @@ def _basic(header: str) -> tuple[str, str]:
 def asserted(
     assertion: str, client: Mapping[str, Any], *, audience: set[str], keys: Callable[[], Any]
 ) -> str:
-    """Return the identifier of an assertion that ``client`` has signed, "" for any other.
+    """Return the ``jti`` of an assertion that ``client`` has signed, "" for any other.
 
-    ``keys`` finds the client's JWK Set.
+    ``keys`` returns the client's JWK Set.
     """
     header, claims = _part(assertion, 0), _part(assertion, 1)
     message, _, signature = assertion.rpartition(".")
     client_id = client["client_id"]
-    holds = (
+    is_valid = (
         claims.get("iss") == claims.get("sub") == client_id
         and claims.get("aud") in audience
         and claims.get("exp", 0) > time.time()
         and _is_signed(header, message.encode(), _bytes(signature), client, keys)
     )
-    return str(claims.get("jti", "")) if holds else ""
+    return str(claims.get("jti", "")) if is_valid else ""
 
 
 def _is_signed(

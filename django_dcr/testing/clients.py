@@ -23,27 +23,27 @@ _WITH_SECRETS = {"client_secret_basic", "client_secret_post", "client_secret_jwt
 
 
 class Clients:
-    """What the server knows of clients, and what is done at its registration endpoint."""
+    """The server's clients, and its registration and configuration endpoints."""
 
     def __init__(self, issuer: str) -> None:
         self.issuer = issuer
-        #: What the addresses of its endpoints begin with.
+        #: The prefix of its endpoints' URLs.
         self.base = issuer.rstrip("/")
-        #: What each client is registered with, credentials included, by its client_id.
+        #: The metadata and the credentials of each client, by its client_id.
         self.clients: dict[str, Document] = {}
-        #: What the habit "requires_a_token" asks for.
+        #: The token that the habit "requires_a_token" demands.
         self.initial_access_token = "initial-access-token"  # noqa: S105
-        #: How long new secrets live with the habit "expires_secrets", in seconds.
+        #: The lifetime of new secrets with the habit "expires_secrets", in seconds.
         self.secret_lifetime = 3600.0
         self._habits = Habits()
         self._lock = threading.RLock()
         self._numbers = itertools.count(1)
 
     def add_client(self, *, managed: bool = False, **metadata: Any) -> Document:
-        """Register a client as a person does in the server's console; return all of it.
+        """Register a client as an operator does in the server's console; return all of it.
 
         ``metadata`` has the names of RFC 7591 section 2. One that is ``managed`` has a
-        registration access token as well. ``services.adopt`` stores it at the site.
+        registration access token, too. ``services.adopt`` stores it at the site.
         """
         with self._lock:
             client_id = f"client-{next(self._numbers)}"
@@ -58,7 +58,7 @@ class Clients:
             return dict(client)
 
     def find_client(self, client_id: str) -> Document | None:
-        """Return a client that is registered here, or whose document this site serves."""
+        """Return a registered client, or one whose document this site serves."""
         if "forgets" in self._habits:
             return None
         client = self.clients.get(client_id)
@@ -109,7 +109,7 @@ class Clients:
         return {**requested, "scope": "openid"} if "grants_less" in self._habits else {**requested}
 
     def _issue_secret(self, client: Document) -> None:
-        # Characters that HTTP Basic takes form-urlencoded only (RFC 6749 section 2.3.1).
+        # With characters that HTTP Basic needs form-urlencoded (RFC 6749 section 2.3.1).
         client["client_secret"] = f"secret-{next(self._numbers)} %+&=?/:" + "-" * 24
         expires = "expires_secrets" in self._habits
         client["client_secret_expires_at"] = int(time.time() + self.secret_lifetime) * expires

@@ -1,4 +1,4 @@
-"""What real authorization servers do, by the names under which a test switches it on."""
+"""Habits of real authorization servers, which a test switches on by their names."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Collection
 
 from django_dcr.testing.messages import ENDPOINTS, Request
 
-#: What happens to the requests at an endpoint, whatever they ask for.
+#: Failures of an endpoint, whatever the request.
 FAILURES = {
     "breaks_off": "Carries out the request, and closes the connection without a response.",
     "fails": "Responds with 503 and does nothing.",
@@ -15,7 +15,7 @@ FAILURES = {
     "rate_limits": "Responds with 429 and does nothing; Retry-After is 60 seconds.",
     "shows_a_page": "Responds with 200 and an HTML page, and does nothing.",
 }
-#: Each habit, and what it is.
+#: Each habit, and what it means.
 HABITS = {
     **FAILURES,
     "denies": "The user does not consent: the login ends with access_denied.",
@@ -37,7 +37,7 @@ HABITS = {
 
 
 class Habits:
-    """The habits that are switched on, each at the endpoints where it is."""
+    """The habits that are switched on, and the endpoints at which they are."""
 
     def __init__(self) -> None:
         self._places: dict[str, frozenset[str]] = {}
@@ -57,13 +57,13 @@ class Habits:
         self._places = {k: v for k, v in self._places.items() if names and k not in names}
 
     def failure(self, request: Request) -> str:
-        """The name of one of ``FAILURES`` that this request meets, "" for none."""
-        met = (name for name in FAILURES if request.endpoint in self._places.get(name, ()))
-        return next(met, "")
+        """Return the one of ``FAILURES`` that this request meets, "" for none."""
+        found = (name for name in FAILURES if request.endpoint in self._places.get(name, ()))
+        return next(found, "")
 
 
 def check(kind: str, names: Collection[str], known: Collection[str]) -> None:
-    """Raise ValueError for a name that is misspelt, and would change nothing."""
+    """Raise ValueError for a misspelt name, which would change nothing."""
     for name in names:
         if name not in known:
             raise ValueError(f"{name!r} is not a known {kind}: {', '.join(sorted(known))}.")

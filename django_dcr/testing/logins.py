@@ -1,4 +1,4 @@
-"""Users who log in: the code flow with PKCE, tokens, who they are (RFC 6749, OpenID Connect)."""
+"""Logins: the code flow with PKCE, tokens, userinfo (RFC 6749, OpenID Connect)."""
 
 from __future__ import annotations
 
@@ -25,26 +25,26 @@ _ALGORITHM = "RS256"
 
 @lru_cache(maxsize=2)
 def _signing_key(kid: str) -> RSAKey:
-    """A key of this process, which takes a tenth of a second to make."""
+    """Return a key for this process; to generate one takes a tenth of a second."""
     return RSAKey.generate_key(2048, {"kid": kid})
 
 
 @dataclass
 class Login:
-    """A user's consent, and what was asked for with it."""
+    """A user who has consented to an authorization request."""
 
     request: Mapping[str, str]
     user: Mapping[str, Any]
 
 
 class Logins(Clients):
-    """What is done at the endpoints of a login."""
+    """The server's authorization, token, userinfo and jwks endpoints."""
 
     def __init__(self, issuer: str) -> None:
         super().__init__(issuer)
         #: The claims of the user who logs in.
         self.user: Document = {"sub": "jane", "name": "Jane", "email": "jane@example.com"}
-        #: The logins whose code was not exchanged yet, by that.
+        #: The logins by their code, until it is exchanged.
         self.codes: dict[str, Login] = {}
         #: The logins by each access and refresh token that was issued for them.
         self.tokens: dict[str, Login] = {}
@@ -134,7 +134,7 @@ class Logins(Clients):
         return 200, {"keys": [{**public, "alg": _ALGORITHM, "use": "sig"}]}
 
     def _authenticated(self, request: Request) -> Document | None:
-        """The client, if it authenticates by its registered method and no other."""
+        """Return the client, if it authenticates by its registered method and no other."""
         client_id, secret, used = credentials(request)
         client = self.find_client(client_id)
         if client is None or used != client.get("token_endpoint_auth_method", "none"):
@@ -143,8 +143,8 @@ class Logins(Clients):
             return client if self._asserts(client, secret) else None
         expiry = client.get("client_secret_expires_at", 0)
         has_expired = 0 < expiry <= time.time()
-        is_right = used == "none" or (secret == client["client_secret"] and not has_expired)
-        return client if is_right else None
+        is_valid = used == "none" or (secret == client["client_secret"] and not has_expired)
+        return client if is_valid else None
 
     def _asserts(self, client: Document, assertion: str) -> bool:
         def keys() -> Any:
@@ -159,7 +159,7 @@ class Logins(Clients):
 
 
 def _fits(asked: Mapping[str, str], form: Mapping[str, str], client: Document) -> bool:
-    """Whether a code is redeemed by who was given it (RFC 6749 section 4.1.3, RFC 7636)."""
+    """Whether the client to which a code was issued redeems it (RFC 6749 4.1.3, RFC 7636)."""
     verifier = hashlib.sha256(form.get("code_verifier", "").encode()).digest()
     challenge = base64.urlsafe_b64encode(verifier).decode().rstrip("=")
     return (

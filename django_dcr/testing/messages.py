@@ -1,4 +1,4 @@
-"""What comes to the server, and how it answers."""
+"""Requests to the server, and its responses."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 from django_dcr.transport import Reply
 
-#: The kinds of addresses that a server has.
+#: The endpoints of a server.
 ENDPOINTS = (
     "metadata",
     "registration",
@@ -27,12 +27,12 @@ Answer = tuple[int, dict[str, Any]]
 
 
 class LoginRefusedError(AssertionError):
-    """The server shows the user an error, and does not send them back (RFC 6749, 4.1.2.1)."""
+    """The server shows the user an error and does not redirect them (RFC 6749 section 4.1.2.1)."""
 
 
 @dataclass(frozen=True)
 class Request:
-    """A request as the server got it."""
+    """A request as the server received it."""
 
     #: One of ``ENDPOINTS``, or "" for an address that is none of them.
     endpoint: str
@@ -52,12 +52,12 @@ class Request:
 
     @cached_property
     def form(self) -> dict[str, str]:
-        """The parameters of a form, such as the token endpoint takes."""
+        """The parameters of a form, as sent to the token endpoint."""
         return dict(parse_qsl(self.body.decode()))
 
     @cached_property
     def json(self) -> Any:
-        """The document in the body, such as the registration endpoint takes; {} for none."""
+        """The document in the body, as sent to the registration endpoint; {} for none."""
         return json.loads(self.body or b"{}")
 
     @property
@@ -72,7 +72,7 @@ class Request:
 
 
 def reply(status: int, document: Mapping[str, Any]) -> Reply:
-    """Return an answer with a JSON document, or without one where its status has none."""
+    """Return a response with a JSON document, or with none where the status is 204."""
     if status == 204:
         return Reply(status, {}, b"")
     body = json.dumps(document).encode()

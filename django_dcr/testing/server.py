@@ -1,4 +1,4 @@
-"""The server: its addresses, what comes to each of them, and how a test looks into it."""
+"""The server: its URLs, the requests to each of them, and what a test can look up."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ _WELL_KNOWN = ("oauth-authorization-server", "openid-configuration")
 class AuthorizationServer(Logins):
     """A server that this process reaches under ``issuer`` between ``start()`` and ``stop()``.
 
-    ``with`` calls both. It is reached by what this app and its integrations send, in every thread
-    of the process; everything else goes where it went before. ``issuer`` is any that the site's
-    settings allow, and ``habits`` are names of ``HABITS`` to begin with.
+    ``with`` calls both. Requests of this app and its integrations reach it, in every thread of
+    the process; other requests are not affected. ``issuer`` is any that the site's settings
+    allow, and ``habits`` are the names of ``HABITS`` that are switched on at first.
     """
 
     def __init__(self, issuer: str = "https://login.test", *, habits: Collection[str] = ()) -> None:
@@ -37,20 +37,20 @@ class AuthorizationServer(Logins):
         parsed = uris.parse(issuer)
         self._origin, self._path = parsed.origin, parsed.path.rstrip("/")
         self._mounts = ExitStack()
-        #: Members of the metadata that differ; None takes one away.
+        #: Members of the metadata that differ; None removes one.
         self.metadata_changes: Document = {}
-        #: What has come, in order.
+        #: The requests received, in order.
         self.requests: list[Request] = []
         self.switch_on(*habits)
 
     def start(self) -> AuthorizationServer:
-        """Let this process reach the server. Raises ValueError where one of its issuer runs."""
+        """Let this process reach the server. Raises ValueError where its issuer has one already."""
         prefixes = [f"{self._origin}{path}" for path in [*self._places, f"{self._path}/"]]
         self._mount = self._mounts.enter_context(transport.mounted(self._answer, prefixes))
         return self
 
     def stop(self) -> None:
-        """Let nothing reach it any more; what it knows stays, and it may be started again."""
+        """Make it unreachable; its state stays, and it can be started again."""
         self._mounts.close()
 
     def __enter__(self) -> AuthorizationServer:
@@ -60,7 +60,7 @@ class AuthorizationServer(Logins):
         self.stop()
 
     def mount_on(self, session: AnySession) -> AnySession:
-        """Let a session of the site's own reach the server, too, once it was started; return it."""
+        """Let a session of the site reach the server, which must be started; return the session."""
         session.mount(f"{self._origin}/", self._mount)
         return session
 
@@ -76,7 +76,7 @@ class AuthorizationServer(Logins):
         self._habits.switch_off(names)
 
     def asked(self, endpoint: str, method: str = "") -> list[Request]:
-        """The requests that came to one of the ``ENDPOINTS``, of a method if given."""
+        """Return the requests to one of the ``ENDPOINTS``, of a method if given."""
         check("endpoint", [endpoint], ENDPOINTS)
         return [
             request
@@ -114,11 +114,11 @@ class AuthorizationServer(Logins):
         return {name: value for name, value in document.items() if value is not None}
 
     def log_in(self, url: str, **claims: Any) -> str:
-        """Log in as the user's browser does that was sent to ``url``; return where it ends.
+        """Log in as a user who was redirected to ``url``; return the URL the server redirects to.
 
-        That is an address of the site: the callback with a code, or with an error. ``claims``
-        are the user's, beside or in place of those in ``user``. Raises LoginRefusedError where the
-        server shows the user an error instead (RFC 6749 section 4.1.2.1).
+        That is the site's redirect URI with a code or an error. ``claims`` are added to those in
+        ``user``, or replace them. Raises LoginRefusedError where the server shows the user an
+        error instead (RFC 6749 section 4.1.2.1).
         """
         request = Request(self._endpoint(uris.parse(url).path), "GET", url)
         if not url.startswith(f"{self.base}/") or request.endpoint != "authorization":
@@ -129,7 +129,7 @@ class AuthorizationServer(Logins):
         return answer.headers["Location"]
 
     def respond(self, request: Request, user: Mapping[str, Any] | None = None) -> Reply:
-        """Return the answer to a request; at the authorization endpoint ``user`` logs in.
+        """Return the response to a request; at the authorization endpoint ``user`` logs in.
 
         Raises ConnectionError and TimeoutError for habits that end a connection.
         """
@@ -147,7 +147,7 @@ class AuthorizationServer(Logins):
         return Reply(302, document, b"") if status == 302 else reply(status, document)
 
     def handle(self, request: Request, user: Mapping[str, Any]) -> Answer:
-        """Do what is asked; return a status, and the document (of a redirect, the headers)."""
+        """Process a request; return a status, and the document (of a redirect, the headers)."""
         match request.endpoint, request.method:
             case "metadata", "GET":
                 return 200, self.metadata()
@@ -182,7 +182,7 @@ class AuthorizationServer(Logins):
 
 
 _PAGE = b"<!doctype html><title>Welcome</title>"
-#: The answers of the habits that do nothing of what is asked.
+#: The responses of the habits that do not process the request.
 _WITHOUT_WORK = {
     "fails": Reply(503, {"Content-Type": "text/html"}, b"<title>Service unavailable</title>"),
     "rate_limits": Reply(429, {"Retry-After": "60"}, b""),

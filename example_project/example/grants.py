@@ -1,7 +1,7 @@
 """Tokens for a resource, by a registered client: what a login library does, in a page.
 
 The authorization code flow (RFC 6749 section 4.1) with PKCE, the resource in every request
-(RFC 8707), and each answer checked to be of the server where the flow began (RFC 9207).
+(RFC 8707), and the issuer of each response checked (RFC 9207).
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from django_dcr import services
 from django_dcr.models import ClientRegistration
 
 _LONGEST_LIFETIME = 100 * 365 * 24 * 3600  # seconds
-# What a JSON document may raise, whatever is in it.
-_NOT_UNDERSTOOD = (ValueError, LookupError, TypeError, OverflowError, RecursionError)
+# What malformed responses may raise.
+_MALFORMED = (ValueError, LookupError, TypeError, OverflowError, RecursionError)
 
 
 class GrantError(Exception):
@@ -45,15 +45,15 @@ def begin_for(
 ) -> tuple[str, dict[str, Any]]:
     """Begin at the server that a resource names in its challenge, the header WWW-Authenticate.
 
-    ``requested`` has the scope of each authorization before, where a token was not enough. Returns
-    where to send the user, and what to keep in the session until they come back.
+    ``requested`` has the scope of each previous authorization that was not enough. Returns where
+    to send the user, and what to keep in the session until they return.
     """
-    said = services.parse_challenge(challenge)
-    registration = services.get_or_register_for(url, challenge=said)
+    parsed = services.parse_challenge(challenge)
+    registration = services.get_or_register_for(url, challenge=parsed)
     resource = services.discover_resource(url)  # from the row, which is fresh now
-    scope = services.scopes_for(resource.metadata, said, requested=requested)
+    scope = services.scopes_for(resource.metadata, parsed, requested=requested)
     if scope and "offline_access" in registration.server.offered("scopes_supported"):
-        # Else such a server issues no refresh token (OpenID Connect Core section 11).
+        # Otherwise such a server issues no refresh token (OpenID Connect Core section 11).
         scope = " ".join(dict.fromkeys([*scope.split(), "offline_access"]))
     place, attempt = begin(registration, redirect_uri, resource=resource.indicator, scope=scope)
     return place, {**attempt, "requested": [*requested, scope]}
@@ -74,7 +74,7 @@ def begin(
         "scope": scope,
     }
     digest = hashlib.sha256(verifier.encode()).digest()
-    question = {
+    parameters = {
         "response_type": "code",
         "client_id": registration.client_id,
         "redirect_uri": redirect_uri,
@@ -85,14 +85,14 @@ def begin(
         **({"scope": scope} if scope else {}),
         **({"prompt": "consent"} if "offline_access" in scope.split() else {}),
     }
-    # At another server's endpoint the user would get a code there for this server to redeem.
+    # At another server's endpoint the user would get a code that this server could redeem.
     endpoint = services.login_endpoint(registration, "authorization_endpoint")
     separator = "&" if "?" in endpoint else "?"
-    return f"{endpoint}{separator}{urlencode(question)}", attempt
+    return f"{endpoint}{separator}{urlencode(parameters)}", attempt
 
 
 def finish(attempt: Mapping[str, Any], answer: Mapping[str, str]) -> Token:
-    """Return the token for the answer to what was begun; the caller has found it by ``state``."""
+    """Return the token for an authorization response; its ``state`` has led to ``attempt``."""
     registration = services.resume_login(attempt)
     code = answer.get("code")
     services.check_login(registration, attempt, answer.get("iss"), is_error=not code)
@@ -107,7 +107,7 @@ def finish(attempt: Mapping[str, Any], answer: Mapping[str, str]) -> Token:
 
 
 def refresh(registration: ClientRegistration, token: Token, *, resource: str) -> Token:
-    """Return the next token; its refresh token is the same where the server issued no other."""
+    """Return a new token; its refresh token is the old one unless the server rotates it."""
     form = {
         "grant_type": "refresh_token",
         "refresh_token": token.refresh_token,
@@ -125,7 +125,7 @@ def client_credentials(registration: ClientRegistration, *, resource: str, scope
 
 
 def revoke(registration: ClientRegistration, token: Token) -> None:
-    """Have the server forget the token, and with it the user's consent (RFC 7009)."""
+    """Revoke the token at the server (RFC 7009)."""
     endpoint = services.login_endpoint(registration, "revocation_endpoint")
     value = token.refresh_token or token.access_token
     _post(registration, endpoint, {"token": value})
@@ -142,11 +142,11 @@ def _token(registration: ClientRegistration, form: dict[str, str], *, scope: str
             expires_at=_end(float(issued.get("expires_in") or 0)),
             scope=str(issued.get("scope") or scope),
         )
-    except _NOT_UNDERSTOOD:
-        # Without its cause, which may quote the token.
-        raise GrantError("what the server issued is no token response") from None
+    except _MALFORMED:
+        # Without the cause, which may quote the token.
+        raise GrantError("the server did not issue a token response") from None
     if str(issued.get("token_type")).lower() != "bearer":
-        raise GrantError("what the server issued is no bearer token")
+        raise GrantError("the server did not issue a bearer token")
     return token
 
 
@@ -157,8 +157,8 @@ def _end(lifetime: float) -> float | None:
 
 def _post(registration: ClientRegistration, url: str, form: dict[str, str]) -> requests.Response:
     credentials, parameters = registration.client_authentication()
-    # The client_id is no credential, and servers of the MCP Python SDK look for it in the form
-    # even where the client authenticates by its header (python-sdk#3545).
+    # Servers of the MCP Python SDK need the client_id in the form, even where the client
+    # authenticates by a header (python-sdk#3545).
     form = {"client_id": registration.client_id, **form, **parameters}
     with services.login_session(requests.Session(), registration) as session:
         response = session.post(url, data=form, headers=credentials)
@@ -171,5 +171,5 @@ def _error(response: requests.Response) -> str:
     try:
         answer: Any = response.json()
         return str(answer["error"])
-    except _NOT_UNDERSTOOD:
+    except _MALFORMED:
         return f"status {response.status_code}"

@@ -1,4 +1,4 @@
-"""The client's pages: choose a server, log in there, see who one is."""
+"""The client's pages: choose a server, log in there, and see the result."""
 
 from __future__ import annotations
 
@@ -22,15 +22,13 @@ from django_dcr.text import clean
 
 oauth = OAuth()
 
-#: Where this session keeps who has logged in, apart from Django's own users: on this site those
-#: belong to the server.
+#: The session's key for who has logged in. Django's own users are those of the server here.
 PERSON = "person"
-#: What codes of errors mean to people: of RFC 6749 section 4.1.2.1, and of Authlib.
+#: Texts for error codes of RFC 6749 section 4.1.2.1 and of Authlib.
 _REASONS = {
     "access_denied": "You said no at the server.",
     "mismatching_state": (
-        "This answer belongs to no login of this browser, or to one that is long over. Log in "
-        "again."
+        "This answer belongs to no login of this browser, or to one that has ended. Log in again."
     ),
 }
 FAILURES = (DCRError, AuthlibBaseError, JoseError, RequestException)
@@ -49,7 +47,7 @@ def home(request: HttpRequest) -> HttpResponse:
 def log_in(request: HttpRequest) -> HttpResponse:
     issuer = request.POST.get("issuer", "")
     if issuer not in offered(request):
-        raise Http404("Not one of the servers that are listed.")
+        raise Http404("This is not one of the listed servers.")
     try:
         client = oauth.create_client(issuer)  # registers where there is no client yet
         callback = request.build_absolute_uri(reverse("callback"))
@@ -67,7 +65,7 @@ def callback(request: HttpRequest) -> HttpResponse:
         profile = token.get("userinfo") or userinfo(client, token)
     except FAILURES as failure:
         return failed(request, failure)
-    request.session.cycle_key()  # nobody who knew the old one is logged in with it
+    request.session.cycle_key()  # against session fixation
     request.session[PERSON] = {
         "name": profile.get("name") or profile.get("sub") or "someone",
         "issuer": client.registration.server.issuer,
@@ -83,12 +81,12 @@ def log_out(request: HttpRequest) -> HttpResponse:
 
 
 def own(request: HttpRequest) -> str:
-    """The issuer identifier of the server that this site is, too."""
+    """Return the issuer identifier of the server that this site is, too."""
     return request.build_absolute_uri("/o")
 
 
 def offered(request: HttpRequest) -> list[str]:
-    """The issuers at which one may log in: the site's own, and those that an admin has listed."""
+    """Return the issuers to log in at: the site's own, and those that an admin has added."""
     listed: Iterable[str] = AuthorizationServer.objects.filter(enabled=True).values_list(
         "issuer", flat=True
     )
@@ -98,7 +96,7 @@ def offered(request: HttpRequest) -> list[str]:
 
 
 def scope(client: RegisteredApp) -> str | None:
-    """What it takes to learn who someone is, of what the server offers."""
+    """Return those scopes of the server that identify a user."""
     scopes = client.registration.server.offered("scopes_supported")
     return " ".join(name for name in ("openid", "profile") if name in scopes) or None
 

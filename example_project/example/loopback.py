@@ -8,8 +8,8 @@ from oauth2_provider import cimd
 class LoopbackFetcher(cimd.SafeMetadataFetcher):  # type: ignore[misc]
     """The server's own fetcher, which otherwise refuses every address that is not public.
 
-    For a server and a client on one machine, in development; it is no option of
-    django-oauth-toolkit, for good reasons.
+    For a server and a client on one machine, in development. django-oauth-toolkit has no such
+    option, for good reasons.
     """
 
 

@@ -19,18 +19,18 @@ REVISION = "2025-11-25"
 
 
 class ToolError(Exception):
-    """The server's answer is an error, or is none of this protocol."""
+    """The server's response is an error, or not one of this protocol."""
 
 
 class AuthorizationNeededError(Exception):
-    """The server wants a token, another one, or one with more scopes."""
+    """The server requires a token, another one, or one with more scopes."""
 
     def __init__(self, challenge: str, *, is_step_up: bool) -> None:
         #: The header WWW-Authenticate (RFC 6750 section 3).
         self.challenge = challenge
-        #: Whether the token was good, but not good enough.
+        #: Whether the token is valid, but lacks a scope.
         self.is_step_up = is_step_up
-        super().__init__("The tool server wants a token.")
+        super().__init__("The tool server requires a token.")
 
 
 class ToolServer:
@@ -45,7 +45,7 @@ class ToolServer:
         self._requests = 0
 
     def connect(self) -> dict[str, Any]:
-        """Begin a session; return what the server says of itself."""
+        """Begin a session; return the server's description of itself."""
         about = {"name": "django-dcr example", "version": "1"}
         capabilities: dict[str, Any] = {}
         offer = {"protocolVersion": REVISION, "capabilities": capabilities, "clientInfo": about}
@@ -100,15 +100,15 @@ class ToolServer:
 
 @contextmanager
 def _understood() -> Iterator[None]:
-    """Let what is no answer of this protocol, whatever it is, be an error that says so."""
+    """Raise ToolError for any response that is malformed."""
     try:
         yield
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as exc:
-        raise ToolError("What the tool server answered is not MCP. Check the address.") from exc
+        raise ToolError("The tool server's response is not MCP. Check the address.") from exc
 
 
 def _messages(response: requests.Response) -> list[dict[str, Any]]:
-    """The messages in a response, which is one or a stream of them that has ended."""
+    """Return the messages in a response: one, or those of a stream."""
     text = response.content.decode()
     if response.headers.get("Content-Type", "").startswith("text/event-stream"):
         events = text.replace("\r\n", "\n").split("\n\n")

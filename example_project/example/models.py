@@ -11,17 +11,17 @@ from django.utils.timezone import now
 from django_dcr.fields import SecretField
 from example.grants import Token
 
-# Before an access token expires it is refreshed, so that it does not do so on the way.
+# An access token is refreshed this long before it expires.
 _EARLY = timedelta(seconds=30)
 
 
 class Connection(models.Model):
     """A tool server that somebody has connected, with the tokens that were issued for it."""
 
-    #: Whose: a name that a browser session keeps. A site with accounts has a foreign key here.
+    #: A name in the browser's session. A site with accounts has a foreign key here.
     owner = models.CharField(max_length=64)
     url = models.CharField("address", max_length=500)
-    #: Whom the tokens are for, and who issued them: they go to these two and to nobody else.
+    #: Whom the tokens are for, and who issued them: they are sent to nobody else.
     resource = models.CharField(max_length=500)
     issuer = models.CharField(max_length=500)
     scope = models.TextField(blank=True)

@@ -1,4 +1,4 @@
-"""What the server needs beside django-oauth-toolkit, so that a client can ask who has logged in."""
+"""What the server adds to django-oauth-toolkit, so that a client can find out who has logged in."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ PATH = "o"
 
 
 def no_metadata(request: HttpRequest) -> HttpResponse:
-    """Answer that no server of that issuer is here."""
-    raise Http404("This is not the place of a metadata document.")
+    """Respond with 404: there is no server of that issuer."""
+    raise Http404("There is no metadata document at this URL.")
 
 
 class MetadataView(OAuthServerMetadataView):  # type: ignore[misc]
-    """The server's metadata (RFC 8414), which names that place."""
+    """The server's metadata (RFC 8414), with its userinfo endpoint."""
 
     def get(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         if kwargs.get("issuer_path") != PATH:

@@ -86,8 +86,8 @@ TEMPLATES = [
 
 DATABASES = {"default": env.db("DATABASE_URL", default=f"sqlite:///{BASE_DIR / 'db.sqlite3'}")}
 if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
-    # The commands and the server, two processes, write to this one file: with a write-ahead
-    # log readers never wait, and a writer waits for its turn instead of failing.
+    # The commands and the server, two processes, write to this file: with a write-ahead log
+    # readers never wait, and a writer waits for the other instead of failing.
     DATABASES["default"]["OPTIONS"] = {
         "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL",
         "timeout": 20,  # seconds
@@ -129,7 +129,7 @@ DCR_BASE_URL = env.str("DCR_BASE_URL", default="")
 DCR_MECHANISMS = env.list("DCR_MECHANISMS", default=["metadata_document", "dynamic"])
 DCR_TASK_RUNNER = env.str("DCR_TASK_RUNNER", default="inline")
 
-# The server: django-oauth-toolkit. Anyone may register only where that is asked for.
+# The server: django-oauth-toolkit. Open registration is for development.
 OPEN_REGISTRATION = env.bool("OPEN_REGISTRATION", default=DEBUG)
 # Whether it takes Client ID Metadata Documents, in development also from this machine.
 TAKES_DOCUMENTS = env.bool("TAKES_DOCUMENTS", default=False)
@@ -155,7 +155,7 @@ OAUTH2_PROVIDER = {
         "tools": "Read your notes at the tool server",
         "tools:write": "Write notes for you at the tool server",
     },
-    "DEFAULT_SCOPES": ["profile"],  # of who asks for none
+    "DEFAULT_SCOPES": ["profile"],  # where a client requests none
     "ALLOW_LOCALHOST_LOOPBACK": True,
     "COMPLIANT_BCP_RFC9700_AUTHZ_RESPONSE_ISS": True,  # an answer names its issuer (RFC 9207)
 }

@@ -20,7 +20,7 @@ NAME = "Tool server"
 
 
 def is_installed() -> bool:
-    """Whether the MCP Python SDK is here, which the tool server is made with."""
+    """Whether the MCP Python SDK is installed, which the tool server needs."""
     return find_spec("mcp") is not None
 
 
@@ -48,7 +48,7 @@ def tool_server(
             "client_type": application.CLIENT_CONFIDENTIAL,
             "authorization_grant_type": application.GRANT_CLIENT_CREDENTIALS,
             "client_secret": secret,
-            # A random one for each start, compared at each request: not hashed as passwords are.
+            # Random at each start and compared at each request, so hashing only costs time.
             "hash_client_secret": False,
         },
     )
@@ -65,7 +65,7 @@ def tool_server(
         output = process.stdout
         if output is None or not (line := output.readline()):
             raise ToolServerError("The tool server did not start; its message is above.")
-        # What follows is read for as long as the process lives, so that it never waits to write.
+        # All further output is read, or the process would block when the pipe is full.
         reader = threading.Thread(target=_copy, args=(output, calls), daemon=True)
         reader.start()
         try:

@@ -21,7 +21,7 @@ from example import grants
 from example.mcp_client import AuthorizationNeededError, ToolError, ToolServer
 from example.models import Connection
 
-# In Django's session: who this browser is, and what it has begun, by ``state``.
+# Keys of Django's session: who this browser is, and the logins that it has begun, by ``state``.
 OWNER, BEGUN = "tools_owner", "tools_begun"
 _MAX_BEGUN = 5
 FAILURES = (DCRError, ToolError, grants.GrantError, requests.RequestException)
@@ -37,7 +37,7 @@ def index(request: HttpRequest) -> HttpResponse:
 
 @require_POST
 def connect(request: HttpRequest) -> HttpResponse:
-    """Ask the tool server without a token: its challenge says who issues one."""
+    """Send a request without a token: the tool server's challenge says who issues one."""
     url = request.POST.get("url", "").strip()
     try:
         ToolServer(url).connect()
@@ -45,7 +45,7 @@ def connect(request: HttpRequest) -> HttpResponse:
         return authorize(request, url, needed.challenge)
     except FAILURES as failure:
         return failed(request, failure)
-    messages.info(request, "This tool server wants no token, so there is nothing to connect.")
+    messages.info(request, "This tool server requires no token, so there is nothing to connect.")
     return redirect("tools")
 
 
@@ -67,7 +67,7 @@ def authorize(
 def callback(request: HttpRequest) -> HttpResponse:
     begun = request.session.get(BEGUN, {})
     attempt = begun.pop(request.GET.get("state"), None)
-    request.session[BEGUN] = begun  # an answer is used once
+    request.session[BEGUN] = begun  # a response is used once
     if attempt is None:
         messages.error(request, "Not connected. This answer belongs to nothing that you began.")
         return redirect("tools")
@@ -81,7 +81,7 @@ def callback(request: HttpRequest) -> HttpResponse:
     if connection is None:
         connection = Connection(owner=request.session[OWNER], url=attempt["url"])
     else:
-        revoke(request, connection)  # else the tokens so far would live on, without use
+        revoke(request, connection)  # the previous tokens, which would otherwise stay valid
     connection.issuer, connection.resource = attempt["issuer"], attempt["resource"]
     connection.token, connection.requested = token, attempt["requested"]
     connection.save()
@@ -107,14 +107,14 @@ def shown(
     tool: str = "",
     arguments: dict[str, str] | None = None,
 ) -> HttpResponse:
-    """Show the tools of a connected server, and the answer of one where it is called."""
+    """Show the tools of a connected server; call one, and show its answer."""
     try:
         server = ToolServer(connection.url, fresh_token(connection))
         server.connect()
         tools = server.tools()
         answer = server.call(tool, arguments or {}) if tool else ""
     except AuthorizationNeededError as needed:
-        # Without an error the token is no good any more, and there is nothing to add to.
+        # Otherwise the token is not valid any more, and its scopes are not added to.
         requested = connection.requested if needed.is_step_up else []
         return authorize(request, connection.url, needed.challenge, requested)
     except FAILURES as failure:
@@ -128,7 +128,7 @@ def shown(
 
 @require_POST
 def disconnect(request: HttpRequest, pk: int) -> HttpResponse:
-    """Have the tokens revoked where they were issued, and forget them."""
+    """Revoke the tokens at the server that issued them, and delete them."""
     connection = get_object_or_404(own(request), pk=pk)
     revoke(request, connection)
     connection.delete()
@@ -141,7 +141,7 @@ def revoke(request: HttpRequest, connection: Connection) -> None:
         grants.revoke(services.for_login(connection.issuer), connection.token)
     except FAILURES as failure:
         reason = clean(failure, 500)
-        messages.warning(request, f"The server could not be told to revoke the tokens. {reason}")
+        messages.warning(request, f"The tokens could not be revoked at the server. {reason}")
 
 
 def own(request: HttpRequest) -> QuerySet[Connection]:

@@ -12,7 +12,7 @@ from example.tool_process import is_installed, tool_server
 
 
 class Command(BaseCommand):
-    help = "Prepare the database, make sure that there is an admin to log in as, and serve."
+    help = "Prepare the database and an account for the admin, and serve the site."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--port", type=int, default=8000)
