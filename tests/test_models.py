@@ -11,7 +11,6 @@ import pytest
 from django.core.exceptions import ValidationError
 from django.db import IntegrityError, InterfaceError, OperationalError, connection, transaction
 from django.db.models import ProtectedError
-from django.test.utils import CaptureQueriesContext
 from django.utils.timezone import now
 
 from django_dcr.exceptions import (
@@ -1061,25 +1060,6 @@ def test_one_of_many_threads_gets_the_row() -> None:
     assert won == [stored(row).lease]
 
 
-@pytest.mark.django_db
-def test_the_compiled_query_loads_what_the_orm_does() -> None:
-    registration = make_registration(owner="o", deviations=["odd"])
-    expected = ClientRegistration.objects.select_related("server").get(pk=registration.pk)
-    with CaptureQueriesContext(connection) as queries:
-        found = live_registration(ISSUER, "o")
-        assert found is not None
-        assert found.get_deferred_fields() == {"deviations"}
-        for row, other in ((found, expected), (found.server, expected.server)):
-            for field in row._meta.concrete_fields:
-                if field.attname in row.get_deferred_fields():
-                    continue
-                value, wanted = getattr(row, field.attname), getattr(other, field.attname)
-                assert (value, type(value)) == (wanted, type(wanted)), field.attname
-    assert len(queries) == 1
-    assert (found._state.adding, found._state.db) == (False, "default")
-    assert found.deviations == ["odd"]
-
-
 @pytest.mark.usefixtures("database_file")
 @pytest.mark.parametrize("returning", [True, False])
 def test_an_insert_brings_the_primary_key(returning: bool, monkeypatch: Any) -> None:
@@ -1096,27 +1076,39 @@ def test_an_insert_brings_the_primary_key(returning: bool, monkeypatch: Any) -> 
 
 
 @pytest.mark.usefixtures("database_file")
-def test_each_thread_compiles_for_its_own_connection() -> None:
+def test_each_thread_loads_a_hit_on_its_own_connection() -> None:
     registration = make_registration(owner="o")
     found = in_threads(*[lambda: live_registration(ISSUER, "o")] * 3)
     assert found == [registration] * 3
 
 
 @pytest.mark.parametrize("time_zones", [True, False])
-def test_a_hit_is_loaded_as_django_loads_it(time_zones: bool, settings: Any) -> None:
+def test_one_query_loads_a_hit_as_django_loads_it(
+    time_zones: bool, settings: Any, django_assert_num_queries: Any
+) -> None:
     settings.USE_TZ = time_zones
     server = make_server(initial_access_token="iat", requests_per_minute=9, trusted_origins=["x"])
     server.store(server_metadata(), url="https://as.example/", etag='"e"', lifetime=60)
-    row = make_registration(server=server)
-    found, usual = live_registration(ISSUER, ""), ClientRegistration.objects.get(pk=row.pk)
-    assert found is not None
+    row = make_registration(server=server, deviations=["odd"])
+    usual = ClientRegistration.objects.select_related("server").get(pk=row.pk)
+    with django_assert_num_queries(1):
+        found = live_registration(ISSUER, "")
+        assert found is not None
+        check_same_columns(found, usual)
+        check_same_columns(found.server, usual.server)
     assert found.get_deferred_fields() == {"deviations"}
-    for loaded, wanted in ((found, usual), (found.server, usual.server)):
-        fields = {field.attname for field in wanted._meta.concrete_fields}
-        for name in fields - loaded.get_deferred_fields():
-            assert getattr(loaded, name) == getattr(wanted, name), name
-        assert vars(loaded).keys() <= vars(wanted).keys()
-        assert (loaded._state.adding, loaded._state.db) == (False, "default")
+    assert found.deviations == ["odd"]
+    with django_assert_num_queries(1):
+        check_same_columns(AuthorizationServer.objects.for_issuer(ISSUER), usual.server)
+
+
+def check_same_columns(loaded: Any, usual: Any) -> None:
+    fields = {field.attname for field in usual._meta.concrete_fields}
+    for name in fields - loaded.get_deferred_fields():
+        value, expected = getattr(loaded, name), getattr(usual, name)
+        assert (value, type(value)) == (expected, type(expected)), name
+    assert vars(loaded).keys() <= vars(usual).keys()
+    assert (loaded._state.adding, loaded._state.db) == (False, "default")
 
 
 @pytest.mark.parametrize("live", [True, None])
