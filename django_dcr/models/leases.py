@@ -92,19 +92,20 @@ class LeasedModel(models.Model):
         ``values`` are written with the lease; ``task`` is what the row is leased for. If the row
         may have changed since it was loaded, it is loaded again.
         """
-        taken = self._seems_free(statuses) and self._take(values)
-        taken = taken or (self._is_free(statuses) and self._take(values))
-        if taken:
+        acquired = (self._seems_free(statuses) and self._acquire(values)) or (
+            self._reload_if_free(statuses) and self._acquire(values)
+        )
+        if acquired:
             self.task = task
-        return taken
+        return acquired
 
     def _seems_free(self, statuses: Collection[str]) -> bool:
         """Whether the row may be leased, provided that it is still as it was loaded."""
         is_as_loaded = self._loaded is not None and self.updated_at == self._loaded
-        might_be_taken = is_as_loaded and self.status in statuses and not self.lease
-        return might_be_taken and not self.get_deferred_fields()
+        seems_free = is_as_loaded and self.status in statuses and not self.lease
+        return seems_free and not self.get_deferred_fields()
 
-    def _is_free(self, statuses: Collection[str]) -> bool:
+    def _reload_if_free(self, statuses: Collection[str]) -> bool:
         """Load the row again if it may be leased; return whether it may."""
         try:
             # A SELECT locks nothing; on MariaDB many updates that match nothing may deadlock.
@@ -113,14 +114,14 @@ class LeasedModel(models.Model):
             return False
         return True
 
-    def _take(self, values: dict[str, Any]) -> bool:
+    def _acquire(self, values: dict[str, Any]) -> bool:
         """Acquire the lease if the row is still as it was loaded."""
         ends = time.monotonic() + conf.DCR_LEASE
         unchanged = {"status": self.status, "updated_at": self.updated_at}
         values = {**values, **_new_lease(), "updated_at": self._next_moment()}
         free = self._row().filter(LEASE_IS_FREE, **unchanged)
-        take = partial(free.update, **values)
-        if not write_confirmed(take, partial(self._has, lease=values["lease"]), self._alias):
+        acquire = partial(free.update, **values)
+        if not write_confirmed(acquire, partial(self._has, lease=values["lease"]), self._alias):
             return False
         self.claimed_as, self.interrupted = self.status, bool(self.lease)
         self._lease_ends = ends

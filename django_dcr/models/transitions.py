@@ -159,7 +159,15 @@ class ClientTransitionsModel(ClientModel, LeasedModel, RememberingModel):
         until = self._last_attempt()
         if self._write(release=release, atomic=superseded is None, until=until, **values):
             return True
-        return superseded is not None and self._store_late(superseded, values, release=release)
+        if superseded is None:
+            return False
+        not_yet_rotated = ciphertext_is("registration_access_token", superseded)
+        if self._write(not_yet_rotated & models.Q(live=self.live), release=release, **values):
+            return True
+        # The row was marked "gone" because of the old credentials: store the new ones.
+        secrets = {name: values[name] for name in _CREDENTIALS if name in values}
+        self._write(not_yet_rotated, **secrets)
+        return False
 
     def _not_stored(self, values: dict[str, Any], cause: Error) -> NotStoredError:
         lost = [name for name in ("client_secret", "registration_access_token") if name in values]
@@ -171,15 +179,6 @@ class ClientTransitionsModel(ClientModel, LeasedModel, RememberingModel):
             "server then refuses the old token, register a new client with: "
             f"manage.py dcr_reconcile --retry {pk}"
         )
-
-    def _store_late(self, superseded: Secret, values: dict[str, Any], *, release: bool) -> bool:
-        not_yet_rotated = ciphertext_is("registration_access_token", superseded)
-        if self._write(not_yet_rotated & models.Q(live=self.live), release=release, **values):
-            return True
-        # The row was marked "gone" because of the old credentials: store the new ones.
-        secrets = {name: values[name] for name in _CREDENTIALS if name in values}
-        self._write(not_yet_rotated, **secrets)
-        return False
 
     def _issued(self, information: protocol.ClientInformation) -> dict[str, Any]:
         issued = {name: getattr(information, name) for name in _ISSUED}
