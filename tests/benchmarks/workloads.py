@@ -252,4 +252,4 @@ COMMANDS = (
     "dcr_revoke --all --dry-run",
 )
 #: A command that works row by row is stopped after so many seconds.
-MAX_SECONDS = 60
+MAX_SECONDS = 75
