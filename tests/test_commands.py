@@ -1101,6 +1101,20 @@ def test_reconcile_carries_out_what_a_person_decided(mocked_responses: Stubs) ->
 
 
 @pytest.mark.django_db
+def test_a_retry_that_fails_names_the_registration_to_retry_next(mocked_responses: Stubs) -> None:
+    lost = make_draft(status="unknown")
+    mocked_responses.post(ENDPOINT, status=400, json={"error": "invalid_client_metadata"})
+    out, err = io.StringIO(), io.StringIO()
+    with pytest.raises(CommandError, match=rf"0 of 1 decided\. Failed:\n  {lost.pk}: The server"):
+        call_command("dcr_reconcile", "--retry", str(lost.pk), stdout=out, stderr=err)
+    new = ClientRegistration.objects.latest("pk")
+    assert new.status == "rejected"
+    assert err.getvalue() == f"Registration {lost.pk} was replaced by {new.pk}.\n"
+    active = make_registration(server=lost.server, owner="active")
+    assert f"Registration {active.pk} " in fail("dcr_reconcile", "--retry", active.pk)[0]
+
+
+@pytest.mark.django_db
 def test_a_decision_is_one_or_the_other() -> None:
     lost = make_draft(status="unknown")
     sentence, _ = fail("dcr_reconcile", "--retry", lost.pk, "--forget", lost.pk)

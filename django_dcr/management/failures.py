@@ -40,15 +40,14 @@ def printed_once() -> Iterator[None]:
     def is_not_printed(record: logging.LogRecord) -> bool:
         return getattr(record, "event", None) not in ("failed", "lost")
 
-    last_resort = logging.lastResort
-    if last_resort is None:
-        yield
-        return
-    last_resort.addFilter(is_not_printed)
+    handlers = [logging.lastResort] if logging.lastResort else []
+    for handler in handlers:
+        handler.addFilter(is_not_printed)
     try:
         yield
     finally:
-        last_resort.removeFilter(is_not_printed)
+        for handler in handlers:
+            handler.removeFilter(is_not_printed)
 
 
 def check_row(row: models.Model) -> None:
