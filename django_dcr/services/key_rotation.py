@@ -101,14 +101,15 @@ def outdated() -> list[ClientRegistration]:
         row
         for row in found.iterator(chunk_size=200)
         if not refusal(row, "update")
-        and _may_sign(row, row.requested)
+        and _may_sign(row)
         and not _knows(row, _own_keys(row, keys).published)
     ]
 
 
-def _may_sign(registration: ClientRegistration, requested: Mapping[str, Any]) -> bool:
+def _may_sign(registration: ClientRegistration, requested: Mapping[str, Any] | None = None) -> bool:
     metadata, prefers = registration.server.metadata, conf.DCR_PREFER_KEYS
     try:
+        requested = registration.requested if requested is None else requested
         return protocol.may_sign(requested, metadata, prefers_keys=prefers)
     except NotAllowedError:
         return False  # registering or updating it raises the same error, with its reason
