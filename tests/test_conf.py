@@ -83,5 +83,10 @@ def test_an_origin_is_internal_where_it_is_listed(
     assert conf.is_internal(uris.parse(url)) is expected
 
 
+def test_text_that_is_not_a_url_is_not_internal(settings: Any) -> None:
+    settings.DCR_INTERNAL_ORIGINS = ["https://as.internal"]
+    assert not conf.is_internal("https://as.internal:port/")
+
+
 def test_no_origin_is_internal_where_none_is_listed() -> None:
     assert not conf.is_internal(uris.parse("https://127.0.0.1/"))
