@@ -196,6 +196,16 @@ def test_who_was_overtaken_writes_nothing_and_announces_nothing(heard: list[Any]
     assert heard == []
 
 
+@pytest.mark.django_db(transaction=True)
+def test_a_row_that_another_process_took_over_is_not_withdrawn() -> None:
+    """Fault L10: fencing."""
+    row = make_draft()
+    Operation(row, "register").acquire(Status.DRAFT)
+    ClientRegistration.objects.update(lease="another")
+    row.withdraw()
+    assert stored(row).lease == "another"
+
+
 @pytest.mark.usefixtures("database_file")
 def test_a_row_is_waited_for() -> None:
     """Fault L12: one wins, and the other follows."""
