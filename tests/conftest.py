@@ -13,6 +13,7 @@ import pytest
 import responses
 from coverage import Coverage
 from django.contrib.contenttypes.models import ContentType
+from django.core.management import call_command
 from django.core.wsgi import get_wsgi_application
 from django.db import connections
 from django.dispatch import Signal
@@ -182,16 +183,13 @@ def stored_in(file: Path, blocker: DjangoDbBlocker) -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def migrated(
-    tmp_path_factory: pytest.TempPathFactory,
-    django_db_setup: None,
-    django_db_blocker: DjangoDbBlocker,
-) -> Path:
+def migrated(tmp_path_factory: pytest.TempPathFactory, django_db_blocker: DjangoDbBlocker) -> Path:
     """A database file with tables, to copy."""
     file = tmp_path_factory.mktemp("migrated") / "empty.sqlite3"
-    with django_db_blocker.unblock(), connections["default"].cursor() as cursor:
-        cursor.execute("VACUUM INTO %s", [str(file)])
-    return file
+    # Not a copy of the tests' own tables: pytest-django makes none for the crash tests alone.
+    with stored_in(file, django_db_blocker):
+        call_command("migrate", verbosity=0)
+        return file
 
 
 @pytest.fixture
