@@ -49,14 +49,14 @@ test-all: test test-tables test-databases test-crash ## all tests in full size, 
 
 test-tables: $(TEST) ## every case of the tables that make test shortens, and 5,000 generated responses; 4 min
 	@CASES=all $(BIN)/python -m pytest -n auto $(TABLES)
-	@HYPOTHESIS_PROFILE=ci $(BIN)/python -m pytest -n auto tests/test_any_answer.py -k at_once
+	@HYPOTHESIS_PROFILE=ci $(BIN)/python -m pytest -n auto tests/test_any_answer.py -k quickly
 
 test-databases: $(DATABASES) ## the tests on PostgreSQL and MariaDB; 8 min
 	@for database in postgresql mariadb; do \
 	  echo "The tests on $$database"; \
 	  $(BIN)/python -m tests.databases $$database sh -ec ' \
 	    "$$0" -m pytest -n auto; \
-	    HYPOTHESIS_PROFILE=ci "$$0" -m pytest -n auto tests/test_any_answer.py -k saves' \
+	    HYPOTHESIS_PROFILE=ci "$$0" -m pytest -n auto tests/test_any_answer.py -k saved' \
 	    $(BIN)/python || exit 1; \
 	done
 
