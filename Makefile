@@ -37,7 +37,7 @@ demo-mcp: $(TOOLS) ## from an MCP server's address to a tool call, against real 
 run: $(TOOLS) ## the example site, to click through in a browser
 	@$(BIN)/python example_project/manage.py run --port $(PORT)
 
-test: $(TEST) ## the tests, with 100 % branch coverage required; 2.5 min
+test: $(TEST) ## the tests, with 100 % branch coverage required; 4 min
 	@$(BIN)/python -m pytest -n auto --cov --cov-report=term
 
 # Test files whose tables are shortened in `make test`.
@@ -87,7 +87,7 @@ lowest: $(TEST) ## the tests with the lowest versions of the dependencies, insta
 interop: $(TEST) ## a client's whole life at real servers, which it downloads; needs Node.js and Java; 5 min
 	@$(BIN)/python -m pytest tests/interop -rs --write-table docs/servers.md
 
-conformance: $(TEST) ## MCP's own conformance suite for clients, which it downloads; needs npm; 30 s
+conformance: $(TEST) ## MCP's own conformance suite for clients, which it downloads; needs npm; 1 min
 	@$(BIN)/python -m pytest tests/conformance --write-figure docs/mcp.md
 
 # NAMES="hit register" measures some workloads only, in a minute; ROUNDS=1 is quicker still.
@@ -103,7 +103,7 @@ scale: $(EXAMPLE) ## calculate a day's load of a large site's database, workers 
 queue: $(QUEUE) ## background jobs on real workers of Celery and of the database; needs redis-server; 2 min
 	@$(BIN)/python -m pytest -s -rs tests/queue
 
-browser: $(BROWSER) ## the admin, a login and a tool server in Chromium, which must be installed; SCREENSHOTS=FOLDER saves pictures; 2.5 min
+browser: $(BROWSER) ## the admin, a login and a tool server in Chromium, which must be installed; SCREENSHOTS=FOLDER saves pictures; 4 min
 	@$(BIN)/python -m pytest tests/browser/admin.py tests/browser/login.py tests/browser/tools.py tests/browser/markup.py tests/browser/unfold.py
 
 docs: $(DOCS) ## the documentation as a site in build/docs; a warning is an error; 10 s
@@ -128,7 +128,7 @@ types: $(DEV) ## mypy and pyright, strict; 30 s
 	@$(BIN)/mypy --config-file tests/typing/plain.ini --cache-dir .mypy_cache/plain
 	@$(BIN)/pyright --pythonpath $(BIN)/python tests/typing/site_code.py
 
-check: lint types test ## lint, types, missing migrations and test; 3 min
+check: lint types test ## lint, types, missing migrations and test; 5 min
 	@DJANGO_SETTINGS_MODULE=tests.settings $(BIN)/python -m django makemigrations --check --dry-run
 
 clean: ## remove what the other targets created, except the example's database and keys
