@@ -5,7 +5,8 @@ from __future__ import annotations
 import io
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -69,6 +70,21 @@ def let_pass(seconds: float) -> None:
         for row in model.objects.exclude(retry_at=None):
             earlier = row.retry_at - timedelta(seconds=seconds)
             model.objects.filter(pk=row.pk).update(retry_at=earlier)
+
+
+@contextmanager
+def claimed_first(rival: ClientRegistration | AuthorizationServer) -> Iterator[None]:
+    """Let ``rival``, another process's copy of a row, claim its retry before the first UPDATE."""
+    rivals = iter([rival])
+
+    def meanwhile(execute: Callable[..., Any], sql: str, *rest: Any) -> Any:
+        if sql.startswith("UPDATE"):
+            for each in rivals:
+                assert each.claim_retry()
+        return execute(sql, *rest)
+
+    with connection.execute_wrapper(meanwhile):
+        yield
 
 
 def ask(**options: Any) -> DCRError:
@@ -338,15 +354,7 @@ def test_the_losers_of_the_race_after_the_pause_raise_the_remembered_error(
 ) -> None:
     first = refused(mocked_responses)
     let_pass(30)
-    rivals = iter([ClientRegistration.objects.get()])
-
-    def meanwhile(execute: Callable[..., Any], sql: str, *rest: Any) -> Any:
-        if sql.startswith("UPDATE"):
-            for rival in rivals:
-                assert rival.claim_retry()
-        return execute(sql, *rest)
-
-    with connection.execute_wrapper(meanwhile):
+    with claimed_first(ClientRegistration.objects.get()):
         again = ask()
     assert (type(again), str(again), again.retry_after) == (type(first), str(first), 1)
     assert len(mocked_responses.calls) == 1
@@ -815,15 +823,7 @@ def test_the_losers_of_the_race_for_a_refresh_use_the_stored_metadata(
     mocked_responses: Stubs,
 ) -> None:
     server = stale()
-    rivals = iter([AuthorizationServer.objects.get()])
-
-    def meanwhile(execute: Callable[..., Any], sql: str, *rest: Any) -> Any:
-        if sql.startswith("UPDATE"):
-            for rival in rivals:
-                assert rival.claim_retry()
-        return execute(sql, *rest)
-
-    with connection.execute_wrapper(meanwhile):
+    with claimed_first(AuthorizationServer.objects.get()):
         assert not discover(server).is_fresh
     assert len(mocked_responses.calls) == 0
 

@@ -245,7 +245,7 @@ def _commit_intent(work: Operation) -> None:
         intent: dict[str, Any] = {"status": Status.REGISTERING, "client_digest": None}
         for name in ("requested_metadata", "mechanism", "document_slug", "client_id", "metadata"):
             intent[name] = getattr(registration, name)
-        # A calm caller does not retry right after another one was refused.
+        # A caller that backs off does not retry right after another one was refused.
         seen = registration.status
         statuses = (
             each for each in _NEVER_SENT if not registration.accepts_failure or each == seen
